@@ -40,7 +40,7 @@ use alys_actor_system::{
 };
 
 /// Version of the encoding; the only one that is written and read.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Maximum frame size of any gateway, in bytes.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
@@ -163,13 +163,11 @@ pub enum BadTrace {
 pub struct Head {
     /// Id of the message, unique for its sender.
     pub id: u64,
-    /// Id of the message that this one refers to.
-    pub correlation: Option<u64>,
+    /// Id of the message that started the chain of this one, in the sender's system.
+    pub correlation: Option<MessageId>,
     /// Claimed name of the sender: 1 to [`MAX_SENDER_BYTES`] bytes, no control characters.
     /// Untrusted.
     pub sender: String,
-    /// Priority suggested by the sender; not used for delivery.
-    pub priority: u8,
     /// Milliseconds from sending until the deadline, relative because the clocks of two processes
     /// may differ. Zero has expired; none means no deadline.
     pub remaining_ms: Option<u64>,
@@ -431,8 +429,7 @@ impl<M: Message + DeserializeOwned> Gateway<M> {
             return Err(GatewayError::Expired { kind });
         }
         let deadline = head.deadline(now);
-        let correlation = head.correlation.and_then(MessageId::from_u64);
-        match self.addr.tell_from(payload, correlation, deadline) {
+        match self.addr.tell_from(payload, head.correlation, deadline) {
             Ok(_) => Ok(Delivered {
                 head,
                 kind,

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use alys_actor_extras::gateway::{
-    DecodeError, Frame, Gateway, GatewayError, Head, MAX_FRAME_BYTES,
+    DecodeError, Frame, Gateway, GatewayError, Head, MAX_FRAME_BYTES, VERSION,
 };
 use alys_actor_system::{
     Addr, AlysActor, ChildSpec, Context, LookupError, Message, Reply, Strategy, Supervisor, System,
@@ -161,7 +161,6 @@ fn gateway(safe: Addr<SafeMessage>, access: &Access) -> Outcome {
             id: 1,
             correlation: None,
             sender: "a self-declared director".to_owned(),
-            priority: 0,
             remaining_ms,
             trace: None,
         };
@@ -174,7 +173,7 @@ fn gateway(safe: Addr<SafeMessage>, access: &Access) -> Outcome {
     let refused = [
         gateway.deliver(time::now(), &frame(SafeMessage::Withdraw(5), None)?),
         gateway.deliver(time::now(), &frame(SafeMessage::Deposit(5), Some(0))?),
-        gateway.deliver(time::now(), &[1, 2, 3]),
+        gateway.deliver(time::now(), &[VERSION, 2, 3]),
         gateway.deliver(time::now(), &[9]),
     ];
     assert!(

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    num::NonZeroU64,
     sync::{Arc, Mutex},
 };
 
@@ -50,12 +51,15 @@ fn trace() -> TraceContext {
     TraceContext::new([0xAB; 16], [0xCD; 8], TraceContext::SAMPLED).unwrap()
 }
 
+fn source(number: u64) -> NonZeroU64 {
+    NonZeroU64::new(number).unwrap()
+}
+
 fn head() -> Head {
     Head {
         id: 7,
         correlation: None,
         sender: "bridge".into(),
-        priority: 3,
         remaining_ms: None,
         trace: None,
     }
@@ -76,9 +80,8 @@ fn encoded(payload: &Wire) -> Vec<u8> {
 fn the_bytes_of_a_frame_are_the_golden_ones() {
     let full = Head {
         id: 0x0102,
-        correlation: Some(5),
+        correlation: Some(MessageId::from_parts(source(2), 5)),
         sender: "net/a".into(),
-        priority: 255,
         remaining_ms: Some(1500),
         trace: Some(trace()),
     };
@@ -91,15 +94,15 @@ fn the_bytes_of_a_frame_are_the_golden_ones() {
     for (frame, golden) in [
         (
             frame(Wire::Ping),
-            "01 0700000000000000 00 0600000000000000 627269646765 03 00 00 00000000",
+            "02 0700000000000000 00 0600000000000000 627269646765 00 00 00000000",
         ),
         (
             Frame {
                 head: full,
                 payload: block,
             },
-            "01 0201000000000000 01 0500000000000000 0500000000000000 6e65742f61 ff 01 \
-             dc05000000000000 01 abababababababababababababababab cdcdcdcdcdcdcdcd 01 \
+            "02 0201000000000000 01 0200000000000000 0500000000000000 \
+             0500000000000000 6e65742f61 01 dc05000000000000 01 abababababababababababababababab cdcdcdcdcdcdcdcd 01 \
              02000000 0900000000000000 01020304 0100000000000000 0100000000000000 ee 01 feffffff",
         ),
     ] {
@@ -177,8 +180,8 @@ fn bytes_that_are_no_frame_are_refused_with_the_reason() {
     let decode = |bytes: &[u8]| Frame::<Wire>::decode(bytes, ROOM).unwrap_err();
     assert!(matches!(decode(&[]), DecodeError::Empty));
     assert!(matches!(
-        decode(&changed(0, 2)),
-        DecodeError::UnknownVersion { version: 2 }
+        decode(&changed(0, 1)),
+        DecodeError::UnknownVersion { version: 1 }
     ));
     assert!(matches!(
         decode(&[good.clone(), vec![0]].concat()),
@@ -189,7 +192,7 @@ fn bytes_that_are_no_frame_are_refused_with_the_reason() {
     for (what, bytes) in [
         ("no tag of an option", changed(9, 2)),
         ("no UTF-8", changed(18, 0xFF)),
-        ("no variant", changed(27, 9)),
+        ("no variant", changed(26, 9)),
         ("a name longer than there is", changed(16, 1)),
         ("a name of half the address space", changed(17, 0x7F)),
     ] {
@@ -203,6 +206,17 @@ fn bytes_that_are_no_frame_are_refused_with_the_reason() {
     for end in 0..good.len() {
         decode(&good[..end]);
     }
+    let correlated = Frame {
+        head: Head {
+            correlation: Some(MessageId::from_parts(source(1), 5)),
+            ..head()
+        },
+        payload: Wire::Ping,
+    };
+    let mut bytes = correlated.encode(ROOM).unwrap();
+    // An id without a source.
+    bytes[10] = 0;
+    assert!(matches!(decode(&bytes), DecodeError::Malformed { .. }));
 }
 
 #[test]
@@ -519,20 +533,19 @@ fn heads() -> impl Strategy<Value = Head> {
             TraceContext::new(trace, span, flags).ok()
         });
     let options = (
-        any::<Option<u64>>(),
+        any::<Option<(NonZeroU64, u64)>>(),
         any::<Option<u64>>(),
         prop::option::of(trace),
     );
-    (any::<u64>(), sender, any::<u8>(), options).prop_map(
-        |(id, sender, priority, (correlation, remaining_ms, trace))| Head {
+    (any::<u64>(), sender, options).prop_map(|(id, sender, (correlation, remaining_ms, trace))| {
+        Head {
             id,
-            correlation,
+            correlation: correlation.map(|(source, n)| MessageId::from_parts(source, n)),
             sender,
-            priority,
             remaining_ms,
             trace,
-        },
-    )
+        }
+    })
 }
 
 /// Accepted bytes are the canonical encoding of their frame.

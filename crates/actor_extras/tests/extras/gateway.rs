@@ -1,10 +1,10 @@
 //! Messages from other processes.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use alys_actor_extras::gateway::{Frame, Gateway, GatewayError, Head};
 use alys_actor_system::{
-    AlysActor, ChildSpec, Context, EnvelopeInfo, Message, Reason, Strategy,
+    AlysActor, ChildSpec, Context, EnvelopeInfo, Message, MessageId, Reason, Strategy,
     access::{Access, AccessTable, Kinds, RateLimit, Role},
 };
 use alys_runtime::time;
@@ -92,13 +92,13 @@ fn a_gateway_keeps_correlations_and_deadlines() {
         let (operations, chain) = (role(&access, "operations"), role(&access, "chain"));
         let grant = access.grant(&operations, &chain, "world/s/r").unwrap();
         let gateway = Gateway::new(addr.clone(), grant, 1024);
+        let outside = MessageId::from_parts(NonZeroU64::MIN, 77);
         let put = |n, remaining_ms| {
             let sender = "outside".to_owned();
             let head = Head {
                 id: n,
-                correlation: Some(77),
+                correlation: Some(outside),
                 sender,
-                priority: 1,
                 remaining_ms,
                 trace: None,
             };
@@ -133,7 +133,7 @@ fn a_gateway_keeps_correlations_and_deadlines() {
         log.wait_for("receiver", "3").await;
         assert_eq!(log.notes("receiver"), [0, 3]);
         let seen = envelopes.lock().unwrap().clone();
-        assert_eq!(seen[0].correlation.get(), 77);
+        assert_eq!(seen[0].correlation, outside);
         assert_eq!((seen[0].deadline, seen[0].sender.clone()), (None, None));
         assert!(seen[1].deadline.is_some());
         put(99, None).unwrap();
@@ -151,7 +151,6 @@ fn a_gateway_keeps_correlations_and_deadlines() {
             id: 1,
             correlation: None,
             sender: "x".into(),
-            priority: 1,
             remaining_ms: None,
             trace: None,
         };

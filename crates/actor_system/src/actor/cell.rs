@@ -124,7 +124,7 @@ impl Snapshot {
 /// The shared state of one actor or supervisor, written by its own task and its supervisor.
 pub(crate) struct Cell {
     /// Unique within the system, from 1.
-    pub number: u32,
+    pub number: u64,
     pub name: Arc<str>,
     pub path: Arc<str>,
     pub role: Option<Role>,

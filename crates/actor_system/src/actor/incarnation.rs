@@ -29,7 +29,7 @@ use crate::{
     interceptor, later,
     mailbox::current::{self, Frame},
     mailbox::dead_letters::Reason,
-    mailbox::envelope::{Envelope, Meta},
+    mailbox::envelope::{Envelope, Meta, Origin},
     mailbox::message::Message,
     mailbox::{Mailbox, Reader},
 };
@@ -44,10 +44,6 @@ const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() {
 
 /// Maximum redeliveries of one message ([`Message::again`]) whose handler fails.
 pub const MAX_REDELIVERIES: u8 = 3;
-
-/// Sequence numbers from here on belong to messages of timers; the top bit of `MessageId`'s
-/// sequence number.
-const TIMER_SEQUENCE: u64 = 1 << 43;
 
 /// The next piece of work of an actor.
 pub(crate) enum Next<M> {
@@ -76,7 +72,6 @@ pub(crate) struct Incarnation<A: AlysActor> {
     pub frame: Option<Box<Frame>>,
     health: Health,
     sleep: Option<Sleep>,
-    timers: u64,
     /// True if the mailbox is served before a due timer. The two alternate, so that neither
     /// starves.
     queue_first: bool,
@@ -103,7 +98,6 @@ impl<A: AlysActor> Incarnation<A> {
             frame,
             health,
             sleep: None,
-            timers: 0,
             queue_first: false,
             turn: 0,
             note,
@@ -139,7 +133,6 @@ impl<A: AlysActor> Incarnation<A> {
         let Self {
             ctx,
             sleep,
-            timers,
             queue_first,
             ..
         } = self;
@@ -170,13 +163,13 @@ impl<A: AlysActor> Incarnation<A> {
                 reader.pop().map(Next::Message)
             } else {
                 poll_timer(&ctx.timers, sleep, cx).map(|msg| {
-                    *timers += 1;
-                    let sequence = TIMER_SEQUENCE + *timers;
+                    let sequence = reader.next_timer();
                     let priority = msg.priority();
                     Next::Timer(Envelope {
                         msg,
                         meta: Meta {
                             sequence,
+                            origin: Origin::Timer,
                             priority,
                             ..Meta::default()
                         },
@@ -260,7 +253,7 @@ pub(crate) struct Taken<M> {
 
 /// True for the message of a timer.
 pub(crate) fn is_timer(meta: &Meta) -> bool {
-    meta.sequence >= TIMER_SEQUENCE
+    meta.origin == Origin::Timer
 }
 
 impl<M: Message> Taken<M> {

@@ -240,7 +240,7 @@ impl<A: AlysActor> Context<A> {
                 deadline: meta.deadline,
                 sent: meta.sent(),
                 attempt: meta.attempt,
-                waiting: Link::chain(meta.chain.as_ref())
+                waiting: Link::chain(meta.chain.as_deref())
                     .filter_map(|link| self.shared().tables.path(link.asker))
                     .collect(),
             }

@@ -30,7 +30,7 @@ use crate::{
     after, interceptor,
     mailbox::address::Addr,
     mailbox::dead_letters::Reason,
-    mailbox::envelope::{Envelope, MessageId, Meta},
+    mailbox::envelope::{Envelope, Meta},
     mailbox::message::Message,
     mailbox::{Reader, add},
 };
@@ -587,7 +587,7 @@ where
         if !crate::spans_are_on() {
             return None;
         }
-        let id = MessageId::new(self.cell.number, meta.sequence);
+        let id = meta.id(self.cell.number);
         let correlation = meta.correlation.unwrap_or(id);
         let span =
             tracing::debug_span!("message", actor = %self.cell.path, kind, %id, %correlation);

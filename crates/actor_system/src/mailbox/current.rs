@@ -4,7 +4,7 @@
 use std::{cell::RefCell, mem, sync::Arc};
 
 use crate::mailbox::{
-    envelope::{MessageId, Meta},
+    envelope::{MessageId, Meta, Origin},
     home::MessageTables,
 };
 
@@ -15,7 +15,7 @@ thread_local! {
 /// An actor and the message that it is handling.
 pub(crate) struct Frame {
     /// Number of the actor.
-    pub number: u32,
+    pub number: u64,
     pub tables: Arc<MessageTables>,
     pub id: MessageId,
     pub correlation: MessageId,
@@ -25,8 +25,8 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    pub fn new(number: u32, tables: Arc<MessageTables>) -> Self {
-        let id = MessageId::new(number, 0);
+    pub fn new(number: u64, tables: Arc<MessageTables>) -> Self {
+        let id = MessageId::new(number, Origin::Mailbox, 0);
         Self {
             number,
             tables,
@@ -40,7 +40,7 @@ impl Frame {
 
     /// Sets the frame to the next message.
     pub fn begin(&mut self, kind: &'static str, meta: Meta) {
-        self.id = MessageId::new(self.number, meta.sequence);
+        self.id = meta.id(self.number);
         self.correlation = meta.correlation.unwrap_or(self.id);
         self.kind = kind;
         self.meta = meta;

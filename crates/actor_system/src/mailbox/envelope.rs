@@ -7,44 +7,50 @@ use std::{
     time::Instant,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::mailbox::message::Priority;
 
-/// Id of a message, unique within a system: the number of its mailbox and its sequence number
-/// there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageId(NonZeroU64);
+/// Id of a message, unique within a system: a source of messages and the sequence number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MessageId {
+    source: NonZeroU64,
+    sequence: u64,
+}
+
+/// Origin of an actor's message. Each numbers its messages from 1, over all incarnations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Origin {
+    #[default]
+    Mailbox,
+    Timer,
+}
 
 impl MessageId {
-    /// Bits of the sequence number. Messages use the numbers below 2^43, enough for a million
-    /// messages a second for 100 days; the messages of timers use the rest.
-    const SEQUENCE_BITS: u32 = 44;
-
-    pub(crate) fn new(actor: u32, sequence: u64) -> Self {
-        let sequence = sequence & ((1 << Self::SEQUENCE_BITS) - 1);
-        let id = (u64::from(actor) << Self::SEQUENCE_BITS) | sequence;
-        Self(NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN))
+    /// An actor has two sources, twice its number for the mailbox and the next one for timers.
+    /// Actor numbers stay below 2^63: at one actor a nanosecond that takes 292 years.
+    pub(crate) fn new(actor: u64, origin: Origin, sequence: u64) -> Self {
+        let source = actor << 1 | u64::from(origin == Origin::Timer);
+        Self::from_parts(NonZeroU64::new(source).unwrap_or(NonZeroU64::MIN), sequence)
     }
 
-    /// The id as a number, never zero.
-    pub fn get(self) -> u64 {
-        self.0.get()
+    /// The id of a message from another process, from its [parts](Self::parts).
+    pub fn from_parts(source: NonZeroU64, sequence: u64) -> Self {
+        Self { source, sequence }
     }
 
-    /// The id from its number; none for zero.
-    pub fn from_u64(id: u64) -> Option<Self> {
-        NonZeroU64::new(id).map(Self)
+    /// The number of the source, and the sequence number there.
+    pub fn parts(self) -> (NonZeroU64, u64) {
+        (self.source, self.sequence)
     }
 }
 
 impl fmt::Display for MessageId {
+    /// Formats the number of the actor and the sequence number, such as `7-12`; `7-t3` for timers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = self.0.get();
-        write!(
-            f,
-            "{}-{}",
-            id >> Self::SEQUENCE_BITS,
-            id & ((1 << Self::SEQUENCE_BITS) - 1)
-        )
+        let source = self.source.get();
+        let timer = if source & 1 == 1 { "t" } else { "" };
+        write!(f, "{}-{timer}{}", source >> 1, self.sequence)
     }
 }
 
@@ -74,7 +80,7 @@ pub struct EnvelopeInfo {
 /// An actor whose handler waits for an answer, linked to the actors that wait for that handler.
 pub(crate) struct Link {
     /// Number of the waiting actor.
-    pub asker: u32,
+    pub asker: u64,
     /// Kind of the message that the asker is handling.
     pub kind: &'static str,
     pub parent: Option<Arc<Link>>,
@@ -83,8 +89,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub fn chain(link: Option<&Arc<Self>>) -> impl Iterator<Item = &Self> {
-        std::iter::successors(link.map(|link| &**link), |link| link.parent.as_deref())
+    pub fn chain(link: Option<&Self>) -> impl Iterator<Item = &Self> {
+        std::iter::successors(link, |link| link.parent.as_deref())
     }
 }
 
@@ -96,11 +102,12 @@ pub(crate) struct Envelope<M> {
 
 #[derive(Clone, Default)]
 pub(crate) struct Meta {
-    /// Sequence number within the mailbox, from 1.
+    /// Sequence number among the messages of the same origin, from 1.
     pub sequence: u64,
+    pub origin: Origin,
     pub correlation: Option<MessageId>,
     /// Number of the sending actor; 0 for none.
-    pub sender: u32,
+    pub sender: u64,
     pub priority: Priority,
     pub attempt: u8,
     /// True if its policy is `Overflow::DropOldest`.
@@ -120,7 +127,41 @@ pub(crate) struct Watched {
 }
 
 impl Meta {
+    /// Id of the message in the mailbox or timers of `actor`.
+    pub fn id(&self, actor: u64) -> MessageId {
+        MessageId::new(actor, self.origin, self.sequence)
+    }
+
     pub fn sent(&self) -> Option<Instant> {
         self.watched.as_ref().and_then(|watched| watched.sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_distant_actors_and_of_timers_differ() {
+        let id = |actor, sequence| MessageId::new(actor, Origin::Mailbox, sequence);
+        let ids = [
+            id(1, 0),
+            id((1 << 20) + 1, 0),
+            id(1 << 32, 0),
+            id(1, (1 << 43) + 1),
+            id(1, 1 << 44),
+            id(1, u64::MAX),
+            MessageId::new(1, Origin::Timer, 0),
+            MessageId::new(1, Origin::Timer, 1),
+        ];
+        for (at, id) in ids.iter().enumerate() {
+            assert!(!ids[..at].contains(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_id_names_its_actor_and_origin() {
+        assert_eq!(MessageId::new(7, Origin::Mailbox, 12).to_string(), "7-12");
+        assert_eq!(MessageId::new(7, Origin::Timer, 3).to_string(), "7-t3");
     }
 }

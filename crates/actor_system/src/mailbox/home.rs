@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -21,9 +21,9 @@ use crate::{
 /// these tables resolve to paths.
 #[derive(Default)]
 pub(crate) struct MessageTables {
-    numbers: AtomicU32,
+    numbers: AtomicU64,
     /// Paths of the actors that have not terminated.
-    paths: Mutex<BTreeMap<u32, Arc<str>>>,
+    paths: Mutex<BTreeMap<u64, Arc<str>>>,
     pub dead_letters: DeadLetterLog,
     pub deadlines: Arc<Deadlines>,
     pub waits: WaitGraph,
@@ -31,20 +31,20 @@ pub(crate) struct MessageTables {
 
 impl MessageTables {
     /// An unused actor number, from 1.
-    pub fn next_number(&self) -> u32 {
+    pub fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Relaxed) + 1
     }
 
-    pub fn insert(&self, number: u32, path: Arc<str>) {
+    pub fn insert(&self, number: u64, path: Arc<str>) {
         lock(&self.paths).insert(number, path);
     }
 
-    pub fn remove(&self, number: u32) {
+    pub fn remove(&self, number: u64) {
         lock(&self.paths).remove(&number);
         self.waits.remove(number);
     }
 
-    pub fn path(&self, number: u32) -> Option<Arc<str>> {
+    pub fn path(&self, number: u64) -> Option<Arc<str>> {
         if number == 0 {
             return None;
         }
@@ -54,13 +54,13 @@ impl MessageTables {
 
 /// The actor that reads a mailbox.
 pub(crate) struct Home {
-    pub number: u32,
+    pub number: u64,
     pub path: Arc<str>,
     pub tables: Arc<MessageTables>,
 }
 
 impl Home {
-    pub fn record_dead_letter(&self, reason: Reason, kind: &'static str, from: u32) {
+    pub fn record_dead_letter(&self, reason: Reason, kind: &'static str, from: u64) {
         let from = self.tables.path(from);
         self.tables
             .dead_letters

@@ -482,6 +482,8 @@ pub(crate) struct Reader<M: Message> {
     held: VecDeque<Envelope<M>>,
     turns: Turns,
     max_held: usize,
+    /// Number of timer messages of all incarnations.
+    timers: u64,
 }
 
 impl<M: Message> Reader<M> {
@@ -500,6 +502,7 @@ impl<M: Message> Reader<M> {
             held: VecDeque::new(),
             turns: Turns::default(),
             max_held,
+            timers: 0,
         }
     }
 
@@ -547,6 +550,13 @@ impl<M: Message> Reader<M> {
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         envelope
+    }
+
+    /// Sequence number of the next timer message. It counts over all incarnations, so that ids of
+    /// messages do not repeat.
+    pub fn next_timer(&mut self) -> u64 {
+        self.timers += 1;
+        self.timers
     }
 
     /// Ready when [`pop`](Self::pop) would return a message, or the mailbox is closed.

@@ -26,11 +26,11 @@ const MAX_VISITED: usize = 4096;
 #[derive(Default)]
 pub(crate) struct WaitGraph(Mutex<Waits>);
 
-type Waits = BTreeMap<u32, Vec<Wait>>;
+type Waits = BTreeMap<u64, Vec<Wait>>;
 
 /// Target of a wait and the kind of the question.
 struct Wait {
-    target: u32,
+    target: u64,
     kind: &'static str,
     link: Arc<Link>,
 }
@@ -90,11 +90,11 @@ pub(crate) fn would_cycle(target: Option<&Home>) -> bool {
 /// linked to the handler only through the chain.
 fn circle_of_askers(
     chain: &Arc<Link>,
-    target: u32,
+    target: u64,
     mut kind: &'static str,
-) -> Option<Vec<(u32, &'static str)>> {
+) -> Option<Vec<(u64, &'static str)>> {
     let mut path = vec![(target, "")];
-    for link in Link::chain(Some(chain)) {
+    for link in Link::chain(Some(&**chain)) {
         if link.is_over.load(Relaxed) {
             // This asker has stopped waiting, so the askers before it do not depend on this handler
             // either.
@@ -116,9 +116,9 @@ impl WaitGraph {
     fn insert(
         &self,
         link: &Arc<Link>,
-        target: u32,
+        target: u64,
         kind: &'static str,
-    ) -> Option<Vec<(u32, &'static str)>> {
+    ) -> Option<Vec<(u64, &'static str)>> {
         let mut waits = lock(&self.0);
         if let Some(mut path) = follow(&waits, link.asker, target) {
             path.insert(0, (link.asker, kind));
@@ -137,9 +137,9 @@ impl WaitGraph {
     pub fn redirect(
         &self,
         link: &Arc<Link>,
-        target: u32,
+        target: u64,
         kind: &'static str,
-    ) -> Option<(u32, &'static str)> {
+    ) -> Option<(u64, &'static str)> {
         let mut waits = lock(&self.0);
         let wait = waits
             .get_mut(&link.asker)?
@@ -162,7 +162,7 @@ impl WaitGraph {
     }
 
     /// Removes the waits of an actor that has terminated.
-    pub fn remove(&self, number: u32) {
+    pub fn remove(&self, number: u64) {
         let removed = lock(&self.0).remove(&number);
         drop(removed);
     }
@@ -176,10 +176,10 @@ impl Drop for Waiting {
 }
 
 /// The path from `from` to `asker` along the waits.
-fn follow(waits: &Waits, asker: u32, from: u32) -> Option<Vec<(u32, &'static str)>> {
+fn follow(waits: &Waits, asker: u64, from: u64) -> Option<Vec<(u64, &'static str)>> {
     // Breadth-first search: each actor found, the index of its predecessor, and the kind of the
     // question between them.
-    let mut found: Vec<(u32, usize, &'static str)> = vec![(from, 0, "")];
+    let mut found: Vec<(u64, usize, &'static str)> = vec![(from, 0, "")];
     let mut at = 0;
     while at < found.len() && found.len() < MAX_VISITED {
         let (actor, ..) = found[at];
@@ -205,7 +205,7 @@ fn follow(waits: &Waits, asker: u32, from: u32) -> Option<Vec<(u32, &'static str
 }
 
 /// Formats a cycle as `a -[kind]-> b -[kind]-> a`.
-fn circle_text(tables: &MessageTables, path: &[(u32, &'static str)]) -> Arc<str> {
+fn circle_text(tables: &MessageTables, path: &[(u64, &'static str)]) -> Arc<str> {
     let mut text = String::new();
     for (at, (actor, kind)) in path.iter().enumerate() {
         match tables.path(*actor) {

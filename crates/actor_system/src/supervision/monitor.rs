@@ -36,12 +36,12 @@ struct Seen {
 }
 
 pub(crate) async fn watch(root: Arc<Cell>, tree: Arc<TreeState>) {
-    let mut seen: BTreeMap<u32, Seen> = BTreeMap::new();
+    let mut seen: BTreeMap<u64, Seen> = BTreeMap::new();
     let mut ticks = time::interval(PERIOD);
     loop {
         ticks.tick().await;
         let cells = root.family();
-        let numbers: std::collections::BTreeSet<u32> =
+        let numbers: std::collections::BTreeSet<u64> =
             cells.iter().map(|cell| cell.number).collect();
         seen.retain(|number, _| numbers.contains(number));
         for cell in &cells {
@@ -50,7 +50,7 @@ pub(crate) async fn watch(root: Arc<Cell>, tree: Arc<TreeState>) {
     }
 }
 
-fn look(root: &Cell, tree: &TreeState, cell: &Cell, seen: &mut BTreeMap<u32, Seen>) {
+fn look(root: &Cell, tree: &TreeState, cell: &Cell, seen: &mut BTreeMap<u64, Seen>) {
     let Some(stats) = cell.stats() else { return };
     let handled = stats.handled.load(Relaxed);
     let turns = cell.turns.load(Relaxed);
@@ -107,7 +107,7 @@ mod tests {
         Arc<Cell>,
         Arc<Cell>,
         crate::Slot<Nothing>,
-        BTreeMap<u32, Seen>,
+        BTreeMap<u64, Seen>,
     ) {
         let root = Arc::new(Cell::root("system", Arc::<Shared>::default()));
         let (addr, slot) = mailbox::<Nothing>(4);

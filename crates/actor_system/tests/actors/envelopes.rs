@@ -88,8 +88,8 @@ fn a_chain_of_messages_has_one_correlation_and_each_knows_its_sender() {
         }
         assert!(envelopes[1].1.id != first.id && envelopes[2].1.id != envelopes[1].1.id);
         assert!(first.id.to_string().ends_with("-2"), "{}", first.id);
-        assert_eq!(MessageId::from_u64(first.id.get()), Some(first.id));
-        assert_eq!(MessageId::from_u64(0), None);
+        let (source, sequence) = first.id.parts();
+        assert_eq!(MessageId::from_parts(source, sequence), first.id);
         world.end().await;
     });
 }
@@ -179,6 +179,31 @@ fn messages_of_timers_and_tasks_begin_chains_of_their_own() {
             (from_task.correlation, from_task.priority),
             (from_task.id, Priority::Low)
         );
+        world.end().await;
+    });
+}
+
+#[test]
+fn timers_of_two_incarnations_have_different_ids() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        let a = doer(&supervisor, "a", 8);
+        let seen = Seen::default();
+        for incarnation in 1..=2 {
+            let held = seen.clone();
+            let sets = run_in("sets", move |ctx| {
+                ctx.send_after(Duration::ZERO, tell_along(&held, vec![]));
+                async { Ok(()) }.boxed()
+            });
+            a.addr.tell(sets).unwrap();
+            world
+                .wait("the timer", |_| seen.lock().unwrap().len() == incarnation)
+                .await;
+            a.addr.tell(fails()).unwrap();
+        }
+        let envelopes = seen.lock().unwrap().clone();
+        assert_ne!(envelopes[0].1.id, envelopes[1].1.id);
         world.end().await;
     });
 }
