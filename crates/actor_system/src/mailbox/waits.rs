@@ -2,7 +2,7 @@
 //! cycle is refused immediately, because the actors in it would deadlock.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -18,15 +18,15 @@ use crate::{
     },
 };
 
-/// Maximum actors that a search for a cycle visits; it misses cycles beyond. Systems have fewer
-/// actors waiting at the same time.
-const MAX_VISITED: usize = 4096;
-
 /// The waits of one system, by the number of the waiting actor.
 #[derive(Default)]
 pub(crate) struct WaitGraph(Mutex<Waits>);
 
 type Waits = BTreeMap<u64, Vec<Wait>>;
+
+/// The actors of a cycle, the first also as the last, each with the kind of its question to the
+/// next one.
+type Cycle = Vec<(u64, &'static str)>;
 
 /// Target of a wait and the kind of the question.
 struct Wait {
@@ -50,9 +50,32 @@ pub(crate) fn wait_for(
     target: Option<&Home>,
     kind: &'static str,
 ) -> Result<Option<Waiting>, Arc<str>> {
-    let Some(target) = target else {
+    let Some((target, link)) = link_to(target) else {
         return Ok(None);
     };
+    let chain = Arc::new(link);
+    if let Some(cycle) = target.tables.waits.insert(&chain, target.number, kind) {
+        return Err(cycle_text(&target.tables, &cycle));
+    }
+    Ok(Some(Waiting {
+        tables: target.tables.clone(),
+        chain,
+    }))
+}
+
+/// True if the running handler would close a cycle by waiting for `target`. It records no wait,
+/// because a concurrent question would find it and fail.
+pub(crate) fn would_cycle(target: Option<&Home>) -> bool {
+    link_to(target).is_some_and(|(target, link)| {
+        let waits = lock(&target.tables.waits.0);
+        find_cycle(&waits, &link, target.number, "").is_some()
+    })
+}
+
+/// The running handler as a link in front of `target`. None if there is no handler, the target is
+/// in another system or cycles are ignored.
+fn link_to(target: Option<&Home>) -> Option<(&Home, Link)> {
+    let target = target?;
     let link = current::with(|frame| {
         let is_sibling = Arc::ptr_eq(&frame.tables, &target.tables);
         is_sibling.then(|| Link {
@@ -62,74 +85,25 @@ pub(crate) fn wait_for(
             is_over: AtomicBool::new(false),
         })
     });
-    let Some(link) = link.flatten() else {
-        return Ok(None);
-    };
-    if interceptor::ignores_cycles() {
-        return Ok(None);
-    }
-    let chain = Arc::new(link);
-    let circle = circle_of_askers(&chain, target.number, kind)
-        .or_else(|| target.tables.waits.insert(&chain, target.number, kind));
-    if let Some(path) = circle {
-        return Err(circle_text(&target.tables, &path));
-    }
-    Ok(Some(Waiting {
-        tables: target.tables.clone(),
-        chain,
-    }))
-}
-
-/// True if the running handler would close a cycle by waiting for `target`.
-pub(crate) fn would_cycle(target: Option<&Home>) -> bool {
-    wait_for(target, "").is_err()
-}
-
-/// The cycle if `target` is among the actors that wait for the handler. The chain is needed besides
-/// the graph, because an actor that forwarded a question does not wait itself, and its askers are
-/// linked to the handler only through the chain.
-fn circle_of_askers(
-    chain: &Arc<Link>,
-    target: u64,
-    mut kind: &'static str,
-) -> Option<Vec<(u64, &'static str)>> {
-    let mut path = vec![(target, "")];
-    for link in Link::chain(Some(&**chain)) {
-        if link.is_over.load(Relaxed) {
-            // This asker has stopped waiting, so the askers before it do not depend on this handler
-            // either.
-            return None;
-        }
-        path.push((link.asker, kind));
-        kind = link.kind;
-        if link.asker == target {
-            path.reverse();
-            return Some(path);
-        }
-    }
-    None
+    let link = link.flatten().filter(|_| !interceptor::ignores_cycles());
+    link.map(|link| (target, link))
 }
 
 impl WaitGraph {
     /// Records that the asker of `link` waits for `target`, or returns the cycle that this would
-    /// close.
-    fn insert(
-        &self,
-        link: &Arc<Link>,
-        target: u64,
-        kind: &'static str,
-    ) -> Option<Vec<(u64, &'static str)>> {
+    /// close. The check and the insertion are one step, because two questions that close a cycle
+    /// together would otherwise both pass the check.
+    fn insert(&self, link: &Arc<Link>, target: u64, kind: &'static str) -> Option<Cycle> {
         let mut waits = lock(&self.0);
-        if let Some(mut path) = follow(&waits, link.asker, target) {
-            path.insert(0, (link.asker, kind));
-            return Some(path);
+        let cycle = find_cycle(&waits, link, target, kind);
+        if cycle.is_none() {
+            waits.entry(link.asker).or_default().push(Wait {
+                target,
+                kind,
+                link: link.clone(),
+            });
         }
-        waits.entry(link.asker).or_default().push(Wait {
-            target,
-            kind,
-            link: link.clone(),
-        });
-        None
+        cycle
     }
 
     /// Redirects the wait of the asker of `link` to `target`, to which its question was forwarded.
@@ -153,6 +127,7 @@ impl WaitGraph {
 
     fn end(&self, link: &Arc<Link>) {
         let mut waits = lock(&self.0);
+        link.is_over.store(true, Relaxed);
         let Some(waits) = waits.get_mut(&link.asker) else {
             return;
         };
@@ -170,21 +145,55 @@ impl WaitGraph {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.chain.is_over.store(true, Relaxed);
         self.tables.waits.end(&self.chain);
     }
 }
 
-/// The path from `from` to `asker` along the waits.
-fn follow(waits: &Waits, asker: u64, from: u64) -> Option<Vec<(u64, &'static str)>> {
+/// The cycle that the asker of `link` would close by waiting for `target`.
+fn find_cycle(waits: &Waits, link: &Link, target: u64, kind: &'static str) -> Option<Cycle> {
+    cycle_of_askers(link, target, kind).or_else(|| {
+        let mut path = find_path(waits, target, link.asker)?;
+        path.insert(0, (link.asker, kind));
+        Some(path)
+    })
+}
+
+/// The cycle if `target` is among the actors that wait for the handler. The chain is needed besides
+/// the graph, because an actor that forwarded a question does not wait itself, and its askers are
+/// linked to the handler only through the chain.
+fn cycle_of_askers(link: &Link, target: u64, mut kind: &'static str) -> Option<Cycle> {
+    let mut path = vec![(target, "")];
+    for link in Link::chain(Some(link)) {
+        if link.is_over.load(Relaxed) {
+            // This asker has stopped waiting, so the askers before it do not depend on this handler
+            // either.
+            return None;
+        }
+        path.push((link.asker, kind));
+        kind = link.kind;
+        if link.asker == target {
+            path.reverse();
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// The shortest path from `from` to `to` along the waits. The search visits each actor once, so the
+/// number of waits bounds it.
+fn find_path(waits: &Waits, from: u64, to: u64) -> Option<Cycle> {
+    // The list of an actor that no longer waits stays, empty.
+    if waits.get(&from).is_none_or(Vec::is_empty) {
+        return None;
+    }
     // Breadth-first search: each actor found, the index of its predecessor, and the kind of the
     // question between them.
     let mut found: Vec<(u64, usize, &'static str)> = vec![(from, 0, "")];
+    let mut known = BTreeSet::from([from]);
     let mut at = 0;
-    while at < found.len() && found.len() < MAX_VISITED {
-        let (actor, ..) = found[at];
+    while let Some((actor, ..)) = found.get(at).copied() {
         for wait in waits.get(&actor).into_iter().flatten() {
-            if wait.target == asker {
+            if wait.target == to {
                 let mut path = vec![(wait.target, ""), (actor, wait.kind)];
                 let mut step = at;
                 while step != 0 {
@@ -195,7 +204,7 @@ fn follow(waits: &Waits, asker: u64, from: u64) -> Option<Vec<(u64, &'static str
                 path.reverse();
                 return Some(path);
             }
-            if !found.iter().any(|(other, ..)| *other == wait.target) {
+            if known.insert(wait.target) {
                 found.push((wait.target, at, wait.kind));
             }
         }
@@ -205,7 +214,7 @@ fn follow(waits: &Waits, asker: u64, from: u64) -> Option<Vec<(u64, &'static str
 }
 
 /// Formats a cycle as `a -[kind]-> b -[kind]-> a`.
-fn circle_text(tables: &MessageTables, path: &[(u64, &'static str)]) -> Arc<str> {
+fn cycle_text(tables: &MessageTables, path: &[(u64, &'static str)]) -> Arc<str> {
     let mut text = String::new();
     for (at, (actor, kind)) in path.iter().enumerate() {
         match tables.path(*actor) {
@@ -217,4 +226,39 @@ fn circle_text(tables: &MessageTables, path: &[(u64, &'static str)]) -> Arc<str>
         }
     }
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(asker: u64) -> Arc<Link> {
+        Arc::new(Link {
+            asker,
+            kind: "test",
+            parent: None,
+            is_over: AtomicBool::new(false),
+        })
+    }
+
+    #[test]
+    fn a_cycle_of_ten_thousand_actors_is_found() {
+        let graph = WaitGraph::default();
+        let last = 10_000;
+        for actor in 1..last {
+            assert_eq!(graph.insert(&link(actor), actor + 1, "ask"), None);
+        }
+        let cycle = graph.insert(&link(last), 1, "ask").map(|path| path.len());
+        assert_eq!(cycle, Some(10_001));
+    }
+
+    #[test]
+    fn a_refused_wait_leaves_no_trace() {
+        let graph = WaitGraph::default();
+        let waits = link(1);
+        assert_eq!(graph.insert(&waits, 2, "ask"), None);
+        assert!(graph.insert(&link(2), 1, "ask").is_some());
+        graph.end(&waits);
+        assert_eq!(graph.insert(&link(1), 2, "ask"), None);
+    }
 }

@@ -559,6 +559,29 @@ fn ask_on(doers: Arc<Vec<Addr<Job>>>, at: usize, reply: Reply<u64>) -> Job {
 }
 
 #[test]
+fn a_check_for_a_cycle_is_no_wait() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
+        // Neither actor waits for the other while both check whether they could.
+        let checks = [(&a, &b), (&b, &a)].map(|(from, to)| {
+            let to = to.addr.clone();
+            within(&from.addr, async move {
+                let mut cycles = 0;
+                for _ in 0..20_000 {
+                    cycles += u32::from(to.would_cycle());
+                    alys_runtime::yield_now().await;
+                }
+                cycles
+            })
+        });
+        assert_eq!(join_all(checks).await, [0, 0]);
+        world.end().await;
+    });
+}
+
+#[test]
 fn asks_in_one_direction_close_no_cycle() {
     run(async {
         let world = World::new();
