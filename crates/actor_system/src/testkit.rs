@@ -263,7 +263,6 @@ pub fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
     let ended = [
         mailbox.handled,
         mailbox.failed,
-        mailbox.coalesced,
         mailbox.dropped,
         mailbox.expired,
         mailbox.interrupted,

@@ -82,14 +82,6 @@ impl Message for PorterMessage {
             Self::Wait(_) | Self::Report { .. } => 0,
         }
     }
-
-    // Only for messages that coalesce: two parcels become one with the sum of their numbers.
-    fn absorb(&mut self, newer: Self) {
-        match (self, newer) {
-            (Self::Parcel(older), Self::Parcel(newer)) => older.n += newer.n,
-            (older, newer) => *older = newer,
-        }
-    }
 }
 
 #[derive(Default)]
@@ -213,12 +205,6 @@ async fn overflow_policies() -> Outcome {
             taken(Receipt::Dropped),
             vec![1, 2],
             Some(Reason::DroppedNewest),
-        ),
-        (
-            Overflow::Coalesce(7),
-            taken(Receipt::Coalesced),
-            vec![6],
-            None,
         ),
     ] {
         let (system, porter) = start_porter(2)?;

@@ -63,7 +63,6 @@ fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
     let taken_in = mailbox.accepted + mailbox.timers;
     let accounted = mailbox.handled
         + mailbox.failed
-        + mailbox.coalesced
         + mailbox.dropped
         + mailbox.expired
         + mailbox.interrupted

@@ -55,7 +55,6 @@ struct Fates {
     outcome: Vec<Option<Outcome>>,
     begun: Vec<usize>,
     done: Vec<Vec<usize>>,
-    absorbed: Vec<Option<Id>>,
     gone: Vec<Option<Instant>>,
     /// Reason and receiver of each dead letter.
     dead: Vec<Vec<(Reason, usize)>>,
@@ -70,7 +69,6 @@ impl Fates {
             outcome: vec![None; len],
             begun: vec![0; len],
             done: vec![Vec::new(); len],
-            absorbed: vec![None; len],
             gone: vec![None; len],
             dead: vec![Vec::new(); len],
             all_named: seen.dead.total() <= DEAD_LETTERS_KEPT as u64,
@@ -80,7 +78,6 @@ impl Fates {
                 Event::Sent { id, outcome } => fates.outcome[*id] = Some(*outcome),
                 Event::Begun { id, .. } => fates.begun[*id] += 1,
                 Event::Done { id, actor } => fates.done[*id].push(*actor),
-                Event::Absorbed { id, by } => fates.absorbed[*id] = Some(*by),
                 Event::Gone { id } => fates.gone[*id] = Some(entry.at),
                 _ => {}
             }
@@ -96,19 +93,14 @@ impl Fates {
 
     /// The receivers whose mailbox is known to have accepted the letter, one entry for each end
     /// that it came to.
-    fn taken_for(&self, id: Id, book: &Book) -> Vec<usize> {
+    fn taken_for(&self, id: Id) -> Vec<usize> {
         let dead = self.dead[id]
             .iter()
             .filter(|(reason, _)| *reason != Reason::DroppedNewest);
-        let absorbed = self.absorbed[id].map(|by| match book.letters[by].to {
-            Some(to) => vec![to],
-            None => self.taken_for(by, book),
-        });
         self.done[id]
             .iter()
             .copied()
             .chain(dead.map(|(_, to)| *to))
-            .chain(absorbed.into_iter().flatten())
             .collect()
     }
 }
@@ -150,13 +142,11 @@ impl Run<'_> {
         }
     }
 
-    /// Each accepted letter has exactly one end: it is done, is a dead letter, or is absorbed by
-    /// another letter.
+    /// Each accepted letter has exactly one end: it is done or is a dead letter.
     fn fates(&self, book: &Book, fates: &Fates, wrong: &mut Wrong) {
         for (id, letter) in book.letters.iter().enumerate() {
             let (done, begun, dead) = (fates.done[id].len(), fates.begun[id], &fates.dead[id]);
-            let absorbed = usize::from(fates.absorbed[id].is_some());
-            let ends = done + dead.len() + absorbed;
+            let ends = done + dead.len();
             let most = 1 + if letter.again {
                 usize::from(MAX_REDELIVERIES)
             } else {
@@ -165,8 +155,8 @@ impl Run<'_> {
             let mut blame = |what: &str| {
                 let outcome = fates.outcome[id];
                 wrong.push(format!(
-                    "fate: {id} {what}: {outcome:?} begun {begun} done {done} dead {dead:?} \
-                     absorbed {absorbed}: {letter:?}"
+                    "fate: {id} {what}: {outcome:?} begun {begun} done {done} dead {dead:?}: \
+                     {letter:?}"
                 ));
             };
             if done > 1 {
@@ -186,14 +176,11 @@ impl Run<'_> {
                     blame("was not taken")
                 }
                 Some(Outcome::Taken(Receipt::Dropped))
-                    if begun + done + absorbed > 0
+                    if begun + done > 0
                         || (fates.all_named
                             && dead.iter().all(|(why, _)| *why != Reason::DroppedNewest)) =>
                 {
                     blame("was dropped");
-                }
-                Some(Outcome::Taken(Receipt::Coalesced)) if absorbed == 0 => {
-                    blame("was taken in by nobody")
                 }
                 Some(Outcome::Taken(Receipt::Queued | Receipt::QueuedForOldest))
                     if fates.all_named && ends != 1 =>
@@ -238,10 +225,7 @@ impl Run<'_> {
             }
         }
         let open = (0..book.letters.len()).filter(|id| {
-            matches!(
-                fates.outcome[*id],
-                Some(Outcome::Taken(receipt)) if receipt != Receipt::Coalesced
-            ) && fates.done[*id].is_empty()
+            matches!(fates.outcome[*id], Some(Outcome::Taken(_))) && fates.done[*id].is_empty()
         });
         let (open, dead) = (open.count(), seen_total(self.seen));
         if open > dead {
@@ -264,7 +248,6 @@ impl Run<'_> {
             let begun_with = figures.accepted + figures.timers;
             let ended = figures.handled
                 + figures.failed
-                + figures.coalesced
                 + figures.dropped
                 + figures.expired
                 + figures.interrupted
@@ -342,7 +325,7 @@ impl Run<'_> {
                 let letters =
                     (0..book.letters.len()).filter(|id| book.letters[*id].timer_of.is_none());
                 let taken = letters
-                    .flat_map(|id| fates.taken_for(id, book))
+                    .flat_map(|id| fates.taken_for(id))
                     .filter(|to| *to == actor);
                 pairs.push((
                     "accepted, and those that ended",

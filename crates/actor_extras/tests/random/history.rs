@@ -24,11 +24,6 @@ pub enum Event {
         id: Id,
         outcome: Outcome,
     },
-    /// A queued letter, `by`, absorbed this one.
-    Absorbed {
-        id: Id,
-        by: Id,
-    },
     Begun {
         id: Id,
         actor: usize,

@@ -266,7 +266,6 @@ fn overflow() -> impl Strategy<Value = Overflow> {
         1 => (1..4u64, 1..5u32).prop_map(|(initial, attempts)| Overflow::Backoff {
             initial: ms(initial), max: ms(5), attempts,
         }),
-        2 => (0..3u64).prop_map(Overflow::Coalesce),
     ]
 }
 

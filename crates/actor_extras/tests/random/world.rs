@@ -114,14 +114,6 @@ impl Message for Letter {
     fn overflow(&self) -> Overflow {
         self.overflow
     }
-    fn absorb(&mut self, mut newer: Self) {
-        self.world.history.note(Event::Absorbed {
-            id: newer.id,
-            by: self.id,
-        });
-        self.answers.append(&mut newer.answers);
-        self.deed = newer.deed.clone();
-    }
     fn again(&self) -> Option<Self> {
         if !self.again {
             return None;

@@ -58,7 +58,7 @@ pub struct Snapshot {
 
 /// Snapshot of a mailbox, and the outcomes of its messages since the actor was added.
 ///
-/// Every accepted message is counted once, as handled, failed, coalesced, dropped, expired,
+/// Every accepted message is counted once, as handled, failed, dropped, expired,
 /// interrupted or abandoned, unless it is still queued or being handled. Messages of timers are not
 /// counted as accepted, but as handled, failed or interrupted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
@@ -71,8 +71,6 @@ pub struct MailboxSnapshot {
     pub accepted: u64,
     /// Messages refused because the mailbox was full or the circuit breaker open.
     pub refused: u64,
-    /// Messages that a queued one absorbed.
-    pub coalesced: u64,
     /// Accepted messages that were dropped for newer ones, or by an injected fault.
     pub dropped: u64,
     /// Timer messages whose handling started.
@@ -464,7 +462,6 @@ impl Cell {
             capacity,
             accepted: stats.accepted.load(Relaxed),
             refused: stats.refused.load(Relaxed),
-            coalesced: stats.coalesced.load(Relaxed),
             dropped: stats.dropped.load(Relaxed),
             timers: stats.timers.load(Relaxed),
             handled: stats.handled.load(Relaxed),

@@ -112,8 +112,6 @@ pub(crate) struct Meta {
     pub attempt: u8,
     /// True if its policy is `Overflow::DropOldest`.
     pub is_droppable: bool,
-    /// True if the mailbox indexes it by its `Overflow::Coalesce` key.
-    pub has_key: bool,
     pub deadline: Option<Instant>,
     pub chain: Option<Arc<Link>>,
     /// Set only while times are measured or spans are on; boxed to keep the envelope small.

@@ -26,12 +26,6 @@ pub trait Message: Sized + Send + 'static {
         Overflow::Block
     }
 
-    /// Merges a newer message with the same [`Overflow::Coalesce`] key into this queued one. The
-    /// default replaces the queued message by the newer one, in its place in the queue.
-    fn absorb(&mut self, newer: Self) {
-        *self = newer;
-    }
-
     /// A copy for redelivery: if the handler of this message fails, the next incarnation handles
     /// the copy first, at most [`MAX_REDELIVERIES`](crate::MAX_REDELIVERIES) times. None by
     /// default, because a message that crashed an actor is likely to crash it again.
@@ -98,9 +92,6 @@ pub enum Overflow {
         /// Maximum attempts, the first included; zero counts as one.
         attempts: u32,
     },
-    /// A queued message with the same key absorbs it ([`Message::absorb`]), even in a full mailbox.
-    /// Returns an error if there is neither room nor such a message.
-    Coalesce(u64),
 }
 
 /// Outcome of a message that was accepted or dropped.
@@ -108,8 +99,6 @@ pub enum Overflow {
 pub enum Receipt {
     /// The message is queued.
     Queued,
-    /// A queued message absorbed it.
-    Coalesced,
     /// The message is queued, and one or more older ones were dropped for it.
     QueuedForOldest,
     /// The message was dropped under [`Overflow::DropNewest`].

@@ -246,17 +246,6 @@ impl<M: Message> Mailbox<M> {
         if !state.is_open {
             return Err((Refused::Closed, envelope.msg));
         }
-        if let Overflow::Coalesce(key) = overflow {
-            match state.queues.absorb(key, envelope.msg) {
-                Ok(()) => {
-                    state.sequence += 1;
-                    self.stats.accepted.store(state.sequence, Relaxed);
-                    self.stats.coalesced.fetch_add(1, Relaxed);
-                    return Ok(Receipt::Coalesced);
-                }
-                Err(msg) => envelope.msg = msg,
-            }
-        }
         let is_admitted = ticket.is_some_and(|ticket| state.give_up(ticket, &self.waiting));
         // A sender without a ticket must not take room while others wait, because a stream of small
         // messages would starve a first sender with a large one.
@@ -291,10 +280,7 @@ impl<M: Message> Mailbox<M> {
                     }
                     receipt = Receipt::QueuedForOldest;
                 }
-                Overflow::Block
-                | Overflow::Fail
-                | Overflow::Backoff { .. }
-                | Overflow::Coalesce(_) => {
+                Overflow::Block | Overflow::Fail | Overflow::Backoff { .. } => {
                     if interceptor::drops_accepted_when_full() {
                         state.sequence += 1;
                         self.stats.accepted.store(state.sequence, Relaxed);

@@ -21,13 +21,12 @@ const BUCKETS: [f64; 13] = [
     1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
 ];
 
-/// Senders write `accepted`, `refused`, `coalesced` and `dropped`; only the actor's task writes the
+/// Senders write `accepted`, `refused` and `dropped`; only the actor's task writes the
 /// rest.
 #[derive(Default)]
 pub(crate) struct Stats {
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
-    pub coalesced: AtomicU64,
     pub dropped: AtomicU64,
     pub timers: AtomicU64,
     pub handled: AtomicU64,

@@ -121,7 +121,6 @@ fn encode_outcomes(encoder: &mut DescriptorEncoder<'_>, actors: &Actors<'_>) -> 
         let outcomes = [
             ("accepted", mailbox.accepted),
             ("refused", mailbox.refused),
-            ("coalesced", mailbox.coalesced),
             ("dropped", mailbox.dropped),
             ("expired", mailbox.expired),
             ("redelivered", mailbox.redelivered),

@@ -164,8 +164,6 @@ pub struct Job {
     pub size: usize,
     pub expires: bool,
     pub repeats: bool,
-    /// Numbers of the messages that it absorbed.
-    pub absorbed: Vec<u64>,
     pub act: Act,
 }
 
@@ -180,7 +178,6 @@ impl Job {
             size: 8,
             expires: true,
             repeats: false,
-            absorbed: Vec::new(),
             act,
         }
     }
@@ -221,21 +218,16 @@ impl Message for Job {
     fn overflow(&self) -> Overflow {
         self.overflow
     }
-    fn absorb(&mut self, newer: Self) {
-        self.absorbed.push(newer.n);
-        self.size += newer.size;
-    }
     fn again(&self) -> Option<Self> {
         let act = if self.repeats {
             self.act.again()?
         } else {
             return None;
         };
-        let (kind, n, absorbed) = (self.kind, self.n, self.absorbed.clone());
+        let (kind, n) = (self.kind, self.n);
         Some(Self {
             kind,
             n,
-            absorbed,
             act,
             ..*self
         })
@@ -317,9 +309,6 @@ impl AlysActor for Doer {
         match job.act {
             Act::Note => {
                 self.log.write(&self.name, job.n.to_string());
-                for n in job.absorbed {
-                    self.log.write(&self.name, format!("absorbed {n}"));
-                }
             }
             Act::Panic => panic!("told to panic"),
             Act::Fail => return Err(ToldToFail),

@@ -490,7 +490,6 @@ pub fn accounts_balance(system: &System) {
         let ends = [
             mailbox.handled,
             mailbox.failed,
-            mailbox.coalesced,
             mailbox.dropped,
             mailbox.expired,
             mailbox.interrupted,

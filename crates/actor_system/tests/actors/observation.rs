@@ -166,10 +166,6 @@ fn each_actor_has_the_same_metric_families() {
                 0.0,
             ),
             (
-                r#"alys_actor_messages_total{actor="world/s/a",outcome="coalesced"}"#,
-                0.0,
-            ),
-            (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="dropped"}"#,
                 0.0,
             ),
