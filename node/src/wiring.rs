@@ -232,7 +232,7 @@ impl ActorSpec {
     fn child(&self, rights: &Rights) -> Result<ChildSpec, StartError> {
         Ok(ChildSpec::new(self.name)
             .restart_delay(self.restart.delay())
-            .handle_within(self.message_timeout)
+            .handle_timeout(self.message_timeout)
             .role(rights.role(self.name)?))
     }
 

@@ -75,11 +75,11 @@ impl<M: Message> Probe<M> {
 
     /// Waits for the next message; none after [`TEST_TIMEOUT`].
     pub async fn next(&mut self) -> Option<M> {
-        self.next_within(TEST_TIMEOUT).await
+        self.next_timeout(TEST_TIMEOUT).await
     }
 
-    /// Waits for the next message; none after `within`.
-    pub async fn next_within(&mut self, within: Duration) -> Option<M> {
+    /// Waits for the next message; none after `timeout`.
+    pub async fn next_timeout(&mut self, timeout: Duration) -> Option<M> {
         let next = poll_fn(|cx| {
             if let Some(envelope) = self.reader.pop() {
                 return Poll::Ready(envelope.msg);
@@ -90,7 +90,7 @@ impl<M: Message> Probe<M> {
             }
             Poll::Pending
         });
-        time::timeout(within, next).await.ok()
+        time::timeout(timeout, next).await.ok()
     }
 
     /// Waits for the next message for which `wanted` returns a value; drops the messages before it.

@@ -72,7 +72,7 @@ fn start_market() -> Result<(System, Vec<Addr<VendorMessage>>), StartError> {
     let supervisor = system.supervisor(tolerant("v", Strategy::OneForOne))?;
     let mut vendors = Vec::new();
     for (name, quote) in [("cheap", 10), ("fair", 20), ("dear", 30)] {
-        let spec = ChildSpec::new(name).handle_within(Duration::from_secs(3600));
+        let spec = ChildSpec::new(name).handle_timeout(Duration::from_secs(3600));
         let factory = move || async move { Ok::<_, Infallible>(Vendor { quote }) };
         vendors.push(supervisor.start(spec, 8, factory)?);
     }

@@ -207,7 +207,7 @@ async fn breaker() -> Outcome {
 async fn watchdog() -> Outcome {
     let system = System::new("watchdog");
     let supervisor = system.supervisor(tolerant("s", Strategy::OneForOne))?;
-    let worker = start(&supervisor, ChildSpec::new("w").handle_within(ms(20)))?;
+    let worker = start(&supervisor, ChildSpec::new("w").handle_timeout(ms(20)))?;
     worker.tell(Job::Hang)?;
     assert_eq!(incarnation(&worker).await?, 2);
     let tree = system.snapshot();

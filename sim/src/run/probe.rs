@@ -292,7 +292,7 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
     let post_desk = desk.clone();
     let spec = ChildSpec::new("post")
         .restart_delay(quick)
-        .handle_within(HANDLER_TIMEOUT);
+        .handle_timeout(HANDLER_TIMEOUT);
     let post = offices.start(spec, MAILBOX_CAPACITY, move || {
         let post = Post {
             desk: post_desk.clone(),

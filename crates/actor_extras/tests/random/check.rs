@@ -13,15 +13,15 @@ use alys_actor_system::{
 use crate::{
     history::{Book, Event, Hook, Id, Outcome},
     plan::{Plan, place},
-    world::{GRACE, STOP_WITHIN, Seen},
+    world::{GRACE, STOP_TIMEOUT, Seen},
 };
 
 /// Part of the time that each actor may add to the deadline of a shutdown: the supervisor waits
 /// this long for the actor's answer.
-const ANSWER_WITHIN: Duration = Duration::from_millis(300);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// `stop_within` of a pool's workers; each may delay the shutdown by this much.
-const POOL_STOPS_WITHIN: Duration = Duration::from_secs(2);
+/// `stop_timeout` of a pool's workers; each may delay the shutdown by this much.
+const POOL_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Checks a run and adds each violation to the complaints of its book.
 pub fn check(plan: &Plan, seen: &Seen, book: &mut Book) {
@@ -743,11 +743,11 @@ impl Run<'_> {
         let report = &self.seen.shutdown;
         let nodes = u32::try_from(self.seen.children.len()).unwrap_or(u32::MAX) + 1;
         let pauses = if self.plan.pool.is_some() {
-            POOL_STOPS_WITHIN
+            POOL_STOP_TIMEOUT
         } else {
             Duration::ZERO
         };
-        let most = self.seen.deadline + (ANSWER_WITHIN + STOP_WITHIN + pauses) * nodes + GRACE;
+        let most = self.seen.deadline + (ANSWER_TIMEOUT + STOP_TIMEOUT + pauses) * nodes + GRACE;
         if report.took > most {
             wrong.push(format!(
                 "report: took {:?} of {:?}",

@@ -10,7 +10,7 @@ use alys_actor_system::{
 };
 use proptest::{collection::vec, option::weighted, prelude::*, sample::Index};
 
-/// The largest `handle_within` of any plan; the watchdog ends a hanging handler then.
+/// The largest `handle_timeout` of any plan; the watchdog ends a hanging handler then.
 const MAX_HANDLE_MS: u64 = 40;
 
 /// Maximum number of messages in a batch.
@@ -49,7 +49,7 @@ pub struct ActorPlan {
     pub restart: Restart,
     pub pace: Option<RestartDelay>,
     pub batches: bool,
-    pub handle_within: u64,
+    pub handle_timeout: u64,
     pub memory_budget: Option<usize>,
     pub depends_on: Option<Index>,
     pub habits: Habits,
@@ -306,7 +306,7 @@ fn actor() -> impl Strategy<Value = ActorPlan> {
     (any::<Index>(), mailbox, any::<[bool; 2]>(), limits, life).prop_map(
         |(supervisor, mailbox, [batches, commits], limits, (restart, pace, starts, stop))| {
             let (capacity, bytes, subscribes) = mailbox;
-            let (handle_within, memory_budget, depends_on) = limits;
+            let (handle_timeout, memory_budget, depends_on) = limits;
             ActorPlan {
                 supervisor,
                 capacity,
@@ -314,7 +314,7 @@ fn actor() -> impl Strategy<Value = ActorPlan> {
                 restart,
                 pace,
                 batches,
-                handle_within,
+                handle_timeout,
                 memory_budget,
                 depends_on,
                 habits: Habits {

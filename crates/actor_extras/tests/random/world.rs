@@ -50,8 +50,8 @@ const QUIET: Duration = Duration::from_millis(if alys_runtime::is_simulated() {
     5
 });
 
-const START_WITHIN: Duration = ms(20);
-pub const STOP_WITHIN: Duration = ms(30);
+const START_TIMEOUT: Duration = ms(20);
+pub const STOP_TIMEOUT: Duration = ms(30);
 
 /// First sender numbers of actors and of the tasks that actors start; the tasks outside the system
 /// have the numbers below.
@@ -485,7 +485,7 @@ impl<const B: usize> Worker<B> {
             Deed::Fail => return Err(ToldToFail),
             Deed::FailUntil(tries) if attempt < tries => return Err(ToldToFail),
             Deed::FailUntil(_) => {}
-            // A worker of a pool does not hang, because its `handle_within` is a minute.
+            // A worker of a pool does not hang, because its `handle_timeout` is a minute.
             Deed::Hang if self.is_pooled => time::sleep(ms(3)).await,
             Deed::Hang => pending().await,
             Deed::Stop => ctx.stop(),
@@ -816,13 +816,13 @@ impl Builder {
             let path = self.child(Some(supervisor), &name);
             self.seen.paths.push(path);
             let mut spec = ChildSpec {
-                start_within: Some(START_WITHIN),
-                stop_within: STOP_WITHIN,
+                start_timeout: Some(START_TIMEOUT),
+                stop_timeout: STOP_TIMEOUT,
                 memory_budget: of.memory_budget,
                 restart_delay: of.pace,
                 ..ChildSpec::new(name)
                     .restart(of.restart)
-                    .handle_within(ms(of.handle_within))
+                    .handle_timeout(ms(of.handle_timeout))
             };
             if let Some(on) = of.depends_on.filter(|_| index > 0) {
                 let on = &self.seen.paths[place(&on, index)];

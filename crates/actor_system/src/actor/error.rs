@@ -79,8 +79,8 @@ pub enum Failure {
         limit: usize,
     },
     /// The code took longer than its time limit
-    /// ([`ChildSpec::start_within`](crate::ChildSpec::start_within),
-    /// [`ChildSpec::handle_within`](crate::ChildSpec::handle_within)).
+    /// ([`ChildSpec::start_timeout`](crate::ChildSpec::start_timeout),
+    /// [`ChildSpec::handle_timeout`](crate::ChildSpec::handle_timeout)).
     #[error("hung while {phase}: not done after {after:?}")]
     Hung {
         /// Code that was running.

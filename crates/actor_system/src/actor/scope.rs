@@ -34,7 +34,7 @@ pub const MAX_TIMERS: usize = 4096;
 
 /// Time that a new incarnation waits for aborted tasks of the previous one. Only a task that
 /// computes without awaiting exceeds it, because an aborted task ends at its next await.
-const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
+const TASKS_END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The tasks of one incarnation, and its first failure.
 pub(crate) struct Scope {
@@ -130,7 +130,7 @@ impl Scope {
     }
 
     /// Aborts all tasks and waits until they have ended. False if one has not within
-    /// [`TASKS_END_WITHIN`].
+    /// [`TASKS_END_TIMEOUT`].
     pub async fn end(&self) -> bool {
         self.abort();
         if interceptor::tasks_outlive_their_incarnation() {
@@ -145,7 +145,7 @@ impl Scope {
                 idle.await;
             }
         };
-        time::timeout(TASKS_END_WITHIN, gone).await.is_ok()
+        time::timeout(TASKS_END_TIMEOUT, gone).await.is_ok()
     }
 }
 

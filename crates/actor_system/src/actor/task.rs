@@ -37,9 +37,9 @@ use crate::{
 
 /// Limits on the time and memory of an actor, from its [`ChildSpec`](crate::ChildSpec).
 pub(crate) struct TaskLimits {
-    pub start_within: Option<Duration>,
-    pub handle_within: Option<Duration>,
-    pub stop_within: Duration,
+    pub start_timeout: Option<Duration>,
+    pub handle_timeout: Option<Duration>,
+    pub stop_timeout: Duration,
     pub memory_budget: Option<usize>,
 }
 
@@ -178,7 +178,7 @@ where
         alys_runtime::buggify_pause!("actors.child.slow_start", 250_000, 200);
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
-        let limit = self.limits.start_within;
+        let limit = self.limits.start_timeout;
         let made = Box::pin(watch.attend(&self.cell, &mut stop, limit, made)).await;
         let actor = match made {
             Attended::Done(Ok(actor)) => actor,
@@ -216,7 +216,8 @@ where
             }
             incarnation.actor.started(&incarnation.ctx).await
         });
-        match Box::pin(watch.attend(&self.cell, &mut stop, self.limits.start_within, began)).await {
+        match Box::pin(watch.attend(&self.cell, &mut stop, self.limits.start_timeout, began)).await
+        {
             Attended::Done(Ok(())) => {}
             Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
             Attended::Hung(after) => {
@@ -274,7 +275,8 @@ where
                         Phase::Reconfiguring,
                         incarnation.actor.reconfigured(&incarnation.ctx),
                     );
-                    let hook = watch.attend(&self.cell, &mut stop, self.limits.handle_within, hook);
+                    let hook =
+                        watch.attend(&self.cell, &mut stop, self.limits.handle_timeout, hook);
                     let attended = Box::pin(hook).await;
                     if let Err(end) = self.attended(attended, Phase::Reconfiguring, &mut stop) {
                         return Box::pin(self.ended(incarnation, end)).await;
@@ -344,7 +346,7 @@ where
         let span = self.span(kind, &meta);
         if let Some(fault) = fault.filter(|fault| *fault != Fault::LoseReply) {
             let suffered = caught(phase, suffer(fault));
-            let suffered = watch.attend(&self.cell, stop, self.limits.handle_within, suffered);
+            let suffered = watch.attend(&self.cell, stop, self.limits.handle_timeout, suffered);
             let suffered = Box::pin(suffered).await;
             if !matches!(suffered, Attended::Done(Ok(()))) {
                 return self.undone(
@@ -372,7 +374,7 @@ where
                 future: work,
             };
             watch
-                .attend(&self.cell, stop, self.limits.handle_within, work)
+                .attend(&self.cell, stop, self.limits.handle_timeout, work)
                 .await
         };
         alys_runtime::buggify_yield!("actors.child.yield_after", 100_000);
@@ -422,7 +424,7 @@ where
                 future: work,
             };
             watch
-                .attend(&self.cell, stop, self.limits.handle_within, work)
+                .attend(&self.cell, stop, self.limits.handle_timeout, work)
                 .await
         };
         let (mut done, mut taken, waiting) = batch.into_parts();
@@ -664,7 +666,7 @@ where
     async fn finish(&mut self, incarnation: &mut Incarnation<A>) -> End {
         let mut left = self.nothing_left();
         self.cell.advance(State::Stopping);
-        let within = self.limits.stop_within;
+        let within = self.limits.stop_timeout;
         let until = after(within);
         let mut failure = self
             .say(
@@ -712,7 +714,7 @@ where
     async fn ended(&mut self, incarnation: &mut Incarnation<A>, end: End) -> End {
         if let End::Failed(failure) = &end {
             let hook = incarnation.actor.pre_restart(failure, &incarnation.ctx);
-            match last_word(Phase::Stopping, self.limits.stop_within, hook).await {
+            match last_word(Phase::Stopping, self.limits.stop_timeout, hook).await {
                 Ok(true) => {}
                 Ok(false) => tracing::warn!(actor = %self.cell.path, "pre_restart cut off"),
                 Err(failure) => {

@@ -26,7 +26,7 @@ pub enum Reason {
     Killed,
     /// Its handler failed on every redelivery.
     Poison,
-    /// A stop's deadline or the `handle_within` limit cancelled its handler; or it is the message
+    /// A stop's deadline or the `handle_timeout` limit cancelled its handler; or it is the message
     /// of a timer, in a batch that failed before taking it.
     Interrupted,
     /// The actor terminated while it was queued.

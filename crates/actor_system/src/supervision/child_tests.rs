@@ -91,7 +91,7 @@ fn held(orders: Vec<Order>) -> (Supervisor, SupervisorTask, Arc<Cell>, Addr<Hold
         cell: cell.clone(),
         reports: mpsc::channel(8).0,
     });
-    let spec = ChildSpec::new("a").handle_within(None);
+    let spec = ChildSpec::new("a").handle_timeout(None);
     let addr = supervisor
         .start(spec, 8, || async { Ok::<_, Infallible>(Held) })
         .unwrap();

@@ -39,7 +39,7 @@ use crate::{
     mailbox::address::Addr,
     supervision::inbox::Inbox,
     supervision::policy::{Backoff, Exhausted, Intensity, Restart, RestartDelay, Strategy},
-    supervision::task::{ANSWER_WITHIN, Entry, SupervisorTask},
+    supervision::task::{ANSWER_TIMEOUT, Entry, SupervisorTask},
     supervision::tree::{Dependent, TreeState},
 };
 
@@ -48,7 +48,7 @@ use crate::{
 const INBOX: usize = 4 * MAX_CHILDREN;
 
 /// Time limit for a nested supervisor to stop all its children when a sibling's failure stops it.
-const SUPERVISOR_STOPS_WITHIN: Duration = Duration::from_secs(10);
+const SUPERVISOR_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Specification of a supervisor.
 #[derive(Debug, Clone)]
@@ -91,13 +91,13 @@ pub struct ChildSpec {
     /// Delay before a restart; the supervisor's [`Backoff`] if none.
     pub restart_delay: Option<RestartDelay>,
     /// Time limit for the factory, and again for the start hooks. No limit if none.
-    pub start_within: Option<Duration>,
+    pub start_timeout: Option<Duration>,
     /// Time limit for one message, or one batch. A handler that awaits for longer is cancelled and
     /// counts as failed ([`Failure::Hung`]). No limit if none.
-    pub handle_within: Option<Duration>,
+    pub handle_timeout: Option<Duration>,
     /// Time limit for the current message and the stop hooks when a sibling's failure stops the
     /// actor, or it stops itself. A shutdown divides its own deadline instead.
-    pub stop_within: Duration,
+    pub stop_timeout: Duration,
     /// Limit in bytes on the memory of the actor ([`AlysActor::memory`]) and of its queued messages
     /// together. An actor beyond it fails ([`Failure::OverBudget`]). No limit if none.
     pub memory_budget: Option<usize>,
@@ -118,9 +118,9 @@ impl ChildSpec {
             name: name.into(),
             restart: Restart::Permanent,
             restart_delay: None,
-            start_within: Some(Duration::from_secs(60)),
-            handle_within: Some(Duration::from_secs(60)),
-            stop_within: Duration::from_secs(2),
+            start_timeout: Some(Duration::from_secs(60)),
+            handle_timeout: Some(Duration::from_secs(60)),
+            stop_timeout: Duration::from_secs(2),
             memory_budget: None,
             role: None,
             depends_on: Vec::new(),
@@ -141,9 +141,9 @@ impl ChildSpec {
     }
 
     /// Sets the time limit of one message; `None` removes it.
-    pub fn handle_within(self, limit: impl Into<Option<Duration>>) -> Self {
+    pub fn handle_timeout(self, limit: impl Into<Option<Duration>>) -> Self {
         Self {
-            handle_within: limit.into(),
+            handle_timeout: limit.into(),
             ..self
         }
     }
@@ -279,9 +279,9 @@ impl Supervisor {
             cell: cell.clone(),
             line,
             limits: TaskLimits {
-                start_within: spec.start_within,
-                handle_within: spec.handle_within,
-                stop_within: spec.stop_within,
+                start_timeout: spec.start_timeout,
+                handle_timeout: spec.handle_timeout,
+                stop_timeout: spec.stop_timeout,
                 memory_budget: spec.memory_budget,
             },
             config,
@@ -316,7 +316,7 @@ impl Supervisor {
     pub(crate) async fn drain(&self, children: &[u64], until: Instant) -> StopReport {
         let mut total = StopReport::default();
         // Each child is asked in turn and may use up its answer timeout.
-        let grace = 2 * ANSWER_WITHIN * (self.cell.weight() + 1);
+        let grace = 2 * ANSWER_TIMEOUT * (self.cell.weight() + 1);
         let drained = async {
             for (index, child) in children.iter().enumerate() {
                 let shares = u32::try_from(children.len() - index).unwrap_or(u32::MAX);
@@ -351,7 +351,7 @@ impl Supervisor {
     pub(crate) fn nest(&self, spec: SupervisorSpec) -> Result<Self, StartError> {
         let cell = Arc::new(Cell::supervisor(&spec.name, &self.cell));
         let child_spec = ChildSpec {
-            stop_within: SUPERVISOR_STOPS_WITHIN,
+            stop_timeout: SUPERVISOR_STOP_TIMEOUT,
             ..ChildSpec::new(spec.name.clone())
         };
         let (handle, task) = Self::make(cell.clone(), self.tree.clone(), spec, false);

@@ -2,7 +2,7 @@
 //! yield.
 //!
 //! The task of an actor cancels a handler that awaits for too long, see
-//! [`ChildSpec::handle_within`](crate::ChildSpec::handle_within). It cannot cancel one that
+//! [`ChildSpec::handle_timeout`](crate::ChildSpec::handle_timeout). It cannot cancel one that
 //! computes without awaiting: the monitor first shows such an actor as unhealthy, then fails the
 //! system, because only the end of the process stops the handler.
 

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Grace period for the answer to a stop order, once for each actor at or under the child.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// No delay, and a mailbox that accepts messages: (delay, circuit breaker open).
 const AT_ONCE: (Duration, bool) = (Duration::ZERO, false);
@@ -49,7 +49,7 @@ pub(crate) struct Entry {
     cell: Arc<Cell>,
     restart: Restart,
     restart_delay: Option<RestartDelay>,
-    stop_within: Duration,
+    stop_timeout: Duration,
     /// Id of the last start order.
     start_id: u64,
     /// True until the incarnation of that order has reported its end or answered a stop.
@@ -76,7 +76,7 @@ impl Entry {
             cell,
             restart: spec.restart,
             restart_delay: spec.restart_delay,
-            stop_within: spec.stop_within,
+            stop_timeout: spec.stop_timeout,
             start_id: 0,
             is_live: false,
             failures: 0,
@@ -156,7 +156,7 @@ impl Entry {
 
     async fn stop(&mut self, until: Instant, kind: StopKind) -> StopReport {
         let (done, answer) = oneshot::channel();
-        let grace = ANSWER_WITHIN * (self.cell.weight() + 1);
+        let grace = ANSWER_TIMEOUT * (self.cell.weight() + 1);
         let answered = async {
             if self.order(Order::Stop(Stop { until, kind, done })) {
                 answer.await.ok()
@@ -524,7 +524,7 @@ impl SupervisorTask {
             .rev()
             .filter(|entry| !entry.is_drained())
         {
-            let stopped = pin!(entry.stop(after(entry.stop_within), StopKind::Pause));
+            let stopped = pin!(entry.stop(after(entry.stop_timeout), StopKind::Pause));
             if let Either::Right((order, _)) = select(stopped, pin!(self.line.order())).await {
                 self.next = Some(order.map_or(Heard::Nothing, Heard::Order));
                 return false;

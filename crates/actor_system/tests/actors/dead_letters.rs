@@ -31,7 +31,7 @@ fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let spec = ChildSpec::new("a")
-            .handle_within(Duration::from_millis(30))
+            .handle_timeout(Duration::from_millis(30))
             .restart(Restart::Transient);
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         let sender = doer(&supervisor, "sender", 8);
@@ -294,7 +294,7 @@ fn a_failed_batch_gives_back_untaken_messages_in_order() {
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let (addr, log) = batcher(
             &supervisor,
-            ChildSpec::new("a").handle_within(Duration::from_millis(50)),
+            ChildSpec::new("a").handle_timeout(Duration::from_millis(50)),
         );
         let gate = Arc::<Gate>::default();
         addr.tell(wait(&gate)).unwrap();

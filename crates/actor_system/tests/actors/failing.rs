@@ -520,11 +520,11 @@ fn a_maximal_duration_is_no_limit() {
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let max = Duration::MAX;
         let spec = ChildSpec {
-            start_within: Some(max),
-            stop_within: max,
+            start_timeout: Some(max),
+            stop_timeout: max,
             ..ChildSpec::new("a")
         };
-        let slow = doer::doer_in(&Arc::default(), &supervisor, spec.handle_within(max), 8);
+        let slow = doer::doer_in(&Arc::default(), &supervisor, spec.handle_timeout(max), 8);
         let gate = slow.hold().await;
         time::sleep(Duration::from_millis(1)).await;
         gate.open();

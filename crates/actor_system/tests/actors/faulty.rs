@@ -14,7 +14,7 @@ fn each_fault_strikes_the_message_that_it_is_planned_for() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 99, None);
-        let spec = ChildSpec::new("a").handle_within(Duration::from_millis(60));
+        let spec = ChildSpec::new("a").handle_timeout(Duration::from_millis(60));
         let doing = doer_in(&Arc::default(), &supervisor, spec, 32);
         let faults = world.system.faults().clone();
         faults.watch("world/s/a");

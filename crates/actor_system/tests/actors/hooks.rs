@@ -85,7 +85,7 @@ fn an_actor_that_stops_itself_runs_its_hooks_and_a_permanent_one_restarts() {
             ("d", Twist::Panic, "stopped", 1),
         ] {
             let spec = ChildSpec {
-                stop_within: SHORT,
+                stop_timeout: SHORT,
                 ..ChildSpec::new(name).restart(Restart::Transient)
             };
             let doing = doer_in(&log, &supervisor, spec, 8);
@@ -116,7 +116,7 @@ fn pre_restart_is_limited_in_time_and_its_failure_is_not_counted() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let spec = ChildSpec {
-            stop_within: SHORT,
+            stop_timeout: SHORT,
             ..ChildSpec::new("a")
         };
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
@@ -141,7 +141,7 @@ fn a_start_that_fails_or_takes_too_long_is_retried() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 99, None);
         let spec = ChildSpec {
-            start_within: Some(SHORT),
+            start_timeout: Some(SHORT),
             ..ChildSpec::new("a")
         };
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
@@ -193,7 +193,7 @@ fn reconfigured_runs_between_messages() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let spec = ChildSpec::new("a").handle_within(SHORT * 10);
+        let spec = ChildSpec::new("a").handle_timeout(SHORT * 10);
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         doing.settled().await;
         let gate = doing.hold().await;
@@ -222,7 +222,7 @@ fn a_failing_reconfiguration_fails_the_actor_and_keeps_the_configuration() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let spec = ChildSpec::new("a").handle_within(SHORT);
+        let spec = ChildSpec::new("a").handle_timeout(SHORT);
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         doing.settled().await;
         for (config, twist, error) in [

@@ -384,7 +384,7 @@ fn a_handler_that_waits_too_long_is_cut_off_and_the_queue_is_kept() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let spec = ChildSpec::new("a").handle_within(SHORT);
+        let spec = ChildSpec::new("a").handle_timeout(SHORT);
         let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
         doing.addr.tell(Job::new("hang", 0, Act::Hang)).unwrap();
         doing.addr.tell(note(1)).unwrap();
@@ -405,10 +405,10 @@ fn a_handler_that_waits_too_long_is_cut_off_and_the_queue_is_kept() {
         let free = doer_in(
             &Arc::default(),
             &supervisor,
-            ChildSpec::new("a").handle_within(None),
+            ChildSpec::new("a").handle_timeout(None),
             8,
         );
-        let limited = ChildSpec::new("b").handle_within(SHORT);
+        let limited = ChildSpec::new("b").handle_timeout(SHORT);
         let limited = doer_in(&Arc::default(), &supervisor, limited, 8);
         let naps = || {
             run_in("naps", |_| {

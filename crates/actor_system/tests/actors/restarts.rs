@@ -64,7 +64,7 @@ fn a_sibling_that_does_not_stop_in_time_loses_its_message_and_is_restarted() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForAll, 3, None);
         let hung = ChildSpec {
-            stop_within: Duration::from_millis(20),
+            stop_timeout: Duration::from_millis(20),
             ..ChildSpec::new("hung")
         };
         let hung = world.worker_as(&supervisor, hung, 8, Arc::default());

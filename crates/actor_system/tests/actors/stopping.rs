@@ -221,7 +221,7 @@ fn a_shutdown_does_not_wait_for_a_restart_in_progress() {
             world.worker_as(
                 &supervisor,
                 ChildSpec {
-                    stop_within: LONG,
+                    stop_timeout: LONG,
                     ..ChildSpec::new(name)
                 },
                 8,
@@ -263,7 +263,7 @@ fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
         let world = World::with_root(1);
         let lower = world.supervisor("lower", Strategy::OneForOne, 0, None);
         let spec = ChildSpec {
-            stop_within: LONG,
+            stop_timeout: LONG,
             ..ChildSpec::new("hung")
         };
         let hung = world.worker_as(&lower, spec, 8, Arc::default());

@@ -49,7 +49,7 @@ fn a_probe_receives_messages_and_a_snapshot_counts_restarts() {
         let (neighbour, mut probe) = Probe::new(8);
         let echo = echo(&test, "echo", &neighbour);
         assert_eq!(probe.now(), None);
-        assert_eq!(probe.next_within(Duration::from_millis(5)).await, None);
+        assert_eq!(probe.next_timeout(Duration::from_millis(5)).await, None);
         for n in [1, 3, 5] {
             echo.send(Ping(n)).await.unwrap();
         }
