@@ -401,7 +401,7 @@ impl<E: Event> Topic<E> {
         if nested.is_none() {
             tracing::warn!(
                 event = type_name::<E>(),
-                "refused: conversions publish in a circle"
+                "refused: conversions publish in a cycle"
             );
         }
         let mut published = Published::default();

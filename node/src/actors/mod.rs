@@ -11,7 +11,7 @@
 //!
 //! Decisions are in the pure crates and in pure machines of the rooms; the actors are thin. The
 //! StorageActor asks no other actor, and all other messages are told, so that actors cannot wait
-//! for each other in a circle.
+//! for each other in a cycle.
 
 pub mod chain;
 pub mod engine;

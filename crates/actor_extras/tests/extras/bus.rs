@@ -322,7 +322,7 @@ fn conversions_that_publish_in_a_cycle_are_stopped() {
         assert_eq!(
             bus.publish(Happened(0)),
             to(1),
-            "the circle left nothing behind"
+            "the cycle left nothing behind"
         );
         assert_eq!(subscription.missed(), 2);
     });

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bus;
-mod circles;
+mod cycles;
 #[expect(dead_code, reason = "the tests of the core use the rest")]
 #[path = "../../../actor_system/tests/actors/doer.rs"]
 mod doer;

@@ -80,7 +80,7 @@ pub enum SendError<M> {
         refusal: Refusal,
     },
     /// The actor would never make room, because it waits for the sending handler.
-    #[error("waiting for room would close a circle: {cycle}")]
+    #[error("waiting for room would close a cycle: {cycle}")]
     Cycle {
         /// The message that was not accepted.
         msg: M,
@@ -155,7 +155,7 @@ pub enum AskError {
     },
     /// The actor waits for the asking handler, directly or through others: the question was not
     /// accepted.
-    #[error("{kind} would close a circle: {cycle}")]
+    #[error("{kind} would close a cycle: {cycle}")]
     Cycle {
         /// Kind of the question.
         kind: &'static str,

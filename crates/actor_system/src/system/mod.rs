@@ -335,7 +335,7 @@ fn levels(dependents: Vec<Dependent>) -> Vec<Vec<Dependent>> {
         if free.is_empty() {
             // Unreachable, because dependencies are started before their dependents and so have no
             // cycles.
-            tracing::error!(actors = ?rest.keys(), "a circle of dependencies");
+            tracing::error!(actors = ?rest.keys(), "a cycle of dependencies");
             break;
         }
         levels.push(free.into_values().collect());

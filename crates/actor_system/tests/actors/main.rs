@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bounds;
-mod circles;
+mod cycles;
 mod dead_letters;
 mod dependencies;
 mod doer;

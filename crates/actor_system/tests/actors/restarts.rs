@@ -208,7 +208,7 @@ fn an_actor_has_one_incarnation_at_a_time() {
 }
 
 #[test]
-fn actors_can_hold_each_others_addresses_in_a_circle() {
+fn actors_can_hold_each_others_addresses_in_a_cycle() {
     use alys_actor_system::{Addr, AlysActor, Context, Message, Reply, mailbox};
 
     struct Ball {

@@ -101,7 +101,7 @@ fn the_ask_that_closes_a_cycle_returns_the_whole_cycle_in_every_order() {
                 assert_eq!(cycle(answer), path.join(" -[ask]-> "));
                 assert_eq!(
                     error.to_string(),
-                    format!("ask would close a circle: {}", path.join(" -[ask]-> "))
+                    format!("ask would close a cycle: {}", path.join(" -[ask]-> "))
                 );
             }
         }
@@ -492,7 +492,7 @@ fn a_send_that_waits_for_room_can_close_a_cycle() {
         let path = "world/s/a -[sends]-> world/s/b -[note]-> world/s/a";
         assert_eq!(
             sent,
-            format!("waiting for room would close a circle: {path}")
+            format!("waiting for room would close a cycle: {path}")
         );
         world.end().await;
     });
