@@ -203,8 +203,9 @@ impl System {
         self.cell.snapshot()
     }
 
-    /// Health of the root: the worst of the tree, where an unhealthy actor degrades its
-    /// supervisors.
+    /// Health of the root supervisor. An unhealthy actor degrades its supervisors, because they can
+    /// restart it and its siblings still work; the root is unhealthy only once the system has
+    /// [failed](Self::failed). The [`snapshot`](Self::snapshot) has the health of each actor.
     pub fn health(&self) -> Health {
         self.snapshot().health
     }

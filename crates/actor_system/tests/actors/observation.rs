@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use alys_actor_system::{
-    AlysActor, ChildSpec, Context, Fault, Health, Message, Planned, Snapshot, Strategy,
+    AlysActor, ChildSpec, Context, Fault, Health, Message, Planned, Snapshot, State, Strategy,
     SupervisorSpec,
     metrics::prometheus_client::metrics::{counter::Counter, family::Family},
     testkit::{TestSystem, sample},
 };
+use alys_runtime::time;
 use futures::FutureExt;
 
 use crate::{doer::*, kit::*};
@@ -63,6 +64,27 @@ fn a_supervisor_is_degraded_while_a_child_is_not_healthy() {
             Health::Degraded("x")
         );
         world.end().await;
+    });
+}
+
+#[test]
+fn a_system_is_degraded_by_an_unhealthy_actor_and_unhealthy_once_it_has_failed() {
+    run(async {
+        let world = World::new();
+        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+        let doing = doer(&supervisor, "a", 8);
+        doing.plan.set_health(Health::Unhealthy("no peers"));
+        doing.settled().await;
+        world
+            .wait("the judgement", |tree| tree.health != Health::Healthy)
+            .await;
+        assert_eq!(world.system.health(), Health::Degraded("no peers"));
+        doing.addr.tell(fails()).unwrap();
+        time::timeout(LONG, world.system.failed()).await.unwrap();
+        world
+            .wait("the end", |tree| tree.state == State::Failed)
+            .await;
+        assert_eq!(world.system.health(), Health::Unhealthy("failed for good"));
     });
 }
 
@@ -288,7 +310,7 @@ fn times_are_measured_only_while_enabled() {
         for doing in [&before, &after] {
             let gate = doing.hold().await;
             doing.addr.tell(note(1)).unwrap();
-            alys_runtime::time::sleep(Duration::from_millis(20)).await;
+            time::sleep(Duration::from_millis(20)).await;
             gate.open();
             doing.settled().await;
         }
