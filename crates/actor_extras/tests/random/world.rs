@@ -284,7 +284,7 @@ impl World {
                     return;
                 };
                 letter.answers.append(held);
-                self.told(letter.id, addr.forward(letter));
+                self.sent(letter.id, addr.forward(letter));
             }
             How::Ask { deadline } => {
                 let (begun, deadline) = (time::now(), ms(deadline));

@@ -127,11 +127,12 @@ impl<M: Message> Addr<M> {
 
     /// Forwards the question that is being handled: the message carries its [`Reply`], and inherits
     /// its deadline and its place in the detection of wait cycles. Outside of a handler it equals
-    /// [`tell`](Self::tell).
+    /// [`tell`](Self::tell). A forward to another system carries the deadline only.
     ///
     /// # Errors
-    /// Same as [`tell`](Self::tell).
-    pub fn forward(&self, msg: M) -> Result<Receipt, TellError<M>> {
+    /// Same as [`tell`](Self::tell), and [`SendError::Cycle`] if this actor waits for the asker,
+    /// because neither could then answer the other.
+    pub fn forward(&self, msg: M) -> Result<Receipt, SendError<M>> {
         let held = current::with(|frame| {
             // Actor numbers in the chain are local to a system, so the chain does not leave it.
             let is_sibling = self
@@ -143,9 +144,13 @@ impl<M: Message> Addr<M> {
         });
         let (chain, deadline) = held.unwrap_or_default();
         let link = chain.clone().zip(self.mailbox.home());
-        let before = link
-            .as_ref()
-            .and_then(|(link, home)| home.tables.waits.redirect(link, home.number, msg.kind()));
+        let before = match &link {
+            Some((link, home)) => match waits::redirect(link, home, msg.kind()) {
+                Ok(before) => before,
+                Err(cycle) => return Err(SendError::Cycle { msg, cycle }),
+            },
+            None => None,
+        };
         let outcome = self.put(
             msg,
             Meta {
@@ -156,9 +161,9 @@ impl<M: Message> Addr<M> {
         );
         if let (Err(_), Some((link, home)), Some((target, kind))) = (&outcome, link, before) {
             // The target refused the message, so the wait is restored.
-            home.tables.waits.redirect(&link, target, kind);
+            home.tables.waits.restore(&link, target, kind);
         }
-        outcome
+        Ok(outcome?)
     }
 
     /// Enqueues a message, and waits for room if its overflow policy is [`Overflow::Block`] (the
@@ -255,6 +260,11 @@ impl<M: Message> Addr<M> {
     /// started or it does not [expire](Message::expires); a late answer is discarded. A handler
     /// that asks an actor which waits for it, directly or through others, gets [`AskError::Cycle`]
     /// immediately.
+    ///
+    /// Cycles through several [systems](crate::System) are not detected, because each system knows
+    /// its own waits only; the deadline ends them. Nor are waits in a task of
+    /// [`Context::spawn`](crate::Context::spawn), which block no handler, and waits for a
+    /// [`Reply::channel`].
     pub async fn ask<R: Send + 'static>(
         &self,
         make: impl FnOnce(Reply<R>) -> M,
@@ -400,6 +410,7 @@ impl<M: Message> Addr<M> {
     }
 
     /// True if asking this actor from the running handler would fail with [`AskError::Cycle`].
+    /// Always false for an actor of another system, as for [`ask`](Self::ask).
     pub fn would_cycle(&self) -> bool {
         waits::would_cycle(self.mailbox.home())
     }

@@ -57,7 +57,8 @@ impl<M> fmt::Debug for TellError<M> {
     }
 }
 
-/// Error of [`Addr::send`](crate::Addr::send). It returns the message.
+/// Error of [`Addr::send`](crate::Addr::send) and [`Addr::forward`](crate::Addr::forward). It
+/// returns the message.
 #[derive(thiserror::Error)]
 pub enum SendError<M> {
     /// The mailbox is full, and the message's overflow policy does not wait, or its attempts are
@@ -79,8 +80,9 @@ pub enum SendError<M> {
         /// The rule that refused it.
         refusal: Refusal,
     },
-    /// The actor would never make room, because it waits for the sending handler.
-    #[error("waiting for room would close a cycle: {cycle}")]
+    /// A `send` would wait for room at an actor that waits for the sending handler, or a `forward`
+    /// would make the asker wait for an actor that waits for it.
+    #[error("would close a cycle: {cycle}")]
     Cycle {
         /// The message that was not accepted.
         msg: M,

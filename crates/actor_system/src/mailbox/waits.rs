@@ -72,6 +72,20 @@ pub(crate) fn would_cycle(target: Option<&Home>) -> bool {
     })
 }
 
+/// Redirects the wait of the asker of `link` to `target`, to which its question is forwarded.
+/// Returns the previous target and kind, or none if the asker no longer waits.
+///
+/// # Errors
+/// The cycle as text, if `target` waits for the asker, directly or through others.
+pub(crate) fn redirect(
+    link: &Arc<Link>,
+    target: &Home,
+    kind: &'static str,
+) -> Result<Option<(u64, &'static str)>, Arc<str>> {
+    let redirected = target.tables.waits.redirect(link, target.number, kind);
+    redirected.map_err(|cycle| cycle_text(&target.tables, &cycle))
+}
+
 /// The running handler as a link in front of `target`. None if there is no handler, the target is
 /// in another system or cycles are ignored.
 fn link_to(target: Option<&Home>) -> Option<(&Home, Link)> {
@@ -106,23 +120,36 @@ impl WaitGraph {
         cycle
     }
 
-    /// Redirects the wait of the asker of `link` to `target`, to which its question was forwarded.
-    /// Returns the previous target and kind, or none if the asker no longer waits.
-    pub fn redirect(
+    fn redirect(
         &self,
         link: &Arc<Link>,
         target: u64,
         kind: &'static str,
-    ) -> Option<(u64, &'static str)> {
+    ) -> Result<Option<(u64, &'static str)>, Cycle> {
         let mut waits = lock(&self.0);
-        let wait = waits
-            .get_mut(&link.asker)?
-            .iter_mut()
-            .find(|wait| Arc::ptr_eq(&wait.link, link))?;
-        let previous = (wait.target, wait.kind);
-        wait.target = target;
-        wait.kind = kind;
-        Some(previous)
+        if find_wait(&mut waits, link).is_none() {
+            return Ok(None);
+        }
+        if !interceptor::ignores_cycles()
+            && let Some(cycle) = cycle_of_waits(&waits, link.asker, target, kind)
+        {
+            return Err(cycle);
+        }
+        Ok(find_wait(&mut waits, link).map(|wait| {
+            let previous = (wait.target, wait.kind);
+            wait.target = target;
+            wait.kind = kind;
+            previous
+        }))
+    }
+
+    /// Restores the wait of the asker of `link` after a redirection whose target refused the
+    /// message.
+    pub fn restore(&self, link: &Arc<Link>, target: u64, kind: &'static str) {
+        if let Some(wait) = find_wait(&mut lock(&self.0), link) {
+            wait.target = target;
+            wait.kind = kind;
+        }
     }
 
     fn end(&self, link: &Arc<Link>) {
@@ -151,11 +178,22 @@ impl Drop for Waiting {
 
 /// The cycle that the asker of `link` would close by waiting for `target`.
 fn find_cycle(waits: &Waits, link: &Link, target: u64, kind: &'static str) -> Option<Cycle> {
-    cycle_of_askers(link, target, kind).or_else(|| {
-        let mut path = find_path(waits, target, link.asker)?;
-        path.insert(0, (link.asker, kind));
-        Some(path)
-    })
+    cycle_of_askers(link, target, kind).or_else(|| cycle_of_waits(waits, link.asker, target, kind))
+}
+
+/// The cycle that `asker` would close in the graph by waiting for `target`.
+fn cycle_of_waits(waits: &Waits, asker: u64, target: u64, kind: &'static str) -> Option<Cycle> {
+    if target == asker {
+        return Some(vec![(asker, kind), (asker, "")]);
+    }
+    let mut path = find_path(waits, target, asker)?;
+    path.insert(0, (asker, kind));
+    Some(path)
+}
+
+fn find_wait<'a>(waits: &'a mut Waits, link: &Arc<Link>) -> Option<&'a mut Wait> {
+    let waits = waits.get_mut(&link.asker)?;
+    waits.iter_mut().find(|wait| Arc::ptr_eq(&wait.link, link))
 }
 
 /// The cycle if `target` is among the actors that wait for the handler. The chain is needed besides

@@ -128,7 +128,7 @@ fn a_refused_message_is_given_back_for_every_reason() {
         };
         assert_eq!(
             format!("{cycle:?} {cycle}"),
-            "Cycle(..) waiting for room would close a cycle: a asks b asks a"
+            "Cycle(..) would close a cycle: a asks b asks a"
         );
         assert_eq!(cycle.into_message(), Ping(5));
     });
