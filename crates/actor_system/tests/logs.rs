@@ -2,56 +2,16 @@
 //! gives up is an error, and nothing else is logged at these levels.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::{
-    convert::Infallible,
-    fmt::{Debug, Write},
-    sync::Mutex,
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use alys_actor_system::{
     AlysActor, Backoff, ChildSpec, Context, Intensity, Message, Strategy, SupervisorSpec, System,
 };
 use alys_runtime::time;
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use tracing::level_filters::LevelFilter;
 
-static LINES: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
-
-struct Lines;
-
-impl Subscriber for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("alys_actor_system")
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line::default();
-        event.record(&mut line);
-        LINES
-            .lock()
-            .unwrap()
-            .push((*event.metadata().level(), line.0));
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-#[derive(Default)]
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, "{}={value:?} ", field.name()).unwrap();
-    }
-}
+#[path = "common/errors.rs"]
+mod errors;
 
 struct Fail;
 
@@ -80,7 +40,7 @@ impl AlysActor for Worker {
 
 #[test]
 fn restarts_are_warnings_and_a_root_that_gives_up_is_an_error() {
-    tracing::subscriber::set_global_default(Lines).unwrap();
+    errors::listen(LevelFilter::WARN);
     alys_runtime::block_on_main(async {
         let none = Intensity {
             restarts: 0,
@@ -112,33 +72,16 @@ fn restarts_are_warnings_and_a_root_that_gives_up_is_an_error() {
             .unwrap();
         system.shutdown(Duration::from_secs(1)).await;
     });
-    let lines = LINES.lock().unwrap();
-    let levels: Vec<_> = lines.iter().map(|(level, _)| *level).collect();
-    assert_eq!(
-        levels,
-        [Level::WARN, Level::WARN, Level::ERROR],
-        "{lines:?}"
-    );
-    for (line, parts) in lines.iter().zip([
-        [
-            "message=restart",
-            "actor=world/s/a",
-            "error while handling fail: told to fail",
-        ],
-        [
-            "message=gave up",
-            "actor=world/s",
-            "error while handling fail: told to fail",
-        ],
-        [
-            "message=gave up",
-            "system=world",
-            "error while handling fail: told to fail",
-        ],
-    ]) {
-        assert!(
-            parts.iter().all(|part| line.1.contains(part)),
-            "{line:?} {parts:?}"
-        );
+    let lines = errors::lines();
+    let reason = "error while handling fail: told to fail";
+    let wanted = [
+        ["WARN message=restart", "actor=world/s/a", reason],
+        ["WARN message=gave up", "actor=world/s", reason],
+        ["ERROR message=gave up", "system=world", reason],
+    ];
+    assert_eq!(lines.len(), wanted.len(), "{lines:?}");
+    for (line, [start, subject, reason]) in lines.iter().zip(wanted) {
+        assert!(line.starts_with(start), "{line}");
+        assert!(line.contains(subject) && line.contains(reason), "{line}");
     }
 }

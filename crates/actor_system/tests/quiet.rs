@@ -1,44 +1,16 @@
 //! A failure during a shutdown is not a bug and is not logged as an error.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::{
-    fmt::{Debug, Write},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use alys_actor_system::{
     AlysActor, Backoff, ChildSpec, Context, Message, Reply, Strategy, SupervisorSpec, System,
 };
 use alys_runtime::sync::Notify;
-use tracing::{
-    Event, Level, Subscriber,
-    field::{Field, Visit},
-};
-use tracing_subscriber::{Layer, Registry, layer, layer::SubscriberExt};
+use tracing::level_filters::LevelFilter;
 
-static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Errors;
-
-impl<S: Subscriber> Layer<S> for Errors {
-    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
-        if *event.metadata().level() == Level::ERROR {
-            let mut line = Line::default();
-            event.record(&mut line);
-            ERRORS.lock().unwrap().push(line.0);
-        }
-    }
-}
-
-#[derive(Default)]
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, "{}={value:?} ", field.name()).unwrap();
-    }
-}
+#[path = "common/errors.rs"]
+mod errors;
 
 enum Told {
     Fail,
@@ -84,7 +56,7 @@ impl AlysActor for Worker {
 
 #[test]
 fn a_restart_during_a_shutdown_does_not_touch_a_stopped_sibling() {
-    tracing::subscriber::set_global_default(Registry::default().with(Errors)).unwrap();
+    errors::listen(LevelFilter::ERROR);
     const LONG: Duration = Duration::from_secs(30);
     alys_runtime::block_on_main(async {
         let system = System::new("quiet");
@@ -118,5 +90,5 @@ fn a_restart_during_a_shutdown_does_not_touch_a_stopped_sibling() {
         assert_eq!(report.levels, [vec!["quiet/s/b", "quiet/t/c"]]);
         assert_eq!(report.stopped.last().map(String::as_str), Some("quiet/s/a"));
     });
-    assert_eq!(*ERRORS.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(*errors::lines(), Vec::<String>::new());
 }

@@ -39,9 +39,7 @@ fn to(delivered: usize) -> Published {
 
 #[test]
 fn an_event_reaches_its_subscribers_in_the_order_in_which_they_subscribed() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let bus = Bus::new();
         let order = Arc::<Mutex<Vec<String>>>::default();
         for name in ["c", "a", "b"] {
@@ -65,17 +63,14 @@ fn an_event_reaches_its_subscribers_in_the_order_in_which_they_subscribed() {
             assert_eq!(world.diary.notes(name), [1, 2]);
         }
         assert_eq!(world.diary.notes("d"), Vec::<u64>::new());
-        world.end().await;
     });
 }
 
 #[test]
 fn a_slow_subscriber_misses_events_that_the_others_get() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let bus = Bus::new();
-        let slow = world.worker_as(&supervisor, ChildSpec::new("slow"), 2, Arc::default());
+        let slow = world.worker_as(&supervisor, ChildSpec::new("slow"), 2);
         let quick = world.worker(&supervisor, "quick");
         let slow_subscription = bus.subscribe(&slow, noted).unwrap();
         let quick_subscription = bus.subscribe(&quick, noted).unwrap();
@@ -138,15 +133,12 @@ fn a_slow_subscriber_misses_events_that_the_others_get() {
             (1, 3),
             "what was missed stays counted"
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn a_subscriber_that_restarts_keeps_its_subscription() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+    supervised(1, |world, supervisor| async move {
         let bus = Bus::new();
         let addr = world.worker(&supervisor, "a");
         bus.subscribe(&addr, noted).unwrap().keep();
@@ -158,18 +150,15 @@ fn a_subscriber_that_restarts_keeps_its_subscription() {
         assert_eq!(bus.publish(Happened(3)), to(1));
         settled(&addr).await;
         assert_eq!(world.diary.notes("a"), [1, 2, 3]);
-        world.end().await;
     });
 }
 
 #[test]
 fn a_subscriber_that_has_ended_is_removed_and_counted_once() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let bus = Bus::new();
         let ends = ChildSpec::new("ends").restart(Restart::Transient);
-        let ends = world.worker_as(&supervisor, ends, 8, Arc::default());
+        let ends = world.worker_as(&supervisor, ends, 8);
         let stays = world.worker(&supervisor, "stays");
         let held = Arc::new(());
         let holds = held.clone();
@@ -201,7 +190,6 @@ fn a_subscriber_that_has_ended_is_removed_and_counted_once() {
         );
         assert_eq!(bus.publish(Happened(2)), to(1));
         assert_eq!((subscription.delivered(), subscription.missed()), (0, 0));
-        world.end().await;
     });
 }
 
@@ -232,8 +220,7 @@ fn the_events_of_each_publisher_arrive_in_its_order() {
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let bus = Bus::new();
         let names = ["a", "b"];
-        let addrs = names
-            .map(|name| world.worker_as(&supervisor, ChildSpec::new(name), 1000, Arc::default()));
+        let addrs = names.map(|name| world.worker_as(&supervisor, ChildSpec::new(name), 1000));
         for addr in &addrs {
             bus.subscribe(addr, noted).unwrap().keep();
         }

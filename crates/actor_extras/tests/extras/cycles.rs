@@ -3,40 +3,12 @@
 use std::sync::Arc;
 
 use alys_actor_extras::{Pool, PoolSpec, Routing, SupervisorExt};
-use alys_actor_system::{Addr, AskError, Kept, Reply, Strategy};
-use alys_runtime::time;
-use futures::{FutureExt, future::BoxFuture};
+use alys_actor_system::{AskError, Kept, Reply, Strategy};
+use futures::future::BoxFuture;
 
 use crate::{doer::*, kit::*};
 
 type Answer = Result<u64, AskError>;
-
-/// Runs `work` in a handler of the actor and returns its output.
-async fn within<T: Send + 'static>(
-    addr: &Addr<Job>,
-    work: impl Future<Output = T> + Send + 'static,
-) -> T {
-    let (reply, answer) = Reply::channel();
-    let does = run_in("does", move |_| {
-        async move {
-            reply.send(work.await);
-            Ok(())
-        }
-        .boxed()
-    });
-    addr.send(does).await.unwrap();
-    time::timeout(LONG, answer)
-        .await
-        .expect("no answer")
-        .expect("dropped")
-}
-
-fn cycle<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
-    match answer {
-        Err(AskError::Cycle { cycle, .. }) => cycle.to_string(),
-        other => panic!("{other:?}"),
-    }
-}
 
 #[test]
 fn a_worker_that_asks_its_own_pool_reaches_another_and_a_pool_of_one_is_a_cycle() {
@@ -49,9 +21,8 @@ fn a_worker_that_asks_its_own_pool_reaches_another_and_a_pool_of_one_is_a_cycle(
                 let pool = supervisor.pool(spec, pooled()).unwrap();
                 for at in 0..size {
                     let own = pool.clone();
-                    let asked = within(&pool.addresses()[at], async move {
-                        own.ask(|reply| Job::new("answer", 3, Act::Answer(reply)), LONG)
-                            .await
+                    let asked = in_handler(&pool.addresses()[at], async move {
+                        own.ask(answering(3), LONG).await
                     })
                     .await;
                     match size {
@@ -65,14 +36,11 @@ fn a_worker_that_asks_its_own_pool_reaches_another_and_a_pool_of_one_is_a_cycle(
                 .pool(PoolSpec::new("q", 3, 8).routing(routing), pooled())
                 .unwrap();
             fn deeper(pool: Pool<Job>, reply: Reply<Answer>) -> Job {
-                run_in("deeper", move |_| {
-                    async move {
-                        let next = pool.clone();
-                        let asked = pool.ask(|reply| deeper(next, reply), LONG).await;
-                        reply.send(asked.and_then(|answer| answer));
-                        Ok(())
-                    }
-                    .boxed()
+                Job::run("deeper", async move {
+                    let next = pool.clone();
+                    let asked = pool.ask(|reply| deeper(next, reply), LONG).await;
+                    reply.send(asked.and_then(|answer| answer));
+                    Ok(())
                 })
             }
             let own = pool.clone();

@@ -73,8 +73,7 @@ impl AlysActor for Receiver {
 
 #[test]
 fn a_gateway_keeps_correlations_and_deadlines() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let access = rules();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let (log, envelopes, gate) = (
@@ -170,6 +169,5 @@ fn a_gateway_keeps_correlations_and_deadlines() {
             limited.deliver(time::now(), &bytes),
             Err(GatewayError::Refused(_))
         ));
-        world.end().await;
     });
 }

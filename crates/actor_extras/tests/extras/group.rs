@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use alys_actor_extras::{ByMember, Group, JoinError, MAX_MEMBERS};
-use alys_actor_system::{AskError, ChildSpec, Message, Restart, Strategy, TellError, mailbox};
+use alys_actor_system::{AskError, ChildSpec, Message, Restart, TellError, mailbox};
 
 use crate::kit::*;
 
@@ -61,9 +61,7 @@ fn a_broadcast_reaches_every_member_in_spite_of_refusals() {
 
 #[test]
 fn each_member_gets_the_message_made_for_its_place() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let mut group = Group::default();
         for name in ["c", "a", "b"] {
             group.join(name, world.worker(&supervisor, name)).unwrap();
@@ -74,18 +72,15 @@ fn each_member_gets_the_message_made_for_its_place() {
             world.diary.wait_for(name, Event::Noted(noted)).await;
             assert_eq!(world.diary.notes(name), [noted]);
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn all_are_asked_at_once_and_a_slow_one_costs_no_other_its_answer() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let slow = world.worker(&supervisor, "slow");
         let ends = ChildSpec::new("ends").restart(Restart::Transient);
-        let ends = world.worker_as(&supervisor, ends, 8, Arc::default());
+        let ends = world.worker_as(&supervisor, ends, 8);
         let mut group = Group::new();
         group.join("slow", slow.clone()).unwrap();
         group.join("ends", ends.clone()).unwrap();
@@ -146,7 +141,6 @@ fn all_are_asked_at_once_and_a_slow_one_costs_no_other_its_answer() {
             .filter(|(_, answer)| *answer == Ok(8))
             .count();
         assert_eq!(answered, 2, "{answers:?}");
-        world.end().await;
     });
 }
 

@@ -191,8 +191,7 @@ fn notes(world: &World, size: usize) -> Vec<Vec<u64>> {
 
 #[test]
 fn work_goes_to_the_least_loaded() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let pool = pool(&world, 3, 8, Routing::LeastLoaded);
         let gates = hold(&pool).await;
         for n in 0..3 {
@@ -211,14 +210,12 @@ fn work_goes_to_the_least_loaded() {
         let mut all = notes(&world, 3).concat();
         all.sort_unstable();
         assert_eq!(all, (0..12).collect::<Vec<_>>());
-        world.end().await;
     });
 }
 
 #[test]
 fn workers_take_turns() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let pool = pool(&world, 3, 8, Routing::RoundRobin);
         for n in 0..5 {
             pool.tell(note(n)).unwrap();
@@ -231,7 +228,6 @@ fn workers_take_turns() {
         );
         all_settled(&pool).await;
         assert_eq!(notes(&world, 3), [vec![0, 3], vec![1, 4], vec![2]]);
-        world.end().await;
     });
 }
 
@@ -287,8 +283,7 @@ fn a_full_worker_is_skipped_until_all_are_full() {
 
 #[test]
 fn a_pool_survives_the_failure_of_a_worker() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let pool = pool(&world, 3, 64, Routing::RoundRobin);
         for round in 0..3 {
             pool.addresses()[1].tell(Job::Do(Work::Panic)).unwrap();
@@ -309,14 +304,12 @@ fn a_pool_survives_the_failure_of_a_worker() {
         let tree = world.system.snapshot();
         let restarts = |n| tree.find(&format!("s/p-{n}")).unwrap().restarts;
         assert_eq!([restarts(0), restarts(1), restarts(2)], [0, 3, 0]);
-        world.end().await;
     });
 }
 
 #[test]
 fn an_ended_worker_is_skipped_until_none_is_left() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let pool = pool(&world, 3, 8, Routing::RoundRobin);
         end(&pool.addresses()[1]).await;
         for n in 0..4 {
@@ -355,14 +348,12 @@ fn an_ended_worker_is_skipped_until_none_is_left() {
             pool.ask_keyed("any", Job::Who, LONG).await,
             Err(AskError::Closed { kind: "who" })
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn a_waiting_send_moves_to_another_worker_when_its_worker_ends() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let pool = pool(&world, 2, 1, Routing::ByKey);
         let owner = pool.ask_keyed("k", Job::Who, LONG).await.unwrap();
         let gate = hold_one(&pool.addresses()[owner]).await;
@@ -395,7 +386,6 @@ fn a_waiting_send_moves_to_another_worker_when_its_worker_ends() {
             "{noted:?} {ended:?}"
         );
         assert_eq!(world.diary.notes(&owner.to_string()), Vec::<u64>::new());
-        world.end().await;
     });
 }
 
@@ -444,8 +434,7 @@ fn messages_of_a_key_stay_in_order_at_one_worker_though_workers_fail() {
 
 #[test]
 fn only_the_keys_of_a_worker_that_ended_move() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let pool = pool(&world, 4, 8, Routing::ByKey);
         let owners = async || {
             let mut owners = Vec::new();
@@ -467,14 +456,12 @@ fn only_the_keys_of_a_worker_that_ended_move() {
                 other => assert_eq!(after, other),
             }
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn a_key_whose_worker_is_full_does_not_go_elsewhere() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let pool = pool(&world, 3, 2, Routing::ByKey);
         let owner = pool.ask_keyed("k", Job::Who, LONG).await.unwrap();
         let without_a_key = pool.ask(Job::Who, LONG).await.unwrap();
@@ -501,15 +488,12 @@ fn a_key_whose_worker_is_full_does_not_go_elsewhere() {
         );
         gates.iter().for_each(|gate| gate.open());
         all_settled(&pool).await;
-        world.end().await;
     });
 }
 
 #[test]
 fn a_broadcast_reaches_every_worker_that_has_room() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let diary = world.diary.clone();
         let factory = move |index| {
             let diary = diary.clone();
@@ -533,15 +517,12 @@ fn a_broadcast_reaches_every_worker_that_has_room() {
             world.diary.wait_for(worker, Event::Noted(noted)).await;
         }
         assert_eq!(notes(&world, 3), [[0], [1], [1]]);
-        world.end().await;
     });
 }
 
 #[test]
 fn a_pool_without_workers_with_too_many_or_with_taken_names_is_refused() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let made = Arc::<AtomicU32>::default();
         let diary = world.diary.clone();
         let count = made.clone();
@@ -584,15 +565,12 @@ fn a_pool_without_workers_with_too_many_or_with_taken_names_is_refused() {
         );
         all_settled(&pool).await;
         assert_eq!(made.load(SeqCst) as usize, MAX_POOL);
-        world.end().await;
     });
 }
 
 #[test]
 fn each_worker_has_a_factory_and_a_state_of_its_own() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let (diary, mut starts) = (world.diary.clone(), 0);
         let factory = move |index| {
             starts += 1;
@@ -606,14 +584,12 @@ fn each_worker_has_a_factory_and_a_state_of_its_own() {
         all_settled(&pool).await;
         assert_eq!(world.diary.notes("factory 0"), [1]);
         assert_eq!(world.diary.notes("factory 1"), [1, 2]);
-        world.end().await;
     });
 }
 
 #[test]
 fn an_ask_to_a_pool_ends_within_its_deadline() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let pool = pool(&world, 1, 4, Routing::LeastLoaded);
         let gates = hold(&pool).await;
         let deadline = Duration::from_millis(20);
@@ -626,6 +602,5 @@ fn an_ask_to_a_pool_ends_within_its_deadline() {
         );
         gates[0].open();
         assert_eq!(pool.ask(Job::Who, LONG).await, Ok(0));
-        world.end().await;
     });
 }

@@ -140,15 +140,13 @@ fn endless(
 
 #[test]
 fn items_come_in_order_and_the_end_after_the_last() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let (_, _addr) = reader(&world, 4, |_| stream::iter(0..50));
         world.diary.wait_for("reader", Event::Noted(END)).await;
         assert_eq!(
             world.diary.notes("reader"),
             (0..50).chain([END]).collect::<Vec<_>>()
         );
-        world.end().await;
     });
 }
 
@@ -191,8 +189,7 @@ fn a_stream_is_read_no_faster_than_the_actor_handles() {
 
 #[test]
 fn a_stream_is_gone_before_the_next_incarnation_begins() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let diary = world.diary.clone();
         let (_, addr) = reader(&world, 4, move |life| {
             endless(life * 10..life * 10 + 2, &diary)
@@ -210,14 +207,12 @@ fn a_stream_is_gone_before_the_next_incarnation_begins() {
             Event::Noted(21),
         ];
         assert_eq!(world.diary.of("reader"), expected);
-        world.end().await;
     });
 }
 
 #[test]
 fn queued_items_of_a_stream_outlive_it() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let diary = world.diary.clone();
         let (_, addr) = reader(&world, 4, move |life| {
             endless(life * 10..life * 10 + 3, &diary)
@@ -231,14 +226,12 @@ fn queued_items_of_a_stream_outlive_it() {
         gate.open();
         world.diary.wait_for("reader", Event::Noted(22)).await;
         assert_eq!(world.diary.notes("reader"), [10, 11, 12, 1, 20, 21, 22]);
-        world.end().await;
     });
 }
 
 #[test]
 fn an_aborted_stream_is_dropped_without_its_end_message() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let diary = world.diary.clone();
         let (_, addr) = reader(&world, 4, move |_| endless(0..2, &diary));
         world.diary.wait_for("reader", Event::Noted(1)).await;
@@ -246,18 +239,13 @@ fn an_aborted_stream_is_dropped_without_its_end_message() {
         world.diary.wait_for("reader", Event::TaskGone).await;
         assert_eq!(addr.ask(Read::Settle, LONG).await, Ok(()));
         assert_eq!(world.diary.notes("reader"), [0, 1]);
-        assert_eq!(
-            world.system.snapshot().find("s/reader").unwrap().restarts,
-            0
-        );
-        world.end().await;
+        assert_eq!(world.child("s/reader").restarts, 0);
     });
 }
 
 #[test]
 fn a_stream_that_panics_is_a_failure_of_the_actor() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let panics = |life| {
             stream::iter(0..3).map(move |n| {
                 if life == 1 && n == 1 {
@@ -269,7 +257,7 @@ fn a_stream_that_panics_is_a_failure_of_the_actor() {
         };
         let (_, _addr) = reader(&world, 8, panics);
         world.diary.wait_for("reader", Event::Noted(END)).await;
-        let child = world.system.snapshot().find("s/reader").unwrap().clone();
+        let child = world.child("s/reader");
         assert_eq!(
             child.last_error.as_deref(),
             Some("panic in task source: bad item")
@@ -277,24 +265,20 @@ fn a_stream_that_panics_is_a_failure_of_the_actor() {
         assert_eq!(child.restarts, 1);
         let notes = world.diary.notes("reader");
         assert!(notes.ends_with(&[0, 1, 2, END]), "{notes:?}");
-        world.end().await;
     });
 }
 
 #[test]
 fn streams_of_an_incarnation_are_bounded() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let (_, addr) = reader(&world, 4, |_| stream::pending());
         assert_eq!(addr.ask(Read::Fill, LONG).await, Ok(MAX_TASKS - 1));
-        world.end().await;
     });
 }
 
 #[test]
 fn the_events_of_a_bus_can_be_read_at_the_actors_pace() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let bus = Bus::new();
         let events = bus.clone();
         // Each incarnation subscribes on its own; the stream has room for all events.
@@ -310,6 +294,5 @@ fn the_events_of_a_bus_can_be_read_at_the_actors_pace() {
             world.diary.notes("reader"),
             (0..50).chain([END]).collect::<Vec<_>>()
         );
-        world.end().await;
     });
 }

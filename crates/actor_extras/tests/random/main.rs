@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use tracing::level_filters::LevelFilter;
 
 use crate::{
     plan::{Plan, plans},
@@ -125,7 +126,7 @@ fn holds(seed: u64) -> Result<(), TestError<Plan>> {
 
 #[test]
 fn random_plans_satisfy_every_property() {
-    errors::listen();
+    errors::listen(LevelFilter::ERROR);
     let (first, seeds) = (
         from_env("ALYS_RANDOM_FIRST", 1),
         from_env("ALYS_RANDOM_SEEDS", SEEDS),

@@ -1,7 +1,5 @@
 //! Limits on tasks, timers, names and children.
 
-use std::sync::Arc;
-
 use alys_actor_system::{
     ChildSpec, MAX_CHILDREN, MAX_TASKS, MAX_TIMERS, Restart, StartError, Strategy, SupervisorSpec,
 };
@@ -10,42 +8,34 @@ use crate::kit::*;
 
 #[test]
 fn tasks_of_an_incarnation_are_bounded() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+    supervised(1, |world, supervisor| async move {
         let addr = world.worker(&supervisor, "a");
         let spawned = addr.ask(|reply| Told::CountTasks { reply }, LONG).await;
         assert_eq!(spawned, Ok(MAX_TASKS));
-        world.end().await;
     });
 }
 
 #[test]
 fn timers_of_an_incarnation_are_bounded_and_one_more_is_a_failure() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+    supervised(1, |world, supervisor| async move {
         let addr = world.worker(&supervisor, "a");
         addr.tell(Told::CountTimers(MAX_TIMERS)).unwrap();
         settled(&addr).await;
-        assert_eq!(world.system.snapshot().find("s/a").unwrap().restarts, 0);
+        assert_eq!(world.child("s/a").restarts, 0);
         addr.tell(Told::CountTimers(1)).unwrap();
         settled(&addr).await;
-        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        let child = world.child("s/a");
         assert_eq!(child.restarts, 1);
         assert_eq!(
             child.last_error,
             Some(format!("more than {MAX_TIMERS} timers at once"))
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn names_are_unique_and_children_bounded() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+    supervised(1, |world, supervisor| async move {
         let taken = world
             .system
             .supervisor(SupervisorSpec::new("s", Strategy::OneForOne))
@@ -58,12 +48,7 @@ fn names_are_unique_and_children_bounded() {
             }
         );
         for n in 0..MAX_CHILDREN {
-            world.worker_as(
-                &supervisor,
-                ChildSpec::new(n.to_string()),
-                1,
-                Arc::default(),
-            );
+            world.worker_as(&supervisor, ChildSpec::new(n.to_string()), 1);
         }
         let spec = SupervisorSpec {
             parent: Some(supervisor),
@@ -77,18 +62,15 @@ fn names_are_unique_and_children_bounded() {
                 limit: MAX_CHILDREN
             }
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn ended_children_do_not_accumulate() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+    supervised(1, |world, supervisor| async move {
         for n in 0..100 {
             let spec = ChildSpec::new(n.to_string()).restart(Restart::Temporary);
-            let addr = world.worker_as(&supervisor, spec, 1, Arc::default());
+            let addr = world.worker_as(&supervisor, spec, 1);
             addr.tell(Told::End).unwrap();
             addr.closed().await;
         }
@@ -97,6 +79,5 @@ fn ended_children_do_not_accumulate() {
                 tree.find("s").unwrap().children.len() <= 16
             })
             .await;
-        world.end().await;
     });
 }

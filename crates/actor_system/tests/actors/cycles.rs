@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use alys_actor_system::{Addr, AskError, Reply, SendError, Strategy, Supervisor};
+use alys_actor_system::{Addr, AskError, Reply, SendError, Supervisor};
 use alys_runtime::{rand, time};
 use futures::{FutureExt, future::join_all};
 
@@ -18,47 +18,17 @@ fn doers(supervisor: &Supervisor, count: usize) -> Vec<Doing> {
 
 /// A job that asks the first of `rest` to ask the next, and so on. The last one answers.
 fn ask_along(mut rest: VecDeque<Addr<Job>>, reply: Reply<Answer>) -> Job {
-    run_in("ask", move |_| {
-        async move {
-            let answer = match rest.pop_front() {
-                Some(next) => {
-                    let asked = next.ask(|reply| ask_along(rest, reply), LONG).await;
-                    asked.and_then(|answer| answer)
-                }
-                None => Ok(0),
-            };
-            reply.send(answer);
-            Ok(())
-        }
-        .boxed()
+    Job::run("ask", async move {
+        let answer = match rest.pop_front() {
+            Some(next) => {
+                let asked = next.ask(|reply| ask_along(rest, reply), LONG).await;
+                asked.and_then(|answer| answer)
+            }
+            None => Ok(0),
+        };
+        reply.send(answer);
+        Ok(())
     })
-}
-
-/// Runs `work` in a handler of the actor and returns its output.
-async fn within<T: Send + 'static>(
-    addr: &Addr<Job>,
-    work: impl Future<Output = T> + Send + 'static,
-) -> T {
-    let (reply, answer) = Reply::channel();
-    let does = run_in("does", move |_| {
-        async move {
-            reply.send(work.await);
-            Ok(())
-        }
-        .boxed()
-    });
-    addr.send(does).await.unwrap();
-    time::timeout(LONG, answer)
-        .await
-        .expect("no answer")
-        .expect("dropped")
-}
-
-fn cycle<T: std::fmt::Debug>(answer: Result<T, AskError>) -> String {
-    match answer {
-        Err(AskError::Cycle { cycle, .. }) => cycle.to_string(),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// All permutations of the numbers below `count`.
@@ -79,9 +49,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 
 #[test]
 fn the_ask_that_closes_a_cycle_returns_the_whole_cycle_in_every_order() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let doers = doers(&supervisor, 5);
         for count in 1..=5 {
             for order in orders(count) {
@@ -105,15 +73,12 @@ fn the_ask_that_closes_a_cycle_returns_the_whole_cycle_in_every_order() {
                 );
             }
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn a_cycle_that_begins_in_the_middle_of_a_chain_is_found() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let doers = doers(&supervisor, 4);
         let rest = [1, 2, 3, 1]
             .iter()
@@ -128,24 +93,20 @@ fn a_cycle_that_begins_in_the_middle_of_a_chain_is_found() {
             cycle(answer),
             "world/s/p1 -[ask]-> world/s/p2 -[ask]-> world/s/p3 -[ask]-> world/s/p1"
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn two_actors_that_ask_each_other_do_not_hang_and_at_least_one_gets_an_error() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
         for _ in 0..50 {
             let gates = [(); 2].map(|()| Arc::<Gate>::default());
             let asks = [(&a, &b, 0), (&b, &a, 1)].map(|(from, to, gate)| {
                 let (to, gate) = (to.addr.clone(), gates[gate].clone());
-                within(&from.addr, async move {
+                in_handler(&from.addr, async move {
                     gate.pass().await;
-                    to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
-                        .await
+                    to.ask(answering(1), LONG).await
                 })
             });
             let open = async {
@@ -162,29 +123,22 @@ fn two_actors_that_ask_each_other_do_not_hang_and_at_least_one_gets_an_error() {
             let answered = answers.iter().filter(|answer| **answer == Ok(1)).count();
             assert!(told >= 1 && told + answered == 2, "{answers:?}");
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn an_ask_to_an_actor_that_waits_for_the_asker_is_a_cycle() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
         // b handles another message while a waits for b, and asks a: both would wait for ever.
         let gate = Arc::<Gate>::default();
         let (held, to) = (gate.clone(), a.addr.clone());
-        let asks = within(&b.addr, async move {
+        let asks = in_handler(&b.addr, async move {
             held.pass().await;
-            to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
-                .await
+            to.ask(answering(1), LONG).await
         });
         let to = b.addr.clone();
-        let waits = within(&a.addr, async move {
-            to.ask(|reply| Job::new("answer", 2, Act::Answer(reply)), LONG)
-                .await
-        });
+        let waits = in_handler(&a.addr, async move { to.ask(answering(2), LONG).await });
         let open = async {
             gate.reached().await;
             // The question of a is queued at b.
@@ -197,25 +151,19 @@ fn an_ask_to_an_actor_that_waits_for_the_asker_is_a_cycle() {
             "world/s/b -[answer]-> world/s/a -[answer]-> world/s/b"
         );
         assert_eq!(waited, Ok(2));
-        world.end().await;
     });
 }
 
 #[test]
 fn a_cycle_is_found_through_an_actor_that_forwards() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let (to_b, to_c, back) = (b.addr.clone(), c.addr.clone(), a.addr.clone());
-        let answer: Answer = within(&a.addr, async move {
+        let answer: Answer = in_handler(&a.addr, async move {
             let make = |reply| {
-                run_in("passes_on", move |_| {
-                    async move {
-                        to_c.forward(ask_along([back].into(), reply)).unwrap();
-                        Ok(())
-                    }
-                    .boxed()
+                Job::run("passes_on", async move {
+                    to_c.forward(ask_along([back].into(), reply)).unwrap();
+                    Ok(())
                 })
             };
             to_b.ask(make, LONG).await.unwrap()
@@ -225,27 +173,21 @@ fn a_cycle_is_found_through_an_actor_that_forwards() {
             cycle(answer),
             "world/s/a -[ask]-> world/s/c -[ask]-> world/s/a"
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn an_actor_that_forwarded_a_question_may_ask_its_asker() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let gate = c.hold().await;
         let (to_b, to_c) = (b.addr.clone(), c.addr.clone());
-        let waits = within(&a.addr, async move {
+        let waits = in_handler(&a.addr, async move {
             let make = |reply| {
-                run_in("passes_on", move |_| {
-                    async move {
-                        to_c.forward(Job::new("answer", 7, Act::Answer(reply)))
-                            .unwrap();
-                        Ok(())
-                    }
-                    .boxed()
+                Job::run("passes_on", async move {
+                    to_c.forward(Job::new("answer", 7, Act::Answer(reply)))
+                        .unwrap();
+                    Ok(())
                 })
             };
             to_b.ask(make, LONG).await
@@ -255,11 +197,7 @@ fn an_actor_that_forwarded_a_question_may_ask_its_asker() {
             world
                 .wait("the question at c", |_| c.addr.depth() == 1)
                 .await;
-            within(&b.addr, async move {
-                to.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
-                    .await
-            })
-            .await
+            in_handler(&b.addr, async move { to.ask(answering(1), LONG).await }).await
         };
         let open = async {
             world
@@ -278,33 +216,26 @@ fn an_actor_that_forwarded_a_question_may_ask_its_asker() {
             futures::future::select(Box::pin(open), Box::pin(gate.opened()))
         );
         assert_eq!((waited, asked), (Ok(7), Ok(1)));
-        world.end().await;
     });
 }
 
 #[test]
 fn the_receiver_of_a_forwarded_question_may_not_ask_its_asker() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let gate = Arc::<Gate>::default();
         let (held, to_a) = (gate.clone(), a.addr.clone());
-        let asks = within(&c.addr, async move {
+        let asks = in_handler(&c.addr, async move {
             held.pass().await;
-            to_a.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
-                .await
+            to_a.ask(answering(1), LONG).await
         });
         let (to_b, to_c) = (b.addr.clone(), c.addr.clone());
-        let waits = within(&a.addr, async move {
+        let waits = in_handler(&a.addr, async move {
             let make = |reply| {
-                run_in("passes_on", move |_| {
-                    async move {
-                        to_c.forward(Job::new("answer", 7, Act::Answer(reply)))
-                            .unwrap();
-                        Ok(())
-                    }
-                    .boxed()
+                Job::run("passes_on", async move {
+                    to_c.forward(Job::new("answer", 7, Act::Answer(reply)))
+                        .unwrap();
+                    Ok(())
                 })
             };
             to_b.ask(make, LONG).await
@@ -327,18 +258,12 @@ fn the_receiver_of_a_forwarded_question_may_not_ask_its_asker() {
         let (to_b, to_c, back) = (b.addr.clone(), c.addr.clone(), a.addr.clone());
         let gate = c.hold().await;
         while c.addr.tell(note(1)).is_ok() {}
-        let told = within(&a.addr, async move {
+        let told = in_handler(&a.addr, async move {
             let make = |reply: Reply<Answer>| {
-                run_in("fails_to_pass_on", move |_| {
-                    async move {
-                        to_c.forward(note(2)).unwrap_err();
-                        reply.send(
-                            back.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
-                                .await,
-                        );
-                        Ok(())
-                    }
-                    .boxed()
+                Job::run("fails_to_pass_on", async move {
+                    to_c.forward(note(2)).unwrap_err();
+                    reply.send(back.ask(answering(1), LONG).await);
+                    Ok(())
                 })
             };
             to_b.ask(make, LONG).await.unwrap()
@@ -349,42 +274,33 @@ fn the_receiver_of_a_forwarded_question_may_not_ask_its_asker() {
             "world/s/a -[fails_to_pass_on]-> world/s/b -[answer]-> world/s/a"
         );
         gate.open();
-        world.end().await;
     });
 }
 
 #[test]
 fn a_question_is_not_forwarded_to_an_actor_that_waits_for_its_asker() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let gate = Arc::<Gate>::default();
         let (held, to_b, to_c, back) =
             (gate.clone(), b.addr.clone(), c.addr.clone(), a.addr.clone());
         // b forwards the question of a once c waits for a.
-        let waits = within(&a.addr, async move {
+        let waits = in_handler(&a.addr, async move {
             let make = |reply: Reply<[String; 2]>| {
-                run_in("passes_on", move |_| {
-                    async move {
-                        held.pass().await;
-                        let errors = [(to_c, "answer"), (back, "note")].map(|(to, kind)| {
-                            let sent = to.forward(Job::new(kind, 7, Act::Note));
-                            sent.unwrap_err().to_string()
-                        });
-                        reply.send(errors);
-                        Ok(())
-                    }
-                    .boxed()
+                Job::run("passes_on", async move {
+                    held.pass().await;
+                    let errors = [(to_c, "answer"), (back, "note")].map(|(to, kind)| {
+                        let sent = to.forward(Job::new(kind, 7, Act::Note));
+                        sent.unwrap_err().to_string()
+                    });
+                    reply.send(errors);
+                    Ok(())
                 })
             };
             to_b.ask(make, LONG).await
         });
         let to_a = a.addr.clone();
-        let asks = within(&c.addr, async move {
-            to_a.ask(|reply| Job::new("answer", 1, Act::Answer(reply)), LONG)
-                .await
-        });
+        let asks = in_handler(&c.addr, async move { to_a.ask(answering(1), LONG).await });
         let open = async {
             gate.reached().await;
             world
@@ -401,34 +317,25 @@ fn a_question_is_not_forwarded_to_an_actor_that_waits_for_its_asker() {
             ]
         );
         assert_eq!(asked, Ok(1));
-        world.end().await;
     });
 }
 
 #[test]
 fn an_asker_that_has_given_up_is_in_no_cycle() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
         // a asks b, gives up, and ends; b asks a in the handler of that question.
         let gate = Arc::<Gate>::default();
         let (reply, answer) = Reply::channel();
         let (held, to, back) = (gate.clone(), b.addr.clone(), a.addr.clone());
         let deadline = Duration::from_millis(5);
-        let first: Answer = within(&a.addr, async move {
+        let first: Answer = in_handler(&a.addr, async move {
             let make = |unused: Reply<u64>| {
-                run_in("asks_back", move |_| {
-                    async move {
-                        let _unused = unused;
-                        held.pass().await;
-                        reply.send(
-                            back.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG)
-                                .await,
-                        );
-                        Ok(())
-                    }
-                    .boxed()
+                Job::run("asks_back", async move {
+                    let _unused = unused;
+                    held.pass().await;
+                    reply.send(back.ask(answering(4), LONG).await);
+                    Ok(())
                 })
             };
             to.ask(make, deadline).await
@@ -447,15 +354,12 @@ fn an_asker_that_has_given_up_is_in_no_cycle() {
         if let Ok(answer) = time::timeout(LONG, answer).await.unwrap() {
             assert_eq!(answer, Ok(4));
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn an_asker_that_has_given_up_breaks_the_chain() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let (at_b, at_c) = (Arc::<Gate>::default(), Arc::<Gate>::default());
         let (reply, answer) = Reply::channel();
@@ -463,34 +367,25 @@ fn an_asker_that_has_given_up_breaks_the_chain() {
         // can answer once b is done.
         let (held, back) = (at_c.clone(), a.addr.clone());
         let asks_a = move |unused: Reply<u64>| {
-            run_in("asks_a", move |_| {
-                async move {
-                    let _unused = unused;
-                    held.pass().await;
-                    reply.send(
-                        back.ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG)
-                            .await,
-                    );
-                    Ok(())
-                }
-                .boxed()
+            Job::run("asks_a", async move {
+                let _unused = unused;
+                held.pass().await;
+                reply.send(back.ask(answering(4), LONG).await);
+                Ok(())
             })
         };
         let (held, reached, to_c) = (at_b.clone(), at_c.clone(), c.addr.clone());
         let asks_c = move |reply: Reply<u64>| {
-            run_in("asks_c", move |_| {
-                async move {
-                    let asks = to_c.ask(asks_a, LONG);
-                    futures::future::select(Box::pin(asks), Box::pin(reached.reached())).await;
-                    held.pass().await;
-                    reply.send(5);
-                    Ok(())
-                }
-                .boxed()
+            Job::run("asks_c", async move {
+                let asks = to_c.ask(asks_a, LONG);
+                futures::future::select(Box::pin(asks), Box::pin(reached.reached())).await;
+                held.pass().await;
+                reply.send(5);
+                Ok(())
             })
         };
         let to_b = b.addr.clone();
-        let waits = within(&a.addr, async move { to_b.ask(asks_c, LONG).await });
+        let waits = in_handler(&a.addr, async move { to_b.ask(asks_c, LONG).await });
         let opens = async {
             at_b.reached().await;
             at_c.open();
@@ -510,32 +405,26 @@ fn an_asker_that_has_given_up_breaks_the_chain() {
         };
         let (waited, answered) = futures::join!(waits, opens);
         assert_eq!((waited, answered), (Ok(5), Ok(4)));
-        world.end().await;
     });
 }
 
 #[test]
 fn a_send_that_waits_for_room_can_close_a_cycle() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let (a, b) = (doer(&supervisor, "a", 1), doer(&supervisor, "b", 8));
         let (to_b, back) = (b.addr.clone(), a.addr.clone());
-        let sent: String = within(&a.addr, async move {
+        let sent: String = in_handler(&a.addr, async move {
             back.tell(note(1)).unwrap();
             let make = |reply: Reply<String>| {
-                run_in("sends", move |_| {
-                    async move {
-                        let sent = back.send(note(2)).await;
-                        let text = sent.as_ref().unwrap_err().to_string();
-                        match sent {
-                            Err(SendError::Cycle { msg, .. }) => assert_eq!(msg.n, 2),
-                            other => panic!("{other:?}"),
-                        }
-                        reply.send(text);
-                        Ok(())
+                Job::run("sends", async move {
+                    let sent = back.send(note(2)).await;
+                    let text = sent.as_ref().unwrap_err().to_string();
+                    match sent {
+                        Err(SendError::Cycle { msg, .. }) => assert_eq!(msg.n, 2),
+                        other => panic!("{other:?}"),
                     }
-                    .boxed()
+                    reply.send(text);
+                    Ok(())
                 })
             };
             to_b.ask(make, LONG).await.unwrap()
@@ -543,25 +432,19 @@ fn a_send_that_waits_for_room_can_close_a_cycle() {
         .await;
         let path = "world/s/a -[sends]-> world/s/b -[note]-> world/s/a";
         assert_eq!(sent, format!("would close a cycle: {path}"));
-        world.end().await;
     });
 }
 
 #[test]
 fn an_ask_in_a_task_does_not_make_its_actor_wait() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let a = doer(&supervisor, "a", 8);
         let (reply, answer) = Reply::channel();
         let spawns = run_in("spawns", move |ctx| {
             async move {
                 let own = ctx.address();
                 ctx.spawn("asks", async move {
-                    reply.send(
-                        own.ask(|reply| Job::new("answer", 6, Act::Answer(reply)), LONG)
-                            .await,
-                    );
+                    reply.send(own.ask(answering(6), LONG).await);
                 })
                 .unwrap();
                 Ok(())
@@ -570,53 +453,47 @@ fn an_ask_in_a_task_does_not_make_its_actor_wait() {
         });
         a.addr.tell(spawns).unwrap();
         assert_eq!(time::timeout(LONG, answer).await.unwrap(), Ok(Ok(6)));
-        world.end().await;
     });
 }
 
 /// A job that asks up to two later actors, one after the other or both at once. The answer is the
 /// number of questions refused because of a cycle.
 fn ask_on(doers: Arc<Vec<Addr<Job>>>, at: usize, reply: Reply<u64>) -> Job {
-    run_in("ask_on", move |_| {
-        async move {
-            let ask = |_: u64| {
-                let further = doers.len() - at - 1;
-                let doers = doers.clone();
-                async move {
-                    if further == 0 {
-                        return 0;
-                    }
-                    let to = at + 1 + usize::try_from(rand::u64() % further as u64).unwrap();
-                    let addr = doers[to].clone();
-                    match addr.ask(|reply| ask_on(doers, to, reply), LONG).await {
-                        Ok(cycles) => cycles,
-                        Err(AskError::Cycle { .. }) => 1,
-                        Err(other) => panic!("{other:?}"),
-                    }
+    Job::run("ask_on", async move {
+        let ask = |_: u64| {
+            let further = doers.len() - at - 1;
+            let doers = doers.clone();
+            async move {
+                if further == 0 {
+                    return 0;
                 }
-            };
-            let cycles = match rand::u64() % 3 {
-                0 => ask(0).await,
-                1 => ask(0).await + ask(1).await,
-                _ => join_all([ask(0), ask(1)]).await.into_iter().sum(),
-            };
-            reply.send(cycles);
-            Ok(())
-        }
-        .boxed()
+                let to = at + 1 + usize::try_from(rand::u64() % further as u64).unwrap();
+                let addr = doers[to].clone();
+                match addr.ask(|reply| ask_on(doers, to, reply), LONG).await {
+                    Ok(cycles) => cycles,
+                    Err(AskError::Cycle { .. }) => 1,
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        };
+        let cycles = match rand::u64() % 3 {
+            0 => ask(0).await,
+            1 => ask(0).await + ask(1).await,
+            _ => join_all([ask(0), ask(1)]).await.into_iter().sum(),
+        };
+        reply.send(cycles);
+        Ok(())
     })
 }
 
 #[test]
 fn a_check_for_a_cycle_is_no_wait() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
         // Neither actor waits for the other while both check whether they could.
         let checks = [(&a, &b), (&b, &a)].map(|(from, to)| {
             let to = to.addr.clone();
-            within(&from.addr, async move {
+            in_handler(&from.addr, async move {
                 let mut cycles = 0;
                 for _ in 0..20_000 {
                     cycles += u32::from(to.would_cycle());
@@ -626,15 +503,12 @@ fn a_check_for_a_cycle_is_no_wait() {
             })
         });
         assert_eq!(join_all(checks).await, [0, 0]);
-        world.end().await;
     });
 }
 
 #[test]
 fn asks_in_one_direction_close_no_cycle() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let doers: Arc<Vec<_>> = Arc::new(
             doers(&supervisor, 7)
                 .into_iter()
@@ -647,6 +521,5 @@ fn asks_in_one_direction_close_no_cycle() {
             async move { addr.ask(|reply| ask_on(doers, at, reply), LONG).await }
         });
         assert_eq!(join_all(roots).await, vec![Ok(0); 30]);
-        world.end().await;
     });
 }

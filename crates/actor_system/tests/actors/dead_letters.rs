@@ -8,43 +8,30 @@ use std::{
 
 use alys_actor_system::{
     AlysActor, AskError, Batch, ChildSpec, Context, Fault, MAX_REDELIVERIES, MailboxSnapshot,
-    Planned, Reason, Restart, Strategy, Supervisor,
+    Planned, Reason, Restart, Supervisor,
 };
-use futures::FutureExt;
 
 use crate::{doer::*, kit::*};
 
 fn mailbox_of(world: &World, path: &str) -> MailboxSnapshot {
-    world
-        .system
-        .snapshot()
-        .find(path)
-        .unwrap()
-        .mailbox
-        .clone()
-        .unwrap()
+    world.mailbox(path)
 }
 
 #[test]
 fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let spec = ChildSpec::new("a")
             .handle_timeout(Duration::from_millis(30))
             .restart(Restart::Transient);
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         let sender = doer(&supervisor, "sender", 8);
 
         let addr = doing.addr.clone();
-        let sends = run_in("sends", move |_| {
-            async move {
-                addr.tell(panics()).unwrap();
-                addr.tell(fails().repeats()).unwrap();
-                addr.tell(Job::new("hang", 0, Act::Hang)).unwrap();
-                Ok(())
-            }
-            .boxed()
+        let sends = Job::run("sends", async move {
+            addr.tell(panics()).unwrap();
+            addr.tell(fails().repeats()).unwrap();
+            addr.tell(Job::new("hang", 0, Act::Hang)).unwrap();
+            Ok(())
         });
         sender.addr.tell(sends).unwrap();
         world
@@ -96,26 +83,20 @@ fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
         }
         assert_eq!(letters.total(), letters.counts.values().sum::<u64>());
         assert_eq!(doing.log.notes("a"), [2]);
-        world.end().await;
     });
 }
 
 #[test]
 fn a_late_ask_is_handled_only_if_its_message_does_not_expire() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 8);
         let gate = doing.hold().await;
         let deadline = Duration::from_millis(5);
         let ask = |n, expires| {
             let make = move |reply: alys_actor_system::Reply<u64>| {
-                let log_it = run_in("ask", move |_| {
-                    async move {
-                        reply.send(n);
-                        Ok(())
-                    }
-                    .boxed()
+                let log_it = Job::run("ask", async move {
+                    reply.send(n);
+                    Ok(())
                 });
                 Job {
                     expires,
@@ -145,15 +126,12 @@ fn a_late_ask_is_handled_only_if_its_message_does_not_expire() {
         assert_eq!((mailbox.expired, mailbox.kinds["ask"]), (1, 1));
         let letters = world.system.dead_letters();
         assert_eq!((letters.total(), letters.of(Reason::Expired)), (1, 1));
-        world.end().await;
     });
 }
 
 #[test]
 fn a_redelivered_message_is_handled_before_the_others() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 16);
         let gate = doing.hold().await;
         let job = Job::new("retry", 1, Act::FailTimes(Arc::new(AtomicU32::new(2)))).repeats();
@@ -173,15 +151,12 @@ fn a_redelivered_message_is_handled_before_the_others() {
         let mailbox = mailbox_of(&world, "s/a");
         assert_eq!((mailbox.redelivered, mailbox.failed), (2, 0));
         assert_eq!(world.system.dead_letters().total(), 0);
-        world.end().await;
     });
 }
 
 #[test]
 fn a_message_that_fails_every_incarnation_becomes_poison() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 16);
         let gate = doing.hold().await;
         doing.addr.tell(panics().repeats()).unwrap();
@@ -193,14 +168,10 @@ fn a_message_that_fails_every_incarnation_becomes_poison() {
             (mailbox.redelivered, mailbox.failed),
             (u64::from(MAX_REDELIVERIES), 1)
         );
-        assert_eq!(
-            world.system.snapshot().find("s/a").unwrap().restarts,
-            u64::from(MAX_REDELIVERIES) + 1
-        );
+        assert_eq!(world.child("s/a").restarts, u64::from(MAX_REDELIVERIES) + 1);
         let letters = world.system.dead_letters();
         assert_eq!((letters.total(), letters.of(Reason::Poison)), (1, 1));
         assert_eq!(doing.log.notes("a"), [1]);
-        world.end().await;
     });
 }
 
@@ -261,9 +232,7 @@ fn batcher(supervisor: &Supervisor, spec: ChildSpec) -> (alys_actor_system::Addr
 
 #[test]
 fn queued_messages_are_handled_in_batches() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let (addr, log) = batcher(&supervisor, ChildSpec::new("a"));
         let gate = Arc::<Gate>::default();
         addr.tell(wait(&gate)).unwrap();
@@ -283,15 +252,12 @@ fn queued_messages_are_handled_in_batches() {
             log.of("debug")
                 .contains(&"Batch { waiting: 4, taken: 0 } 4".to_owned())
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn a_failed_batch_gives_back_untaken_messages_in_order() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let (addr, log) = batcher(
             &supervisor,
             ChildSpec::new("a").handle_timeout(Duration::from_millis(50)),
@@ -326,15 +292,12 @@ fn a_failed_batch_gives_back_untaken_messages_in_order() {
             (2, 1)
         );
         assert_eq!(mailbox.kinds["done"], 1);
-        world.end().await;
     });
 }
 
 #[test]
 fn redelivered_messages_of_a_failed_batch_come_first() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let (addr, log) = batcher(&supervisor, ChildSpec::new("a"));
         let gate = Arc::<Gate>::default();
         addr.tell(wait(&gate)).unwrap();
@@ -352,7 +315,6 @@ fn redelivered_messages_of_a_failed_batch_come_first() {
         log.wait_for("taken", "4").await;
         assert_eq!(log.notes("taken"), [1, 2, 1, 2, 3, 4]);
         assert_eq!(mailbox_of(&world, "s/a").redelivered, 2);
-        world.end().await;
     });
 }
 
@@ -403,9 +365,7 @@ fn a_timer_that_a_batch_leaves_stays_with_its_incarnation() {
         (vec![Ok(()), Err(ToldToFail)], vec![2], 0),
         (vec![Ok(()), Ok(())], vec![1, 2], 1),
     ] {
-        run(async move {
-            let world = World::new();
-            let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        supervised(9, move |world, supervisor| async move {
             let log = Arc::<Log>::default();
             let left = vec!["1 in 1".to_owned(); told.len()];
             let script = Arc::new(Mutex::new(VecDeque::from(told)));
@@ -427,16 +387,13 @@ fn a_timer_that_a_batch_leaves_stays_with_its_incarnation() {
                 })
                 .await;
             assert_eq!(mailbox_of(&world, "s/a").timers, 1);
-            world.end().await;
         });
     }
 }
 
 #[test]
 fn fault_injection_disables_batches() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let (addr, log) = batcher(&supervisor, ChildSpec::new("a"));
         world.system.faults();
         for n in 0..4 {
@@ -444,6 +401,5 @@ fn fault_injection_disables_batches() {
         }
         log.wait_for("single", "3").await;
         assert_eq!(log.notes("single"), [0, 1, 2, 3]);
-        world.end().await;
     });
 }

@@ -6,14 +6,13 @@ use alys_actor_system::{ChildSpec, Restart, StartError, State, Strategy};
 
 use alys_runtime::time;
 use futures::FutureExt;
+use tracing::level_filters::LevelFilter;
 
 use crate::{doer::*, errors, kit::*};
 
 #[test]
 fn a_dependent_starts_once_its_dependencies_run() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let other = world.supervisor("t", Strategy::OneForOne, 9, None);
         let log = Arc::<Log>::default();
         let a = doer_in(&log, &supervisor, ChildSpec::new("a"), 8);
@@ -48,7 +47,6 @@ fn a_dependent_starts_once_its_dependencies_run() {
             .map(|(who, _)| who)
             .collect();
         assert_eq!(order, ["b", "c"]);
-        world.end().await;
     });
 }
 
@@ -63,9 +61,7 @@ impl Doing {
 
 #[test]
 fn an_actor_that_was_not_started_cannot_be_a_dependency() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let spec = ChildSpec::new("a").depends_on("s/b");
         let error = supervisor
             .start_configured(spec, 0, 8, || async { Err::<Doer, _>(NotMade) })
@@ -81,7 +77,6 @@ fn an_actor_that_was_not_started_cannot_be_a_dependency() {
         );
         // The name is free again.
         doer(&supervisor, "a", 8).settled().await;
-        world.end().await;
     });
 }
 
@@ -173,11 +168,8 @@ fn a_dependent_whose_dependencies_never_run_can_be_stopped() {
 
 #[test]
 fn a_dependent_of_an_ended_actor_is_still_restarted() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let a = doer_in(
-            &Arc::default(),
+    supervised(9, |world, supervisor| async move {
+        let a = doer_as(
             &supervisor,
             ChildSpec::new("a").restart(Restart::Temporary),
             8,
@@ -198,14 +190,12 @@ fn a_dependent_of_an_ended_actor_is_still_restarted() {
             .await;
         b.addr.tell(fails()).unwrap();
         b.settled().await;
-        world.end().await;
     });
 }
 
 #[test]
 fn a_child_stopped_before_its_first_start_runs_later() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let together = world.supervisor("s", Strategy::OneForAll, 9, None);
         let other = world.supervisor("t", Strategy::OneForOne, 9, None);
         let log = Arc::<Log>::default();
@@ -232,24 +222,20 @@ fn a_child_stopped_before_its_first_start_runs_later() {
         sibling.addr.tell(fails()).unwrap();
         sibling.settled().await;
         // The restart of its sibling stopped it while it waited.
-        assert_eq!(
-            world.system.snapshot().find("s/waits").unwrap().state,
-            State::Stopped
-        );
+        assert_eq!(world.child("s/waits").state, State::Stopped);
         assert!(log.of("waits").is_empty());
         gate.open();
         log.wait_for("waits", "1").await;
         log.wait_for("last", "2").await;
-        let waits = world.system.snapshot().find("s/waits").unwrap().clone();
+        let waits = world.child("s/waits");
         assert_eq!((waits.state, waits.incarnation), (State::Running, 1));
-        world.end().await;
     });
 }
 
 /// A shutdown whose first level lasts until `failing` has been restarted with its siblings;
 /// `dependent` has ended by then and must not start again.
 fn restarts_without_the_drained(is_nested: bool) {
-    errors::listen();
+    errors::listen(LevelFilter::ERROR);
     run(async move {
         let world = World::new();
         let above = world.supervisor("above", Strategy::OneForAll, 9, None);
@@ -377,11 +363,7 @@ fn one_dependent_that_hangs_leaves_the_others_their_time() {
         let _never_opened = a.hold().await;
         // b is released only after a was cut off, with its whole queue left.
         let meanwhile = async {
-            world
-                .wait("the end of a", |tree| {
-                    tree.find("s/a").unwrap().state == State::Stopped
-                })
-                .await;
+            world.reaches("s/a", State::Stopped).await;
             busy.open();
         };
         let (report, ()) =

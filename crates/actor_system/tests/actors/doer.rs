@@ -11,63 +11,21 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, ChildSpec, ConfigHandle, Context, Failure, Health, Kept, Message, Overflow,
-    Priority, Reply, Slot, Supervisor,
+    Addr, AlysActor, AskError, ChildSpec, ConfigHandle, Context, Failure, Health, Kept, Message,
+    Overflow, Priority, Reply, Slot, Supervisor,
 };
-use alys_runtime::{sync::Notify, time};
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 
-use crate::kit::{Gate, LONG, Never, ToldToFail};
+use crate::kit::{Gate, Never, Record, ToldToFail, answered};
 
-/// The events of a test in order, as pairs of actor and event.
-#[derive(Default)]
-pub struct Log {
-    lines: Mutex<Vec<(String, String)>>,
-    written: Notify,
-}
+/// The record of [`Doer`]s.
+pub type Log = Record<String>;
 
 impl Log {
-    pub fn write(&self, who: &str, what: impl Into<String>) {
-        self.lines
-            .lock()
-            .unwrap()
-            .push((who.to_owned(), what.into()));
-        self.written.notify_waiters();
-    }
-
-    pub fn all(&self) -> Vec<(String, String)> {
-        self.lines.lock().unwrap().clone()
-    }
-
-    pub fn of(&self, who: &str) -> Vec<String> {
-        self.all()
-            .into_iter()
-            .filter(|(other, _)| other == who)
-            .map(|(_, what)| what)
-            .collect()
-    }
-
     /// The numbers noted by an actor, in order.
     pub fn notes(&self, who: &str) -> Vec<u64> {
-        self.of(who)
-            .iter()
-            .filter_map(|what| what.parse().ok())
-            .collect()
-    }
-
-    pub async fn wait_for(&self, who: &str, what: &str) {
-        let waited = time::timeout(LONG, async {
-            loop {
-                let written = self.written.notified();
-                if self.of(who).iter().any(|line| line == what) {
-                    return;
-                }
-                written.await;
-            }
-        });
-        if waited.await.is_err() {
-            panic!("{who} {what} never happened: {:?}", self.all());
-        }
+        let lines = self.of(who).into_iter();
+        lines.filter_map(|line| line.parse().ok()).collect()
     }
 }
 
@@ -182,6 +140,14 @@ impl Job {
         }
     }
 
+    /// A message whose handler awaits `work`.
+    pub fn run(
+        kind: &'static str,
+        work: impl Future<Output = Result<(), ToldToFail>> + Send + 'static,
+    ) -> Self {
+        run_in(kind, |_| work.boxed())
+    }
+
     pub fn overflow(self, overflow: Overflow) -> Self {
         Self { overflow, ..self }
     }
@@ -258,6 +224,33 @@ pub fn fails() -> Job {
 
 pub fn stop() -> Job {
     Job::new("stop", 0, Act::Stop)
+}
+
+/// A question that the actor answers with `n`, for [`Addr::ask`].
+pub fn answering(n: u64) -> impl Fn(Reply<u64>) -> Job + Copy {
+    move |reply| Job::new("answer", n, Act::Answer(reply))
+}
+
+/// Runs `work` in a handler of the actor and returns its output.
+pub async fn in_handler<T: Send + 'static>(
+    addr: &Addr<Job>,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let (reply, answer) = Reply::channel();
+    let does = Job::run("does", async move {
+        reply.send(work.await);
+        Ok(())
+    });
+    addr.send(does).await.unwrap();
+    answered(answer).await
+}
+
+/// The text of the cycle that an ask would have closed.
+pub fn cycle<T: fmt::Debug>(answer: Result<T, AskError>) -> String {
+    match answer {
+        Err(AskError::Cycle { cycle, .. }) => cycle.to_string(),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A message whose handler executes `run`.
@@ -408,8 +401,13 @@ pub fn doer_in(
     }
 }
 
+/// Starts a doer with a log of its own.
+pub fn doer_as(supervisor: &Supervisor, spec: ChildSpec, slot: impl Into<Slot<Job>>) -> Doing {
+    doer_in(&Arc::default(), supervisor, spec, slot)
+}
+
 pub fn doer(supervisor: &Supervisor, name: &str, slot: impl Into<Slot<Job>>) -> Doing {
-    doer_in(&Arc::default(), supervisor, ChildSpec::new(name), slot)
+    doer_as(supervisor, ChildSpec::new(name), slot)
 }
 
 impl Doing {
@@ -423,14 +421,8 @@ impl Doing {
 
     /// Waits until all messages of normal priority queued before have been handled.
     pub async fn settled(&self) {
-        let (reply, answer) = Reply::channel();
-        self.addr
-            .send(Job::new("answer", 0, Act::Answer(reply)))
-            .await
-            .unwrap();
-        time::timeout(LONG, answer)
-            .await
-            .expect("no answer")
-            .expect("dropped");
+        let (reply, received) = Reply::channel();
+        self.addr.send(answering(0)(reply)).await.unwrap();
+        answered(received).await;
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use alys_actor_system::{Addr, EnvelopeInfo, MessageId, Priority, Strategy};
+use alys_actor_system::{Addr, EnvelopeInfo, MessageId, Priority};
 use alys_runtime::time;
 use futures::FutureExt;
 
@@ -56,9 +56,7 @@ fn ask_along(seen: &Seen, mut rest: Vec<Addr<Job>>, reply: alys_actor_system::Re
 
 #[test]
 fn a_chain_of_messages_has_one_correlation_and_each_knows_its_sender() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let seen = Seen::default();
         a.addr.tell(note(1)).unwrap();
@@ -90,15 +88,12 @@ fn a_chain_of_messages_has_one_correlation_and_each_knows_its_sender() {
         assert!(first.id.to_string().ends_with("-2"), "{}", first.id);
         let (source, sequence) = first.id.parts();
         assert_eq!(MessageId::from_parts(source, sequence), first.id);
-        world.end().await;
     });
 }
 
 #[test]
 fn an_ask_carries_its_deadline_and_its_call_chain() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let [a, b, c] = ["a", "b", "c"].map(|name| doer(&supervisor, name, 8));
         let seen = Seen::default();
         world.system.measure(true);
@@ -124,15 +119,12 @@ fn an_ask_carries_its_deadline_and_its_call_chain() {
             assert!(sent >= begun && sent <= time::now());
             assert!(deadline >= begun + LONG && deadline <= time::now() + LONG);
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn messages_of_timers_and_tasks_begin_chains_of_their_own() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let [a, b] = ["a", "b"].map(|name| doer(&supervisor, name, 8));
         let seen = Seen::default();
         let (held, to) = (seen.clone(), b.addr.clone());
@@ -179,15 +171,12 @@ fn messages_of_timers_and_tasks_begin_chains_of_their_own() {
             (from_task.correlation, from_task.priority),
             (from_task.id, Priority::Low)
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn timers_of_two_incarnations_have_different_ids() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let a = doer(&supervisor, "a", 8);
         let seen = Seen::default();
         for incarnation in 1..=2 {
@@ -204,7 +193,6 @@ fn timers_of_two_incarnations_have_different_ids() {
         }
         let envelopes = seen.lock().unwrap().clone();
         assert_ne!(envelopes[0].1.id, envelopes[1].1.id);
-        world.end().await;
     });
 }
 

@@ -10,6 +10,7 @@ use alys_actor_system::{
     RestartDelay, State, Strategy, TellError,
 };
 use alys_runtime::time;
+use tracing::level_filters::LevelFilter;
 
 use crate::{doer, errors, kit::*};
 
@@ -22,7 +23,7 @@ fn survives(killer: Told, reason: &'static str) {
         for msg in [Told::Note(1), killer, Told::Note(2), Told::Note(3)] {
             addr.tell(msg).unwrap();
         }
-        world.worker_as(&supervisor, ChildSpec::new("a"), slot, Arc::default());
+        world.worker_as(&supervisor, ChildSpec::new("a"), slot);
         world.diary.wait_for("a", Event::Noted(3)).await;
         world.diary.wait_for("a", Event::Started(2)).await;
         settled(&addr).await;
@@ -41,7 +42,7 @@ fn survives(killer: Told, reason: &'static str) {
             !world.diary.of("a").contains(&Event::Stopping),
             "a failed actor is not asked to stop orderly"
         );
-        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        let child = world.child("s/a");
         assert_eq!(
             (child.state, child.restarts, child.incarnation),
             (State::Running, 1, 2)
@@ -71,9 +72,7 @@ fn a_panic_in_a_task_costs_the_incarnation_but_not_the_queue() {
 
 #[test]
 fn a_failing_start_is_retried() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 4, None);
+    supervised(4, |world, supervisor| async move {
         let faults = Arc::new(Faults {
             factory_errors: 1.into(),
             factory_panics: 1.into(),
@@ -81,12 +80,11 @@ fn a_failing_start_is_retried() {
             start_panics: 1.into(),
             ..Faults::default()
         });
-        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 8, faults);
+        let addr = world.faulty_worker(&supervisor, ChildSpec::new("a"), 8, faults);
         addr.tell(Told::Note(1)).unwrap();
         world.diary.wait_for("a", Event::Started(5)).await;
         settled(&addr).await;
         assert_eq!(world.diary.notes("a"), [1]);
-        world.end().await;
     });
 }
 
@@ -100,7 +98,7 @@ fn panics_in_stopped_and_in_drop_are_caught() {
             stopping_panics: 2.into(),
             ..Faults::default()
         });
-        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 8, faults);
+        let addr = world.faulty_worker(&supervisor, ChildSpec::new("a"), 8, faults);
         addr.tell(Told::Fail).unwrap();
         addr.tell(Told::End).unwrap();
         world.diary.wait_for("a", Event::Started(3)).await;
@@ -116,8 +114,7 @@ fn panics_in_stopped_and_in_drop_are_caught() {
 
 #[test]
 fn the_restart_delay_grows() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let supervisor = world
             .system
             .supervisor(alys_actor_system::SupervisorSpec {
@@ -138,7 +135,6 @@ fn the_restart_delay_grows() {
         }
         world.diary.wait_for("a", Event::Started(4)).await;
         assert!(time::now() - begun >= Duration::from_millis(20 + 40 + 80));
-        world.end().await;
     });
 }
 
@@ -246,12 +242,7 @@ fn restart_policies_decide_which_children_restart() {
             for msg in [msg, Told::Note(1), Told::Note(2)] {
                 addr.tell(msg).unwrap();
             }
-            world.worker_as(
-                &supervisor,
-                ChildSpec::new("a").restart(restart),
-                slot,
-                Arc::default(),
-            );
+            world.worker_as(&supervisor, ChildSpec::new("a").restart(restart), slot);
             if comes_back {
                 settled(&addr).await;
                 assert_eq!(world.diary.notes("a"), [1, 2]);
@@ -295,8 +286,7 @@ fn restart_policies_decide_which_children_restart() {
 
 #[test]
 fn consecutive_failures_are_forgotten_after_a_quiet_period() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let supervisor = world
             .system
             .supervisor(alys_actor_system::SupervisorSpec {
@@ -309,15 +299,14 @@ fn consecutive_failures_are_forgotten_after_a_quiet_period() {
             })
             .unwrap();
         let faults = Arc::<Faults>::default();
-        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 8, faults.clone());
+        let addr = world.faulty_worker(&supervisor, ChildSpec::new("a"), 8, faults.clone());
         for _ in 0..3 {
             addr.tell(Told::Fail).unwrap();
             settled(&addr).await;
             time::sleep(Duration::from_millis(60)).await;
         }
         assert_eq!(faults.start_errors.load(SeqCst), 0);
-        assert_eq!(world.system.snapshot().find("s/a").unwrap().restarts, 3);
-        world.end().await;
+        assert_eq!(world.child("s/a").restarts, 3);
     });
 }
 
@@ -432,9 +421,7 @@ fn panics_in_health_memory_and_redelivery_are_failures() {
             1,
         ),
     ] {
-        run(async move {
-            let world = World::new();
-            let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
+        supervised(1, move |world, supervisor| async move {
             let spec = ChildSpec::new("a").memory_budget(1 << 20);
             let addr = supervisor.start(spec, 8, glass(brittle)).unwrap();
             addr.tell(Touch {
@@ -449,20 +436,19 @@ fn panics_in_health_memory_and_redelivery_are_failures() {
                 reply: Some(reply),
             };
             assert_eq!(addr.ask(touch, LONG).await, Ok(2), "{brittle:?}");
-            let child = world.system.snapshot().find("s/a").unwrap().clone();
+            let child = world.child("s/a");
             assert_eq!(
                 (child.restarts, child.last_error.as_deref()),
                 (1, Some(reason))
             );
             assert_eq!(child.mailbox.unwrap().failed, failed);
-            world.end().await;
         });
     }
 }
 
 #[test]
 fn an_actor_task_lost_to_a_panic_fails_the_system() {
-    errors::listen();
+    errors::listen(LevelFilter::ERROR);
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("lossy", Strategy::OneForOne, 1, None);
@@ -515,25 +501,22 @@ fn an_actor_task_lost_to_a_panic_fails_the_system() {
 
 #[test]
 fn a_maximal_duration_is_no_limit() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let max = Duration::MAX;
         let spec = ChildSpec {
             start_timeout: Some(max),
             stop_timeout: max,
             ..ChildSpec::new("a")
         };
-        let slow = doer::doer_in(&Arc::default(), &supervisor, spec.handle_timeout(max), 8);
+        let slow = doer::doer_as(&supervisor, spec.handle_timeout(max), 8);
         let gate = slow.hold().await;
         time::sleep(Duration::from_millis(1)).await;
         gate.open();
         slow.settled().await;
         slow.addr.tell(doer::stop()).unwrap();
         slow.settled().await;
-        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        let child = world.child("s/a");
         assert_eq!((child.restarts, child.last_error), (1, None));
-        world.end().await;
     });
 }
 
@@ -556,27 +539,15 @@ fn a_temporary_child_does_not_affect_its_siblings() {
         RestartDelay::Backoff(never),
         RestartDelay::CircuitBreaker(breaker),
     ] {
-        run(async move {
-            let world = World::new();
-            let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+        supervised(9, move |world, supervisor| async move {
             let other = world.worker(&supervisor, "b");
-            let addr = world.worker_as(
-                &supervisor,
-                ChildSpec::new("a").restart_delay(pace),
-                8,
-                Arc::default(),
-            );
+            let addr = world.worker_as(&supervisor, ChildSpec::new("a").restart_delay(pace), 8);
             addr.tell(Told::Fail).unwrap();
-            world
-                .wait("the wait", |tree| {
-                    tree.find("s/a").unwrap().state == State::Backoff
-                })
-                .await;
+            world.reaches("s/a", State::Backoff).await;
             settled(&other).await;
             // The supervisor still handles failures of its children.
             other.tell(Told::Fail).unwrap();
             settled(&other).await;
-            world.end().await;
         });
     }
 }

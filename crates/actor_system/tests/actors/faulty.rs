@@ -1,21 +1,17 @@
 //! Faults that a test injects into a running system.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use alys_actor_system::{
-    AskError, ChildSpec, Fault, MAX_PLANNED, MAX_SEEN, Planned, Reason, Strategy,
-};
+use alys_actor_system::{AskError, ChildSpec, Fault, MAX_PLANNED, MAX_SEEN, Planned, Reason};
 use alys_runtime::time;
 
 use crate::{doer::*, kit::*};
 
 #[test]
 fn each_fault_strikes_the_message_that_it_is_planned_for() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 99, None);
+    supervised(99, |world, supervisor| async move {
         let spec = ChildSpec::new("a").handle_timeout(Duration::from_millis(60));
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 32);
+        let doing = doer_as(&supervisor, spec, 32);
         let faults = world.system.faults().clone();
         faults.watch("world/s/a");
         let mut handled = Vec::new();
@@ -44,7 +40,7 @@ fn each_fault_strikes_the_message_that_it_is_planned_for() {
         {
             // The fault strikes the second note; other messages do not count.
             assert!(faults.plan("world/s/a", Planned::from(fault).at("note").after(1)));
-            let restarts = world.system.snapshot().find("s/a").unwrap().restarts;
+            let restarts = world.child("s/a").restarts;
             let begun = time::now();
             let n = 10 * n as u64;
             doing.addr.tell(note(n)).unwrap();
@@ -59,7 +55,7 @@ fn each_fault_strikes_the_message_that_it_is_planned_for() {
             );
             assert_eq!(doing.log.notes("a"), handled, "{fault:?}");
             assert_eq!(faults.waiting("world/s/a"), 0);
-            let child = world.system.snapshot().find("s/a").unwrap().clone();
+            let child = world.child("s/a");
             assert_eq!(
                 child.restarts - restarts,
                 u64::from(error.is_some()),
@@ -83,35 +79,25 @@ fn each_fault_strikes_the_message_that_it_is_planned_for() {
         assert_eq!(faults.seen("world/s/a").len(), 30);
         assert!(faults.seen("world/s/x").is_empty());
         assert_eq!(world.system.dead_letters().of(Reason::Injected), 1);
-        world.end().await;
     });
 }
 
 #[test]
 fn lose_reply_loses_exactly_one_reply() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 8);
         let faults = world.system.faults();
         faults.plan("world/s/a", Planned::from(Fault::LoseReply).times(2));
-        let ask = || {
-            doing
-                .addr
-                .ask(|reply| Job::new("answer", 4, Act::Answer(reply)), LONG)
-        };
+        let ask = || doing.addr.ask(answering(4), LONG);
         assert_eq!(ask().await, Err(AskError::Dropped { kind: "answer" }));
         assert_eq!(ask().await, Err(AskError::Dropped { kind: "answer" }));
         assert_eq!(ask().await, Ok(4));
-        world.end().await;
     });
 }
 
 #[test]
 fn faults_can_be_planned_before_their_actor_exists_and_cleared() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let faults = world.system.faults().clone();
         faults.plan("world/s/a", Fault::Fail);
         assert!(
@@ -137,6 +123,5 @@ fn faults_can_be_planned_before_their_actor_exists_and_cleared() {
         doing.settled().await;
         let seen = faults.seen("world/s/a");
         assert_eq!((seen.len(), seen.last()), (MAX_SEEN, Some(&"answer")));
-        world.end().await;
     });
 }

@@ -10,14 +10,7 @@ use crate::{doer::*, kit::*};
 const SHORT: Duration = Duration::from_millis(30);
 
 fn last_error(world: &World) -> String {
-    world
-        .system
-        .snapshot()
-        .find("s/a")
-        .unwrap()
-        .last_error
-        .clone()
-        .unwrap_or_default()
+    world.child("s/a").last_error.clone().unwrap_or_default()
 }
 
 #[test]
@@ -33,7 +26,7 @@ fn hooks_run_in_order_over_start_restart_and_stop() {
         let gate = doing.hold().await;
         doing.addr.tell(note(3)).unwrap();
         let log = doing.log.clone();
-        let stopping = alys_runtime::spawn("shutdown", world.end());
+        let stopping = alys_runtime::spawn("shutdown", async move { world.end().await });
         gate.open();
         stopping.await.unwrap();
         let lines = log.of("a");
@@ -58,9 +51,7 @@ fn hooks_run_in_order_over_start_restart_and_stop() {
 
 #[test]
 fn an_actor_that_stops_itself_runs_its_hooks_and_a_permanent_one_restarts() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let log = Arc::<Log>::default();
         let doing = doer_in(&log, &supervisor, ChildSpec::new("a"), 8);
         doing.addr.tell(stop()).unwrap();
@@ -106,45 +97,39 @@ fn an_actor_that_stops_itself_runs_its_hooks_and_a_permanent_one_restarts() {
                 restarts
             );
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn pre_restart_is_limited_in_time_and_its_failure_is_not_counted() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let spec = ChildSpec {
             stop_timeout: SHORT,
             ..ChildSpec::new("a")
         };
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         doing.plan.at("pre_restart", Twist::Hang);
         doing.plan.at("pre_restart", Twist::Panic);
         doing.addr.tell(fails()).unwrap();
         doing.addr.tell(fails()).unwrap();
         doing.settled().await;
-        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        let child = world.child("s/a");
         assert_eq!((child.restarts, child.state), (2, State::Running));
         assert_eq!(
             child.last_error.as_deref(),
             Some("error while handling fail: told to fail")
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn a_start_that_fails_or_takes_too_long_is_retried() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 99, None);
+    supervised(99, |world, supervisor| async move {
         let spec = ChildSpec {
             start_timeout: Some(SHORT),
             ..ChildSpec::new("a")
         };
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         doing.settled().await;
         for (hook, twist, error) in [
             (
@@ -174,27 +159,21 @@ fn a_start_that_fails_or_takes_too_long_is_retried() {
             ),
             ("started", Twist::Fail, "error while starting: told to fail"),
         ] {
-            let before = world.system.snapshot().find("s/a").unwrap().restarts;
+            let before = world.child("s/a").restarts;
             doing.plan.at(hook, twist);
             doing.addr.tell(stop()).unwrap();
             doing.settled().await;
             assert_eq!(last_error(&world), error);
-            assert_eq!(
-                world.system.snapshot().find("s/a").unwrap().restarts,
-                before + 2
-            );
+            assert_eq!(world.child("s/a").restarts, before + 2);
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn reconfigured_runs_between_messages() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let spec = ChildSpec::new("a").handle_timeout(SHORT * 10);
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         doing.settled().await;
         let gate = doing.hold().await;
         let found: ConfigHandle<u64> = world.system.config("s/a").unwrap();
@@ -213,17 +192,14 @@ fn reconfigured_runs_between_messages() {
         assert_eq!(wrong.to_string(), "world/s/a has another configuration");
         let none = world.system.config::<u64>("s/x").unwrap_err();
         assert_eq!(none, LookupError::Unknown { path: full("s/x") });
-        world.end().await;
     });
 }
 
 #[test]
 fn a_failing_reconfiguration_fails_the_actor_and_keeps_the_configuration() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let spec = ChildSpec::new("a").handle_timeout(SHORT);
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         doing.settled().await;
         for (config, twist, error) in [
             (
@@ -261,15 +237,12 @@ fn a_failing_reconfiguration_fails_the_actor_and_keeps_the_configuration() {
             );
             assert_eq!(read.await, Ok(config));
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn kept_state_survives_a_restart() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |_, supervisor| async move {
         let doing = doer(&supervisor, "a", 8);
         doing.addr.tell(Job::new("keep", 5, Act::Keep)).unwrap();
         doing.addr.tell(panics()).unwrap();
@@ -277,6 +250,5 @@ fn kept_state_survives_a_restart() {
         doing.settled().await;
         assert_eq!(doing.kept.load(), 7);
         assert_eq!(format!("{:?}", doing.kept), "Kept(7)");
-        world.end().await;
     });
 }

@@ -14,10 +14,14 @@ use std::{
 };
 
 use alys_actor_system::{
-    Addr, AlysActor, Backoff, ChildSpec, Context, Extension, Intensity, Message, Reply, Slot,
-    Strategy, Supervisor, SupervisorSpec, System, SystemEvent, mailbox,
+    Addr, AlysActor, Backoff, ChildSpec, Context, Extension, Intensity, MailboxSnapshot, Message,
+    Reply, Slot, Snapshot, State, Strategy, Supervisor, SupervisorSpec, System, SystemEvent,
+    mailbox, testkit::unaccounted,
 };
-use alys_runtime::{sync::Notify, time};
+use alys_runtime::{
+    sync::{Notify, oneshot},
+    time,
+};
 
 /// Longer than any test takes, in either mode.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -32,53 +36,38 @@ pub enum Event {
 }
 
 /// The events of a test in order, with their actors.
-#[derive(Default)]
-pub struct Diary {
-    entries: Mutex<Vec<(String, Event)>>,
+pub struct Record<E> {
+    entries: Mutex<Vec<(String, E)>>,
     written: Notify,
 }
 
-impl Diary {
-    pub fn write(&self, actor: &str, event: Event) {
-        self.entries.lock().unwrap().push((actor.to_owned(), event));
+/// The record of [`Worker`]s.
+pub type Diary = Record<Event>;
+
+impl<E> Default for Record<E> {
+    fn default() -> Self {
+        Self {
+            entries: Mutex::default(),
+            written: Notify::new(),
+        }
+    }
+}
+
+impl<E: Clone + PartialEq + fmt::Debug> Record<E> {
+    pub fn write(&self, who: &str, what: impl Into<E>) {
+        let entry = (who.to_owned(), what.into());
+        self.entries.lock().unwrap().push(entry);
         self.written.notify_waiters();
     }
 
-    pub fn entries(&self) -> Vec<(String, Event)> {
+    pub fn all(&self) -> Vec<(String, E)> {
         self.entries.lock().unwrap().clone()
     }
 
-    /// The numbers noted by an actor, in order.
-    pub fn notes(&self, actor: &str) -> Vec<u64> {
-        self.of(actor)
-            .into_iter()
-            .filter_map(|event| match event {
-                Event::Noted(n) => Some(n),
-                _ => None,
-            })
-            .collect()
-    }
-
-    pub fn of(&self, actor: &str) -> Vec<Event> {
-        self.entries()
-            .into_iter()
-            .filter(|(who, _)| who == actor)
-            .map(|(_, event)| event)
-            .collect()
-    }
-
-    /// Starts and stops of all actors from entry `from` on: `a+1` is the start of a's first
-    /// incarnation, `a-` its stop.
-    pub fn moves(&self, from: usize) -> Vec<String> {
-        self.entries()
-            .into_iter()
-            .skip(from)
-            .filter_map(|(who, event)| match event {
-                Event::Started(n) => Some(format!("{who}+{n}")),
-                Event::Stopping => Some(format!("{who}-")),
-                _ => None,
-            })
-            .collect()
+    pub fn of(&self, who: &str) -> Vec<E> {
+        let mut all = self.all();
+        all.retain(|(other, _)| other == who);
+        all.into_iter().map(|(_, what)| what).collect()
     }
 
     pub async fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -92,15 +81,39 @@ impl Diary {
             }
         });
         if waited.await.is_err() {
-            panic!("{what} never happened: {:?}", self.entries());
+            panic!("{what} never happened: {:?}", self.all());
         }
     }
 
-    pub async fn wait_for(&self, actor: &str, event: Event) {
-        self.wait(&format!("{actor} {event:?}"), |diary| {
-            diary.of(actor).contains(&event)
-        })
-        .await;
+    pub async fn wait_for(&self, who: &str, what: impl Into<E>) {
+        let what = what.into();
+        let text = format!("{who} {what:?}");
+        self.wait(&text, |record| record.of(who).contains(&what))
+            .await;
+    }
+}
+
+impl Diary {
+    /// The numbers noted by an actor, in order.
+    pub fn notes(&self, actor: &str) -> Vec<u64> {
+        let events = self.of(actor).into_iter();
+        let note = |event| match event {
+            Event::Noted(n) => Some(n),
+            _ => None,
+        };
+        events.filter_map(note).collect()
+    }
+
+    /// Starts and stops of all actors from entry `from` on: `a+1` is the start of a's first
+    /// incarnation, `a-` its stop.
+    pub fn moves(&self, from: usize) -> Vec<String> {
+        let entries = self.all().into_iter().skip(from);
+        let text = |(who, event)| match event {
+            Event::Started(n) => Some(format!("{who}+{n}")),
+            Event::Stopping => Some(format!("{who}-")),
+            _ => None,
+        };
+        entries.filter_map(text).collect()
     }
 }
 
@@ -420,10 +433,19 @@ impl World {
     }
 
     pub fn worker(&self, supervisor: &Supervisor, name: &str) -> Addr<Told> {
-        self.worker_as(supervisor, ChildSpec::new(name), 64, Arc::default())
+        self.worker_as(supervisor, ChildSpec::new(name), 64)
     }
 
     pub fn worker_as(
+        &self,
+        supervisor: &Supervisor,
+        spec: ChildSpec,
+        slot: impl Into<Slot<Told>>,
+    ) -> Addr<Told> {
+        self.faulty_worker(supervisor, spec, slot, Arc::default())
+    }
+
+    pub fn faulty_worker(
         &self,
         supervisor: &Supervisor,
         spec: ChildSpec,
@@ -451,18 +473,32 @@ impl World {
         supervisor.start(spec, slot, factory).unwrap()
     }
 
+    /// The present state of the actor or supervisor of this path.
+    pub fn child(&self, path: &str) -> Snapshot {
+        let tree = self.system.snapshot();
+        let child = tree.find(path);
+        child.unwrap_or_else(|| panic!("no {path}")).clone()
+    }
+
+    /// The present counters of the actor of this path.
+    pub fn mailbox(&self, path: &str) -> MailboxSnapshot {
+        self.child(path).mailbox.unwrap()
+    }
+
     /// Waits until the actor of this path has handled exactly `messages`.
     pub async fn handled(&self, path: &str, messages: u64) {
-        let handled = |tree: &alys_actor_system::Snapshot| {
-            let mailbox = tree.find(path).unwrap().mailbox.as_ref();
-            mailbox.unwrap().handled
-        };
-        self.wait("the count", |tree| handled(tree) == messages)
+        self.wait("the count", |_| self.mailbox(path).handled == messages)
             .await;
     }
 
+    /// Waits until the actor or supervisor of this path is in `state`.
+    pub async fn reaches(&self, path: &str, state: State) {
+        let is_there = |tree: &Snapshot| tree.find(path).is_some_and(|node| node.state == state);
+        self.wait(&format!("{path} {state:?}"), is_there).await;
+    }
+
     /// Waits until a snapshot satisfies `is_so`; panics with `what` after [`LONG`].
-    pub async fn wait(&self, what: &str, is_so: impl Fn(&alys_actor_system::Snapshot) -> bool) {
+    pub async fn wait(&self, what: &str, is_so: impl Fn(&Snapshot) -> bool) {
         let waited = time::timeout(LONG, async {
             while !is_so(&self.system.snapshot()) {
                 time::sleep(Duration::from_millis(1)).await;
@@ -473,7 +509,7 @@ impl World {
         }
     }
 
-    pub async fn end(self) {
+    pub async fn end(&self) {
         let report = self.system.shutdown(LONG).await;
         assert!(report.is_clean(), "{report:?}");
         accounts_balance(&self.system);
@@ -484,23 +520,9 @@ impl World {
 /// idle.
 pub fn accounts_balance(system: &System) {
     for node in system.snapshot().all() {
-        let Some(mailbox) = &node.mailbox else {
-            continue;
-        };
-        let ends = [
-            mailbox.handled,
-            mailbox.failed,
-            mailbox.dropped,
-            mailbox.expired,
-            mailbox.interrupted,
-            mailbox.abandoned,
-            mailbox.depth as u64,
-        ];
-        assert_eq!(
-            mailbox.accepted + mailbox.timers,
-            ends.iter().sum::<u64>(),
-            "{node:#?}"
-        );
+        if let Some(mailbox) = &node.mailbox {
+            assert_eq!(unaccounted(mailbox), 0, "{node:#?}");
+        }
     }
 }
 
@@ -508,10 +530,13 @@ pub fn accounts_balance(system: &System) {
 pub async fn settled(addr: &Addr<Told>) {
     let (reply, answer) = Reply::channel();
     addr.send(Told::Echo { n: 0, reply }).await.unwrap();
-    time::timeout(LONG, answer)
-        .await
-        .expect("no answer")
-        .expect("dropped");
+    answered(answer).await;
+}
+
+/// The answer to a question whose reply was sent along.
+pub async fn answered<T>(answer: oneshot::Receiver<T>) -> T {
+    let answer = time::timeout(LONG, answer).await.expect("no answer");
+    answer.expect("dropped")
 }
 
 /// Runs a test in either mode, with a time limit.
@@ -519,6 +544,32 @@ pub fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
     alys_runtime::block_on_main(async move {
         let limited = time::timeout(LONG * 10, test).await;
         limited.expect("the test hangs");
+    });
+}
+
+/// Runs a test in a [`World`], and then ends the world.
+pub fn in_world<F>(test: impl FnOnce(Arc<World>) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    run(async move {
+        let world = Arc::new(World::new());
+        test(world.clone()).await;
+        world.end().await;
+    });
+}
+
+/// Runs a test in a [`World`] with a supervisor `s` that restarts one child at a time, at most so
+/// many times, and then ends the world.
+pub fn supervised<F>(
+    restarts: usize,
+    test: impl FnOnce(Arc<World>, Supervisor) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    in_world(move |world| {
+        let supervisor = world.supervisor("s", Strategy::OneForOne, restarts, None);
+        test(world, supervisor)
     });
 }
 

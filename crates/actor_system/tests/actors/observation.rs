@@ -15,8 +15,7 @@ use crate::{doer::*, kit::*};
 
 #[test]
 fn a_supervisor_is_degraded_while_a_child_is_not_healthy() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let outer = world.supervisor("outer", Strategy::OneForOne, 0, None);
         let inner = world.supervisor("inner", Strategy::OneForOne, 0, Some(&outer));
         let [a, b] = ["a", "b"].map(|name| doer(&inner, name, 8));
@@ -63,7 +62,6 @@ fn a_supervisor_is_degraded_while_a_child_is_not_healthy() {
             Health::Degraded("x").worse(Health::Healthy),
             Health::Degraded("x")
         );
-        world.end().await;
     });
 }
 
@@ -90,9 +88,7 @@ fn a_system_is_degraded_by_an_unhealthy_actor_and_unhealthy_once_it_has_failed()
 
 #[test]
 fn a_snapshot_serializes_to_json() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 8);
         doing.addr.tell(note(1)).unwrap();
         doing.settled().await;
@@ -140,15 +136,12 @@ fn a_snapshot_serializes_to_json() {
         assert_eq!(all, ["world", "s", "a"]);
         assert!(world.system.snapshot().find("s/x").is_none());
         assert!(format!("{world:?} {supervisor:?}").contains("world/s"));
-        world.end().await;
     });
 }
 
 #[test]
 fn a_new_incarnation_starts_with_its_own_health() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 8);
         doing.plan.set_health(Health::Unhealthy("x"));
         doing.settled().await;
@@ -163,15 +156,12 @@ fn a_new_incarnation_starts_with_its_own_health() {
         doing.addr.tell(fails()).unwrap();
         doing.settled().await;
         assert_eq!(health(&world.system.snapshot()), Health::Healthy);
-        world.end().await;
     });
 }
 
 #[test]
 fn each_actor_has_the_same_metric_families() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 8);
         doing.addr.tell(Job::new("keep", 5, Act::Keep)).unwrap();
         doing.addr.tell(fails()).unwrap();
@@ -235,15 +225,12 @@ fn each_actor_has_the_same_metric_families() {
             !text.contains("alys_actor_handling_seconds"),
             "times are measured only on demand"
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn the_text_names_each_family_once_before_its_samples() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         world.system.measure(true);
         for name in ["a", "b"] {
             let doing = doer(&supervisor, name, 8);
@@ -272,15 +259,12 @@ fn the_text_names_each_family_once_before_its_samples() {
             }
         }
         assert_eq!(families.len(), 12);
-        world.end().await;
     });
 }
 
 #[test]
 fn kinds_beyond_the_limit_share_one_series() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 8);
         for n in 0..200 {
             let kind = Box::leak(format!("kind{n}").into_boxed_str());
@@ -295,15 +279,12 @@ fn kinds_beyond_the_limit_share_one_series() {
                 .count(),
             33
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn times_are_measured_only_while_enabled() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let before = doer(&supervisor, "before", 8);
         world.system.measure(true);
         let after = doer(&supervisor, "after", 8);
@@ -340,7 +321,6 @@ fn times_are_measured_only_while_enabled() {
             assert!(value("alys_actor_wait_seconds_sum", "note").unwrap() >= 0.02);
             assert!(value("alys_actor_handling_seconds_sum", "wait").unwrap() >= 0.02);
         }
-        world.end().await;
     });
 }
 

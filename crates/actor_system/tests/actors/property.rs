@@ -1,8 +1,6 @@
 //! Random messages, failures and strategies: an accepted message is handled once, in order, unless
 //! its handling failed.
 
-use std::sync::Arc;
-
 use alys_actor_system::{State, Strategy as Supervision};
 use proptest::prelude::*;
 
@@ -65,7 +63,6 @@ async fn check(steps: Vec<Step>, strategy: Supervision, intensity: usize, capaci
             &supervisor,
             alys_actor_system::ChildSpec::new(name),
             capacity,
-            Arc::default(),
         )
     });
     let mut noted: [Vec<u64>; 3] = Default::default();

@@ -23,9 +23,7 @@ fn places(notes: &[u64], of: impl Iterator<Item = u64>) -> Vec<usize> {
 
 #[test]
 fn urgent_messages_overtake_in_order_and_no_priority_starves() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 256);
         let gate = doing.hold().await;
         for n in 0..20 {
@@ -58,15 +56,12 @@ fn urgent_messages_overtake_in_order_and_no_priority_starves() {
             "{notes:?}"
         );
         assert!(first_low > 10 && first_low <= 2 * patience + 2, "{notes:?}");
-        world.end().await;
     });
 }
 
 #[test]
 fn messages_prefetched_by_the_reader_can_be_overtaken() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let doing = doer(&supervisor, "a", 256);
         let (gate, second) = (doing.hold().await, Arc::<Gate>::default());
         doing.addr.tell(wait(&second)).unwrap();
@@ -80,15 +75,12 @@ fn messages_prefetched_by_the_reader_can_be_overtaken() {
         second.open();
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [9, 0, 1, 2, 3, 4]);
-        world.end().await;
     });
 }
 
 #[test]
 fn a_message_without_room_follows_its_overflow_policy() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 2);
         let gate = doing.hold().await;
         doing.addr.tell(note(1)).unwrap();
@@ -113,15 +105,7 @@ fn a_message_without_room_follows_its_overflow_policy() {
                 .unwrap(),
             Receipt::Dropped
         );
-        let refused = world
-            .system
-            .snapshot()
-            .find("s/a")
-            .unwrap()
-            .mailbox
-            .as_ref()
-            .unwrap()
-            .refused;
+        let refused = world.mailbox("s/a").refused;
         assert_eq!(refused, 6);
 
         let letters = world.system.dead_letters();
@@ -134,15 +118,12 @@ fn a_message_without_room_follows_its_overflow_policy() {
         gate.open();
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 2]);
-        world.end().await;
     });
 }
 
 #[test]
 fn drop_oldest_drops_the_oldest_droppable_message_that_is_not_more_urgent() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 3);
         let gate = doing.hold().await;
         let droppable = |n| note(n).overflow(Overflow::DropOldest);
@@ -171,15 +152,12 @@ fn drop_oldest_drops_the_oldest_droppable_message_that_is_not_more_urgent() {
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [7, 2, 1]);
         assert_eq!(world.system.dead_letters().of(Reason::DroppedOldest), 3);
-        world.end().await;
     });
 }
 
 #[test]
 fn a_send_with_backoff_makes_its_number_of_attempts() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let doing = doer(&supervisor, "a", 1);
         let gate = doing.hold().await;
         doing.addr.tell(note(1)).unwrap();
@@ -206,15 +184,12 @@ fn a_send_with_backoff_makes_its_number_of_attempts() {
         );
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 4]);
-        world.end().await;
     });
 }
 
 #[test]
 fn messages_are_limited_in_bytes_and_one_always_fits() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let doing = doer(
             &supervisor,
             "a",
@@ -238,15 +213,12 @@ fn messages_are_limited_in_bytes_and_one_always_fits() {
         gate.open();
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 3, 4, 5, 6]);
-        world.end().await;
     });
 }
 
 #[test]
 fn a_larger_message_drops_as_many_old_ones_as_it_needs() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let doing = doer(
             &supervisor,
             "a",
@@ -272,15 +244,12 @@ fn a_larger_message_drops_as_many_old_ones_as_it_needs() {
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [4, 5, 6]);
         assert_eq!(world.system.dead_letters().of(Reason::DroppedOldest), 3);
-        world.end().await;
     });
 }
 
 #[test]
 fn waiting_senders_are_served_in_order_and_none_is_lost_when_others_give_up() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let doing = doer(&supervisor, "a", 1);
         let (first, second) = (doing.hold().await, Arc::<Gate>::default());
         doing.addr.tell(wait(&second)).unwrap();
@@ -306,15 +275,12 @@ fn waiting_senders_are_served_in_order_and_none_is_lost_when_others_give_up() {
         }
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 2, 4, 5, 6, 7]);
-        world.end().await;
     });
 }
 
 #[test]
 fn a_large_waiting_message_is_not_overtaken_by_small_ones() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let doing = doer(
             &supervisor,
             "a",
@@ -340,7 +306,6 @@ fn a_large_waiting_message_is_not_overtaken_by_small_ones() {
         assert!(large.is_ok() && small.is_ok());
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 2, 4]);
-        world.end().await;
     });
 }
 

@@ -68,12 +68,7 @@ fn a_child_restarts_after_its_own_delay() {
             let world = World::new();
             let supervisor = world.supervisor("s", Strategy::OneForOne, 3, None);
             let events = events(&world);
-            let doing = doer_in(
-                &Arc::default(),
-                &supervisor,
-                ChildSpec::new("a").restart_delay(pace),
-                8,
-            );
+            let doing = doer_as(&supervisor, ChildSpec::new("a").restart_delay(pace), 8);
             for delay in delays {
                 let begun = time::now();
                 doing.addr.tell(fails()).unwrap();
@@ -92,18 +87,12 @@ fn a_child_restarts_after_its_own_delay() {
 
 #[test]
 fn an_open_breaker_refuses_askers_and_waiting_senders_at_once() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         // The intensity is zero, because restarts by a breaker do not count towards it.
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let events = events(&world);
         let pace = RestartDelay::CircuitBreaker(breaker(3, LONG * 100));
-        let doing = doer_in(
-            &Arc::default(),
-            &supervisor,
-            ChildSpec::new("a").restart_delay(pace),
-            1,
-        );
+        let doing = doer_as(&supervisor, ChildSpec::new("a").restart_delay(pace), 1);
         for _ in 0..2 {
             doing.addr.send(fails()).await.unwrap();
             assert_eq!(restart(&events).await, (Duration::ZERO, false));
@@ -124,47 +113,34 @@ fn an_open_breaker_refuses_askers_and_waiting_senders_at_once() {
             let told = time::timeout(LONG, waited).await.unwrap();
             assert!(matches!(told, Err(SendError::Unavailable(_))), "{told:?}");
         }
-        let asked = doing
-            .addr
-            .ask(|reply| Job::new("answer", 0, Act::Answer(reply)), LONG)
-            .await;
+        let asked = doing.addr.ask(answering(0), LONG).await;
         assert_eq!(asked, Err(AskError::Unavailable { kind: "answer" }));
         assert_eq!(
             asked.unwrap_err().to_string(),
             "answer: circuit breaker open"
         );
-        let waits = |tree: &Snapshot| tree.find("s/a").unwrap().state == State::Backoff;
-        world.wait("the wait", waits).await;
-        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        world.reaches("s/a", State::Backoff).await;
+        let child = world.child("s/a");
         assert_eq!(child.health, Health::Unhealthy("waits for a restart"));
         assert_eq!(
             world.system.health(),
             Health::Degraded("waits for a restart")
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn a_breaker_retries_and_stays_open_for_longer_each_time() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let events = events(&world);
         let pace = RestartDelay::CircuitBreaker(breaker(1, SHORT));
-        let doing = doer_in(
-            &Arc::default(),
-            &supervisor,
-            ChildSpec::new("a").restart_delay(pace),
-            8,
-        );
+        let doing = doer_as(&supervisor, ChildSpec::new("a").restart_delay(pace), 8);
         for delay in [20, 40, 60, 60] {
             send_when_open(&doing, fails).await;
             assert_eq!(restart(&events).await, (Duration::from_millis(delay), true));
         }
         send_when_open(&doing, || note(1)).await;
         doing.log.wait_for("a", "1").await;
-        world.end().await;
     });
 }
 
@@ -177,16 +153,9 @@ async fn send_when_open(doing: &Doing, make: impl Fn() -> Job) {
 
 #[test]
 fn an_opening_breaker_returns_the_room_granted_to_waiting_senders() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let pace = RestartDelay::CircuitBreaker(breaker(1, Duration::from_secs(1)));
-        let doing = doer_in(
-            &Arc::default(),
-            &supervisor,
-            ChildSpec::new("a").restart_delay(pace),
-            1,
-        );
+        let doing = doer_as(&supervisor, ChildSpec::new("a").restart_delay(pace), 1);
         let gate = doing.hold().await;
         doing.addr.tell(fails()).unwrap();
         // The sender is granted room when the failing message is taken out, but is not polled
@@ -206,14 +175,12 @@ fn an_opening_breaker_returns_the_room_granted_to_waiting_senders() {
         doing.addr.tell(note(4)).unwrap();
         gate.open();
         doing.log.wait_for("a", "4").await;
-        world.end().await;
     });
 }
 
 #[test]
 fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let supervisor = world.supervisor("s", Strategy::OneForAll, 0, None);
         let events = events(&world);
         let first = doer(&supervisor, "first", 8);
@@ -231,8 +198,7 @@ fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
             Err(TellError::Unavailable(_))
         ));
         gate.open();
-        let waits = |tree: &Snapshot| tree.find("s/a").unwrap().state == State::Backoff;
-        world.wait("the wait", waits).await;
+        world.reaches("s/a", State::Backoff).await;
         assert!(matches!(
             doing.addr.tell(note(2)),
             Err(TellError::Unavailable(_))
@@ -241,7 +207,6 @@ fn an_open_breaker_closes_the_mailbox_of_its_own_actor_and_of_no_sibling() {
         send_when_open(&doing, || note(4)).await;
         first.log.wait_for("first", "3").await;
         first.log.wait_for("a", "4").await;
-        world.end().await;
     });
 }
 
@@ -267,8 +232,7 @@ fn a_shutdown_does_not_shorten_a_restart_delay() {
             doing.settled().await;
         }
         failed.addr.tell(fails()).unwrap();
-        let waits = |tree: &Snapshot| tree.find("s/failed").unwrap().state == State::Backoff;
-        world.wait("the wait", waits).await;
+        world.reaches("s/failed", State::Backoff).await;
         for doing in [&failed, &last] {
             doing.addr.tell(note(1)).unwrap();
         }
@@ -299,8 +263,7 @@ fn degrading(world: &World, name: &str, intensity: usize) -> Supervisor {
 
 #[test]
 fn a_supervisor_that_degrades_gives_up_the_child_and_runs_on() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let supervisor = degrading(&world, "s", 1);
         let events = events(&world);
         let (a, b) = (doer(&supervisor, "a", 8), doer(&supervisor, "b", 8));
@@ -326,14 +289,12 @@ fn a_supervisor_that_degrades_gives_up_the_child_and_runs_on() {
             .await;
         assert_eq!(world.system.health(), Health::Degraded("failed for good"));
         assert!(world.system.failed().now_or_never().is_none());
-        world.end().await;
     });
 }
 
 #[test]
 fn a_supervisor_that_is_given_up_shows_as_failed() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let upper = degrading(&world, "upper", 0);
         let lower = world.supervisor("lower", Strategy::OneForOne, 0, Some(&upper));
         let events = events(&world);
@@ -354,18 +315,15 @@ fn a_supervisor_that_is_given_up_shows_as_failed() {
         world.wait("the end of lower", failed).await;
         b.settled().await;
         assert_eq!(world.system.health(), Health::Degraded("failed for good"));
-        world.end().await;
     });
 }
 
 #[test]
 fn a_temporary_child_is_given_up() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let events = events(&world);
         let spec = ChildSpec::new("a").restart(Restart::Temporary);
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         doing.addr.tell(fails()).unwrap();
         let given_up = events.next().await;
         assert_eq!(
@@ -375,7 +333,6 @@ fn a_temporary_child_is_given_up() {
             }
         );
         doing.addr.closed().await;
-        world.end().await;
     });
 }
 
@@ -385,11 +342,11 @@ fn a_handler_that_waits_too_long_is_cut_off_and_the_queue_is_kept() {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
         let spec = ChildSpec::new("a").handle_timeout(SHORT);
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         doing.addr.tell(Job::new("hang", 0, Act::Hang)).unwrap();
         doing.addr.tell(note(1)).unwrap();
         doing.settled().await;
-        let child = world.system.snapshot().find("s/a").unwrap().clone();
+        let child = world.child("s/a");
         assert_eq!(
             child.last_error.as_deref(),
             Some("hung while handling hang: not done after 20ms")
@@ -402,14 +359,9 @@ fn a_handler_that_waits_too_long_is_cut_off_and_the_queue_is_kept() {
         // Without a limit no handler is cut off; with one, short waits add up.
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
-        let free = doer_in(
-            &Arc::default(),
-            &supervisor,
-            ChildSpec::new("a").handle_timeout(None),
-            8,
-        );
+        let free = doer_as(&supervisor, ChildSpec::new("a").handle_timeout(None), 8);
         let limited = ChildSpec::new("b").handle_timeout(SHORT);
-        let limited = doer_in(&Arc::default(), &supervisor, limited, 8);
+        let limited = doer_as(&supervisor, limited, 8);
         let naps = || {
             run_in("naps", |_| {
                 async {
@@ -434,19 +386,14 @@ fn a_handler_that_waits_too_long_is_cut_off_and_the_queue_is_kept() {
 
 #[test]
 fn an_actor_over_its_memory_budget_fails() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let spec = ChildSpec::new("a").memory_budget(500);
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         let holds = |bytes| {
             let plan = doing.plan.clone();
-            run_in("holds", move |_| {
-                async move {
-                    plan.memory.store(bytes, SeqCst);
-                    Ok(())
-                }
-                .boxed()
+            Job::run("holds", async move {
+                plan.memory.store(bytes, SeqCst);
+                Ok(())
             })
         };
         doing.addr.tell(holds(492)).unwrap();
@@ -454,16 +401,7 @@ fn an_actor_over_its_memory_budget_fails() {
         doing.log.wait_for("a", "1").await;
         doing.addr.tell(holds(501)).unwrap();
         doing.log.wait_for("a", "post_restart").await;
-        let error = || {
-            world
-                .system
-                .snapshot()
-                .find("s/a")
-                .unwrap()
-                .last_error
-                .clone()
-                .unwrap()
-        };
+        let error = || world.child("s/a").last_error.clone().unwrap();
         assert_eq!(error(), "holds 501 bytes, 500 are allowed");
 
         doing.plan.memory.store(0, SeqCst);
@@ -473,6 +411,5 @@ fn an_actor_over_its_memory_budget_fails() {
         gate.open();
         doing.settled().await;
         assert_eq!(doing.log.notes("a"), [1, 3, 4]);
-        world.end().await;
     });
 }

@@ -19,7 +19,7 @@ fn takes_along(strategy: Strategy, moves: &'static [&'static str], starts: [u64;
         addrs[0].tell(Told::Wait(gate.clone())).unwrap();
         gate.reached().await;
         addrs[0].tell(Told::Note(1)).unwrap();
-        let before = world.diary.entries().len();
+        let before = world.diary.all().len();
         addrs[1].tell(Told::Panic).unwrap();
         addrs[1].tell(Told::Note(2)).unwrap();
         addrs[2].tell(Told::Note(3)).unwrap();
@@ -60,14 +60,13 @@ fn rest_for_one_does_not_restart_earlier_siblings() {
 
 #[test]
 fn a_sibling_that_does_not_stop_in_time_loses_its_message_and_is_restarted() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let supervisor = world.supervisor("s", Strategy::OneForAll, 3, None);
         let hung = ChildSpec {
             stop_timeout: Duration::from_millis(20),
             ..ChildSpec::new("hung")
         };
-        let hung = world.worker_as(&supervisor, hung, 8, Arc::default());
+        let hung = world.worker_as(&supervisor, hung, 8);
         let other = world.worker(&supervisor, "other");
         let gate = Arc::<Gate>::default();
         hung.tell(Told::Wait(gate.clone())).unwrap();
@@ -75,26 +74,17 @@ fn a_sibling_that_does_not_stop_in_time_loses_its_message_and_is_restarted() {
         gate.reached().await;
         other.tell(Told::Fail).unwrap();
         world.diary.wait_for("hung", Event::Noted(1)).await;
-        let mailbox = world
-            .system
-            .snapshot()
-            .find("s/hung")
-            .unwrap()
-            .mailbox
-            .clone()
-            .unwrap();
+        let mailbox = world.mailbox("s/hung");
         assert_eq!(
             (mailbox.interrupted, mailbox.failed, mailbox.abandoned),
             (1, 0, 0)
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn two_siblings_that_fail_at_once_are_restarted_once_together() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let supervisor = world.supervisor("s", Strategy::OneForAll, 2, None);
         let addrs = ["a", "b"].map(|name| world.worker(&supervisor, name));
         let gate = Arc::<Gate>::default();
@@ -113,15 +103,12 @@ fn two_siblings_that_fail_at_once_are_restarted_once_together() {
             let restarts = tree.find(name).unwrap().restarts;
             assert!((1..=2).contains(&restarts), "{name}: {restarts}");
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn tasks_end_before_the_next_incarnation_begins() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 5, None);
+    supervised(5, |world, supervisor| async move {
         let addr = world.worker(&supervisor, "a");
         for msg in [
             Told::SpawnForever,
@@ -151,15 +138,12 @@ fn tasks_end_before_the_next_incarnation_begins() {
                 Started(3)
             ]
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn timers_do_not_reach_the_next_incarnation() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 5, None);
+    supervised(5, |world, supervisor| async move {
         let addr = world.worker(&supervisor, "a");
         for msg in [
             Told::After(Duration::from_millis(10), 1),
@@ -170,7 +154,6 @@ fn timers_do_not_reach_the_next_incarnation() {
         }
         world.diary.wait_for("a", Event::Noted(2)).await;
         assert_eq!(world.diary.notes("a"), [2]);
-        world.end().await;
     });
 }
 
@@ -240,9 +223,7 @@ fn actors_can_hold_each_others_addresses_in_a_cycle() {
             Ok(())
         }
     }
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let (left, left_slot) = mailbox(1);
         let (right, right_slot) = mailbox(1);
         let to_left = left.clone();
@@ -261,14 +242,12 @@ fn actors_can_hold_each_others_addresses_in_a_cycle() {
             left.ask(|reply| Ball { bounces: 0, reply }, LONG).await,
             Ok(10)
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn a_snapshot_shows_the_tree() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let upper = world.supervisor("upper", Strategy::OneForOne, 1, None);
         let lower = world.supervisor("lower", Strategy::RestForOne, 1, Some(&upper));
         let addr = world.worker(&lower, "a");
@@ -292,7 +271,6 @@ fn a_snapshot_shows_the_tree() {
             ),
             (State::Running, 1, 0, &None)
         );
-        world.end().await;
     });
 }
 

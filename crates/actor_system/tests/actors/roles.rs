@@ -52,8 +52,7 @@ async fn found(by: &Doing, path: &'static str) -> Result<Addr<Job>, LookupError>
 
 #[test]
 fn an_actor_finds_others_and_may_send_what_its_role_may() {
-    run(async {
-        let world = World::new();
+    in_world(|world| async move {
         let access = rules();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
         let log = Arc::<Log>::default();
@@ -83,9 +82,7 @@ fn an_actor_finds_others_and_may_send_what_its_role_may() {
             granted.send(panics()).await,
             Err(SendError::Refused { .. })
         ));
-        let asked = granted
-            .ask(|reply| Job::new("answer", 0, Act::Answer(reply)), LONG)
-            .await;
+        let asked = granted.ask(answering(0), LONG).await;
         assert!(matches!(asked, Err(AskError::Refused { .. })));
         assert!(!asked.unwrap_err().may_pass());
         assert!(
@@ -180,23 +177,19 @@ fn an_actor_finds_others_and_may_send_what_its_role_may() {
             ]
         );
         assert_eq!(world.system.find_all::<Worker>().len(), 1);
-        world.end().await;
     });
 }
 
 #[test]
 fn an_ended_actor_is_not_found() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let spec = ChildSpec::new("a").restart(alys_actor_system::Restart::Transient);
-        let doing = doer_in(&Arc::default(), &supervisor, spec, 8);
+        let doing = doer_as(&supervisor, spec, 8);
         assert!(world.system.find::<Job>("s/a").is_ok());
         doing.addr.tell(stop()).unwrap();
         world
             .wait("its end", |_| world.system.find::<Job>("s/a").is_err())
             .await;
         assert!(world.system.find_all::<Doer>().is_empty());
-        world.end().await;
     });
 }

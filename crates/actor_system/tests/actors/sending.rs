@@ -2,17 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alys_actor_system::{AskError, ChildSpec, Restart, Snapshot, Strategy, TellError};
+use alys_actor_system::{AskError, ChildSpec, Restart, Snapshot, TellError};
 use alys_runtime::time;
 
 use crate::kit::*;
 
 #[test]
 fn messages_of_a_sender_are_handled_in_its_order() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 4, Arc::default());
+    supervised(0, |world, supervisor| async move {
+        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 4);
         let senders: Vec<_> = (0..3)
             .map(|sender| {
                 let addr = addr.clone();
@@ -40,24 +38,20 @@ fn messages_of_a_sender_are_handled_in_its_order() {
                 (0..100).map(|n| sender * 1000 + n).collect::<Vec<_>>()
             );
         }
-        world.end().await;
     });
 }
 
 #[test]
 fn messages_can_be_sent_before_their_actor_starts() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |world, supervisor| async move {
         let (addr, slot) = slot(4);
         addr.tell(Told::Note(1)).unwrap();
         assert_eq!((addr.depth(), addr.capacity()), (1, 4));
-        let same = world.worker_as(&supervisor, ChildSpec::new("a"), slot, Arc::default());
+        let same = world.worker_as(&supervisor, ChildSpec::new("a"), slot);
         same.tell(Told::Note(2)).unwrap();
         settled(&addr).await;
         assert_eq!(world.diary.notes("a"), [1, 2]);
         assert_eq!(addr.depth(), 0);
-        world.end().await;
     });
 }
 
@@ -77,10 +71,8 @@ fn a_slot_that_is_never_started_closes_its_mailbox() {
 
 #[test]
 fn a_full_mailbox_returns_tells_and_makes_sends_wait() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 2, Arc::default());
+    supervised(0, |world, supervisor| async move {
+        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 2);
         let gate = Arc::<Gate>::default();
         addr.tell(Told::Wait(gate.clone())).unwrap();
         gate.reached().await;
@@ -117,20 +109,16 @@ fn a_full_mailbox_returns_tells_and_makes_sends_wait() {
             mailbox.kinds.into_iter().collect::<Vec<_>>(),
             [("echo", 1), ("note", 3), ("wait", 1)]
         );
-        world.end().await;
     });
 }
 
 #[test]
 fn every_ask_ends_with_an_answer_or_an_error() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 9, None);
+    supervised(9, |world, supervisor| async move {
         let addr = world.worker_as(
             &supervisor,
             ChildSpec::new("a").restart(Restart::Transient),
             8,
-            Arc::default(),
         );
         assert_eq!(
             addr.ask(|reply| Told::Echo { n: 7, reply }, LONG).await,
@@ -166,16 +154,13 @@ fn every_ask_ends_with_an_answer_or_an_error() {
         addr.closed().await;
         let closed = addr.ask(|reply| Told::Echo { n: 9, reply }, LONG).await;
         assert_eq!(closed, Err(AskError::Closed { kind: "echo" }));
-        world.end().await;
     });
 }
 
 #[test]
 fn timers_fire_in_order_with_a_full_mailbox_and_can_be_cancelled() {
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
-        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 8, Arc::default());
+    supervised(0, |world, supervisor| async move {
+        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 8);
         addr.tell(Told::After(Duration::from_millis(6), 3)).unwrap();
         addr.tell(Told::After(Duration::from_millis(2), 1)).unwrap();
         addr.tell(Told::After(Duration::from_millis(4), 2)).unwrap();
@@ -209,7 +194,6 @@ fn timers_fire_in_order_with_a_full_mailbox_and_can_be_cancelled() {
             position(20) < position(30),
             "the timer waited behind the mailbox"
         );
-        world.end().await;
     });
 }
 
@@ -248,9 +232,7 @@ fn a_timer_that_sets_itself_again_does_not_starve_the_mailbox() {
             Ok(())
         }
     }
-    run(async {
-        let world = World::new();
-        let supervisor = world.supervisor("s", Strategy::OneForOne, 0, None);
+    supervised(0, |_, supervisor| async move {
         let addr = supervisor
             .start(ChildSpec::new("busy"), 4, || async {
                 Ok::<_, Never>(Busy(0))
@@ -264,6 +246,5 @@ fn a_timer_that_sets_itself_again_does_not_starve_the_mailbox() {
             first <= second && second < third + 1 && third > 0,
             "{first} {second} {third}"
         );
-        world.end().await;
     });
 }

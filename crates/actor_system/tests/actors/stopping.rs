@@ -114,7 +114,7 @@ fn a_failure_during_the_drain_is_reported_and_not_restarted() {
         ] {
             addr.tell(msg).unwrap();
         }
-        world.worker_as(&supervisor, ChildSpec::new("a"), slot, Arc::default());
+        world.worker_as(&supervisor, ChildSpec::new("a"), slot);
         gate.reached().await;
         let shutdown = world.system.shutdown(LONG);
         let opener = async {
@@ -160,19 +160,12 @@ fn an_actor_that_waits_to_be_restarted_is_stopped_and_its_queue_reported() {
         let addr = world.worker(&supervisor, "a");
         addr.tell(Told::Fail).unwrap();
         addr.tell(Told::Note(1)).unwrap();
-        world
-            .wait("the wait", |tree| {
-                tree.find("s/a").unwrap().state == State::Backoff
-            })
-            .await;
+        world.reaches("s/a", State::Backoff).await;
         let report = world.system.shutdown(LONG).await;
         assert!(report.took < LONG / 2);
         assert_eq!(report.abandoned.len(), 1, "{report:?}");
         assert_eq!(report.abandoned[0].messages, 1);
-        assert_eq!(
-            world.system.snapshot().find("s/a").unwrap().state,
-            State::Stopped
-        );
+        assert_eq!(world.child("s/a").state, State::Stopped);
     });
 }
 
@@ -181,7 +174,7 @@ fn a_shutdown_releases_senders_that_wait_for_room() {
     run(async {
         let world = World::new();
         let supervisor = world.supervisor("s", Strategy::OneForOne, 1, None);
-        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 1, Arc::default());
+        let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 1);
         addr.tell(Told::Hang).unwrap();
         let waiting = addr.clone();
         let sender = alys_runtime::spawn("sender", async move {
@@ -225,7 +218,6 @@ fn a_shutdown_does_not_wait_for_a_restart_in_progress() {
                     ..ChildSpec::new(name)
                 },
                 8,
-                Arc::default(),
             )
         });
         let gate = Arc::<Gate>::default();
@@ -234,11 +226,7 @@ fn a_shutdown_does_not_wait_for_a_restart_in_progress() {
         addrs[2].tell(Told::Fail).unwrap();
         // Children are stopped in reverse order, so once c is stopped the supervisor waits for
         // `hung`.
-        world
-            .wait("the restart", |tree| {
-                tree.find("s/c").unwrap().state == State::Stopped
-            })
-            .await;
+        world.reaches("s/c", State::Stopped).await;
         addrs[0].tell(Told::Note(1)).unwrap();
         let report = world.system.shutdown(Duration::from_millis(300)).await;
         assert!(report.took < LONG / 10, "{report:?}");
@@ -266,7 +254,7 @@ fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
             stop_timeout: LONG,
             ..ChildSpec::new("hung")
         };
-        let hung = world.worker_as(&lower, spec, 8, Arc::default());
+        let hung = world.worker_as(&lower, spec, 8);
         let last = world.worker(&lower, "last");
         let other = world.supervisor("other", Strategy::OneForOne, 0, None);
         let fails = world.worker(&other, "fails");
@@ -277,11 +265,7 @@ fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
         fails.tell(Told::Fail).unwrap();
         // Children are stopped in reverse order, so once `last` is stopped the lower supervisor
         // waits for `hung`.
-        world
-            .wait("the restart", |tree| {
-                tree.find("lower/last").unwrap().state == State::Stopped
-            })
-            .await;
+        world.reaches("lower/last", State::Stopped).await;
         let report = world.system.shutdown(Duration::from_millis(300)).await;
         assert!(report.took < LONG / 10, "{report:?}");
         assert_eq!(report.abandoned.len(), 1, "{report:?}");
@@ -290,10 +274,7 @@ fn a_shutdown_does_not_wait_for_a_restart_from_above_either() {
             (&*left.actor, left.handling),
             ("world/lower/hung", Some("wait"))
         );
-        assert_eq!(
-            world.system.snapshot().find("lower").unwrap().state,
-            State::Stopped
-        );
+        assert_eq!(world.child("lower").state, State::Stopped);
     });
 }
 
@@ -307,7 +288,7 @@ fn an_actor_that_waits_for_its_turn_to_start_still_drains_its_queue() {
             second_start: Some(gate.clone()),
             ..Faults::default()
         });
-        let first = world.worker_as(&upper, ChildSpec::new("first"), 8, faults);
+        let first = world.faulty_worker(&upper, ChildSpec::new("first"), 8, faults);
         let second = world.worker(&upper, "second");
         let lower = world.supervisor("lower", Strategy::OneForOne, 1, Some(&upper));
         let third = world.worker(&lower, "third");
@@ -324,9 +305,6 @@ fn an_actor_that_waits_for_its_turn_to_start_still_drains_its_queue() {
             (world.diary.notes("second"), world.diary.notes("third")),
             (vec![2], vec![3])
         );
-        assert_eq!(
-            world.system.snapshot().find("upper/first").unwrap().state,
-            State::Stopped
-        );
+        assert_eq!(world.child("upper/first").state, State::Stopped);
     });
 }

@@ -1,4 +1,5 @@
-//! A subscriber that collects the errors logged by the crate: a root that gave up, or a bug.
+//! A subscriber that collects the lines logged at a level or above. An error is a root that gave up,
+//! or a bug.
 
 use std::{
     fmt::{Debug, Write},
@@ -6,7 +7,7 @@ use std::{
 };
 
 use tracing::{
-    Event, Level, Metadata, Subscriber,
+    Event, Metadata, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
     span,
@@ -14,14 +15,15 @@ use tracing::{
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-struct Errors;
+/// Collects lines of this level and above.
+struct Collector(LevelFilter);
 
-impl Subscriber for Errors {
+impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR && metadata.target().starts_with("alys_actor_system")
+        *metadata.level() <= self.0 && metadata.target().starts_with("alys_")
     }
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::ERROR)
+        Some(self.0)
     }
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
@@ -29,7 +31,7 @@ impl Subscriber for Errors {
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line::default();
+        let mut line = Line(format!("{} ", event.metadata().level()));
         event.record(&mut line);
         LINES.lock().unwrap().push(line.0);
     }
@@ -37,7 +39,6 @@ impl Subscriber for Errors {
     fn exit(&self, _: &span::Id) {}
 }
 
-#[derive(Default)]
 struct Line(String);
 
 impl Visit for Line {
@@ -47,12 +48,12 @@ impl Visit for Line {
 }
 
 /// Installs the subscriber; later calls have no effect.
-pub fn listen() {
+pub fn listen(least: LevelFilter) {
     static LISTENS: Once = Once::new();
-    LISTENS.call_once(|| tracing::subscriber::set_global_default(Errors).unwrap());
+    LISTENS.call_once(|| tracing::subscriber::set_global_default(Collector(least)).unwrap());
 }
 
-/// The errors logged so far by all tests of the binary. Tests may run in parallel, so a caller
+/// The lines logged so far, each with its level first, by all tests of the binary. Tests may run in parallel, so a caller
 /// filters by path, or clears the list if it is the only test.
 pub fn lines() -> MutexGuard<'static, Vec<String>> {
     LINES.lock().unwrap()
