@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 
 use alys_runtime::buggify;
+use alys_types::hash::{tagged, tags};
 use alys_types::limits::{
     MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES,
 };
@@ -141,7 +142,7 @@ impl BlockStore {
     /// Adds an authority set under the hash of its encoding.
     pub fn batch_set(batch: &mut Batch, authorities: &[Authority]) {
         let bytes = codec::encode(&authorities);
-        let key = alys_types::hash::tagged("alys/store/set", &[&bytes]);
+        let key = tagged(tags::STORED_SET, &[&bytes]);
         batch.put(schema::SETS, hash_key(&key), bytes);
     }
 

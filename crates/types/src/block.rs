@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bls::Signature;
-use crate::hash::{Hash, tagged};
+use crate::hash::{Hash, tagged, tags};
 use crate::limits::{
     MAX_BLOCK_BYTES, MAX_BODY_CERTIFICATES, MAX_BODY_ORDERS, MAX_EXTRA_DATA_BYTES, MAX_WITHDRAWALS,
 };
@@ -42,7 +42,7 @@ pub struct Header {
 impl Header {
     /// The block hash, over the canonical encoding.
     pub fn hash(&self) -> Hash {
-        tagged("alys/header", &[&codec::encode(self)])
+        tagged(tags::HEADER, &[&codec::encode(self)])
     }
 }
 
@@ -88,7 +88,7 @@ impl Body {
 
     /// Hash of the canonical encoding.
     pub fn hash(&self) -> Hash {
-        tagged("alys/body", &[&codec::encode(self)])
+        tagged(tags::BODY, &[&codec::encode(self)])
     }
 
     /// Checks the counts that the encoding itself does not bound.
@@ -281,7 +281,7 @@ impl FederationOrder {
     pub fn message(&self, genesis: &Hash) -> Hash {
         let content = codec::encode(&(&self.change, self.effective_height));
         tagged(
-            "alys/order/federation",
+            tags::FEDERATION_ORDER,
             &[&genesis.0, &self.number.to_le_bytes(), &content],
         )
     }

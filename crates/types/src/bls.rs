@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::bytes;
+use crate::hash::tags;
 
-const SIGNATURE_TAG: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
-const POSSESSION_TAG: &[u8] = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+const SIGNATURE_TAG: &[u8] = tags::BLS_SIGNATURE.as_bytes();
+const POSSESSION_TAG: &[u8] = tags::BLS_POSSESSION.as_bytes();
 
 /// An encoded public key: 48 bytes, unchecked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -335,6 +336,7 @@ mod stand_in {
     //! without the mark are refused as malformed.
 
     use super::*;
+    use crate::hash::tagged;
 
     const KEY_MARK: &[u8; 8] = b"fast-key";
     const SIGNATURE_MARK: &[u8; 8] = b"fast-sig";
@@ -351,7 +353,7 @@ mod stand_in {
     pub(super) fn public_key(secret: &[u8; 32]) -> PublicKey {
         let mut bytes = [0; 48];
         bytes[..8].copy_from_slice(KEY_MARK);
-        bytes[8..40].copy_from_slice(&crate::hash::tagged("stand-in-key", &[secret]).0);
+        bytes[8..40].copy_from_slice(&tagged(tags::STAND_IN_KEY, &[secret]).0);
         PublicKey {
             bytes: PublicKeyBytes(bytes),
             point: Point::StandIn,
@@ -369,8 +371,8 @@ mod stand_in {
     pub(super) fn sign(key: &PublicKeyBytes, message: &[u8], tag: &[u8]) -> Signature {
         let mut bytes = [0; 96];
         bytes[..8].copy_from_slice(SIGNATURE_MARK);
-        bytes[8..40]
-            .copy_from_slice(&crate::hash::tagged("stand-in-signature", &[&key.0, tag, message]).0);
+        let hash = tagged(tags::STAND_IN_SIGNATURE, &[&key.0, tag, message]);
+        bytes[8..40].copy_from_slice(&hash.0);
         Signature(bytes)
     }
 

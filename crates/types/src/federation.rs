@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bls::{self, PublicKey, PublicKeyBytes, Signature};
-use crate::hash::{Hash, tagged};
+use crate::hash::{Hash, tagged, tags};
 use crate::limits::MAX_AUTHORITIES;
 use crate::{Address, Slot, codec};
 
@@ -71,7 +71,7 @@ impl AuthoritySet {
             }
             keys.push(key);
         }
-        let hash = tagged("alys/set", &[&codec::encode(&authorities)]);
+        let hash = tagged(tags::SET, &[&codec::encode(&authorities)]);
         Ok(AuthoritySet {
             authorities,
             keys,

@@ -26,8 +26,54 @@ impl Hash {
     }
 }
 
-/// `sha256(sha256(len(tag) || tag || parts..))`. The tag separates domains; a part has a fixed
-/// length or contains its length.
+/// All tags that separate the domains of hashes and signatures, in one list, so that a new one is
+/// compared with the others.
+pub mod tags {
+    macro_rules! tags {
+        ($($(#[$doc:meta])* $name:ident = $tag:literal;)*) => {
+            $($(#[$doc])* pub const $name: &str = $tag;)*
+
+            #[cfg(test)]
+            pub(super) const ALL: &[&str] = &[$($name),*];
+        };
+    }
+
+    tags! {
+        /// Block hash.
+        HEADER = "alys/header";
+        /// Body hash.
+        BODY = "alys/body";
+        /// Hash of an authority set.
+        SET = "alys/set";
+        /// Body hash of genesis.
+        SPEC = "alys/spec";
+        /// Fork id of a status message.
+        FORK_ID = "alys/fork-id";
+        /// Message of a vote.
+        VOTE = "alys/vote";
+        /// Message of a federation change.
+        FEDERATION_ORDER = "alys/order/federation";
+        /// `prev_randao` of a payload.
+        RANDAO = "alys/randao";
+        /// Address of the vault.
+        VAULT = "alys/vault";
+        /// Hash of the peg ledger.
+        LEDGER = "alys/ledger";
+        /// Key of an authority set in the block store; not part of the protocol.
+        STORED_SET = "alys/store/set";
+        /// BLS signatures of messages.
+        BLS_SIGNATURE = "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+        /// BLS proofs of possession.
+        BLS_POSSESSION = "BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+        /// Public keys of the simulation's stand-in for BLS.
+        STAND_IN_KEY = "stand-in-key";
+        /// Signatures of the simulation's stand-in for BLS.
+        STAND_IN_SIGNATURE = "stand-in-signature";
+    }
+}
+
+/// `sha256(sha256(len(tag) || tag || parts..))` with a tag of [`tags`]; a part has a fixed length
+/// or contains its length.
 pub fn tagged(tag: &str, parts: &[&[u8]]) -> Hash {
     let mut first = Sha256::new();
     first.update([tag.len() as u8]);
@@ -76,3 +122,24 @@ macro_rules! hex_type {
 
 hex_type!(Hash, alloy_primitives::B256);
 hex_type!(Address, alloy_primitives::Address);
+
+#[cfg(test)]
+mod tests {
+    use super::tags;
+
+    #[test]
+    fn no_tag_is_a_prefix_of_another() {
+        for (index, tag) in tags::ALL.iter().enumerate() {
+            assert!(
+                !tag.is_empty() && tag.len() <= usize::from(u8::MAX),
+                "{tag}"
+            );
+            for (other, longer) in tags::ALL.iter().enumerate() {
+                assert!(
+                    index == other || !longer.starts_with(tag),
+                    "{tag}, {longer}"
+                );
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bls::{self, PublicKey, PublicKeyBytes};
 use crate::federation::{self, AuthoritySet};
-use crate::hash::{Hash, tagged};
+use crate::hash::{Hash, tagged, tags};
 use crate::limits::{MAX_GOVERNANCE_KEYS, MIN_SLOT_DURATION_MS};
 use crate::vote::ChainId;
 use crate::{Address, Authority, FaultModel, Header, Height, Sats, Slot, codec};
@@ -14,7 +14,7 @@ pub const HEADER_VERSION: u16 = 1;
 
 /// The address that collects priority fees. Derived by hashing, so that its key does not exist.
 pub fn vault_address() -> Address {
-    let hash = tagged("alys/vault", &[]);
+    let hash = tagged(tags::VAULT, &[]);
     let mut address = [0; 20];
     address.copy_from_slice(&hash.0[12..]);
     Address(address)
@@ -22,12 +22,12 @@ pub fn vault_address() -> Address {
 
 /// Hash of the peg ledger before its first entry.
 pub fn empty_ledger_hash() -> Hash {
-    tagged("alys/ledger", &[])
+    tagged(tags::LEDGER, &[])
 }
 
 /// `prev_randao` of a block: not a source of security.
 pub fn prev_randao(parent: &Hash, slot: Slot) -> Hash {
-    tagged("alys/randao", &[&parent.0, &slot.0.to_le_bytes()])
+    tagged(tags::RANDAO, &[&parent.0, &slot.0.to_le_bytes()])
 }
 
 /// The parameters that all nodes of a chain share. The genesis hash covers all of them.
@@ -178,7 +178,7 @@ impl Genesis {
             parent_hash: Hash::ZERO,
             parent_certificate: None,
             execution_hash: spec.execution_genesis_hash,
-            body_hash: tagged("alys/spec", &[&codec::encode(&spec)]),
+            body_hash: tagged(tags::SPEC, &[&codec::encode(&spec)]),
             set_hash: set.hash(),
             ledger_hash: empty_ledger_hash(),
         };
@@ -228,7 +228,7 @@ impl Genesis {
     /// is scheduled.
     pub fn fork_id(&self) -> Hash {
         tagged(
-            "alys/fork-id",
+            tags::FORK_ID,
             &[&self.hash.0, &u64::from(HEADER_VERSION).to_le_bytes()],
         )
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bls::{self, Signature};
-use crate::hash::{Hash, tagged};
+use crate::hash::{Hash, tagged, tags};
 use crate::limits::MAX_AUTHORITIES;
 use crate::{AuthoritySet, Height, Slot};
 
@@ -53,7 +53,7 @@ impl VoteTarget {
     /// block hash.
     pub fn message(&self, chain: &ChainId) -> Hash {
         tagged(
-            "alys/vote",
+            tags::VOTE,
             &[
                 &[self.kind as u8],
                 &chain.evm.to_le_bytes(),
