@@ -1,63 +1,77 @@
 //! The wire format: names, limits and envelopes. Payloads belong to the node.
 
-use alys_types::limits::{
-    MAX_BLOCK_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES, MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
+use alys_types::limits::MAX_AUXPOW_BYTES;
+use alys_types::wire::{
+    BlockRange, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal, RangeRequest,
+    Status, StatusAnswer, Transactions,
 };
+use alys_types::{Block, Hash, Vote};
 
 use crate::handshake::{ChainTag, TAG_BYTES};
 
-/// The version in every protocol id and topic. A change of any encoding increments it.
+/// The version in every protocol id and topic. A change of any encoding, or of the list of topics
+/// or protocols, increments it, because
+/// [`Event::PeerSubscribed`](crate::Event::PeerSubscribed) waits for all topics: a peer with
+/// another list would never receive the votes that are rebroadcast on a connection.
 pub const WIRE_VERSION: u32 = 1;
 
-const KIB: usize = 1024;
+/// Declares an enum from a table of variants, each with its name on the wire and its limits.
+macro_rules! table {
+    (
+        $(#[$about:meta])*
+        $table:ident: $limits:ty {
+            $($(#[$doc:meta])* $variant:ident = $name:literal, $limit:expr;)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $table {
+            $($(#[$doc])* $variant,)*
+        }
 
-/// A gossip topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Topic {
-    /// Proposed blocks.
-    Blocks,
-    /// Votes of the first phase.
-    Approvals,
-    /// Votes of the second phase, each with the certificate of its block.
-    Confirmations,
-    /// Proof of work for finished ranges.
-    Work,
-    /// New finality certificates.
-    Finality,
-    /// Users' transactions, because execution clients need not have a network of their own.
-    Transactions,
+        impl $table {
+            /// All variants, in the order of their declaration.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// The name on the wire.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            const fn limits(self) -> $limits {
+                match self {
+                    $(Self::$variant => $limit,)*
+                }
+            }
+        }
+    };
+}
+
+table! {
+    /// A gossip topic. Its limit is that of its message.
+    Topic: usize {
+        /// Proposed blocks.
+        Blocks = "blocks", Proposal::LIMIT;
+        /// Votes of the first phase.
+        Approvals = "approvals", Vote::LIMIT;
+        /// Votes of the second phase, each with the certificate of its block.
+        Confirmations = "confirmations", Confirmation::LIMIT;
+        /// Proof of work for finished ranges. Not built: no message type exists, and every message
+        /// is refused.
+        Work = "work", MAX_AUXPOW_BYTES;
+        /// New finality certificates.
+        Finality = "finality", CertifiedHeader::LIMIT;
+        /// Users' transactions, because execution clients need not have a network of their own.
+        Transactions = "transactions", Transactions::LIMIT;
+    }
 }
 
 impl Topic {
-    pub const ALL: [Self; 6] = [
-        Self::Blocks,
-        Self::Approvals,
-        Self::Confirmations,
-        Self::Work,
-        Self::Finality,
-        Self::Transactions,
-    ];
-
-    /// The name inside the full topic.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Blocks => "blocks",
-            Self::Approvals => "approvals",
-            Self::Confirmations => "confirmations",
-            Self::Work => "work",
-            Self::Finality => "finality",
-            Self::Transactions => "transactions",
-        }
-    }
-
     /// Longest payload in bytes.
     pub const fn max_payload(self) -> usize {
-        match self {
-            Self::Blocks => MAX_BLOCK_BYTES,
-            Self::Approvals | Self::Confirmations => MAX_VOTE_BYTES,
-            Self::Work | Self::Finality => 64 * KIB,
-            Self::Transactions => MAX_TRANSACTIONS_BYTES,
-        }
+        self.limits()
     }
 
     /// `/alys/<genesis>/<name>/<version>`
@@ -66,55 +80,44 @@ impl Topic {
     }
 }
 
-/// A request/response protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    /// Chain and progress of a node. Requested on every new connection.
-    Status,
-    /// Headers of a range of heights.
-    HeadersByRange,
-    /// Blocks of a range of heights.
-    BlocksByRange,
-    /// Blocks by hash.
-    BlocksByHash,
+/// Longest payloads of a protocol, in bytes: those of its request and its answer.
+struct Limits {
+    request: usize,
+    response: usize,
+}
+
+const fn limits<Request: Message, Response: Message>() -> Limits {
+    Limits {
+        request: Request::LIMIT,
+        response: Response::LIMIT,
+    }
+}
+
+table! {
+    /// A request/response protocol. Its limits are those of its messages.
+    Protocol: Limits {
+        /// Chain and progress of a node. Requested on every new connection.
+        Status = "status", limits::<Status, StatusAnswer>();
+        /// Headers of a range of heights.
+        HeadersByRange = "headers_by_range", limits::<RangeRequest, HeaderRange>();
+        /// Blocks of a range of heights.
+        BlocksByRange = "blocks_by_range", limits::<RangeRequest, BlockRange>();
+        /// Blocks by hash.
+        BlocksByHash = "blocks_by_hash", limits::<Vec<Hash>, Vec<Block>>();
+    }
 }
 
 impl Protocol {
-    pub const ALL: [Self; 4] = [
-        Self::Status,
-        Self::HeadersByRange,
-        Self::BlocksByRange,
-        Self::BlocksByHash,
-    ];
-
-    /// The name inside the protocol id.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::HeadersByRange => "headers_by_range",
-            Self::BlocksByRange => "blocks_by_range",
-            Self::BlocksByHash => "blocks_by_hash",
-        }
-    }
-
     /// Longest request payload in bytes.
     pub const fn max_request(self) -> usize {
-        match self {
-            Self::Status => MAX_STATUS_BYTES,
-            Self::HeadersByRange | Self::BlocksByRange => KIB,
-            Self::BlocksByHash => 16 * KIB,
-        }
+        self.limits().request
     }
 
     /// Longest response payload in bytes. A range answer has room for at least one block of the
     /// largest size with its certificates; the responder shortens a range that would exceed the
     /// limit.
     pub const fn max_response(self) -> usize {
-        match self {
-            Self::Status => MAX_STATUS_BYTES,
-            Self::HeadersByRange => MAX_BLOCK_BYTES,
-            Self::BlocksByRange | Self::BlocksByHash => MAX_RANGE_BYTES,
-        }
+        self.limits().response
     }
 
     /// Longest payload on the wire, which includes the chain tag of a status message.

@@ -7,6 +7,9 @@ pub const MAX_BLOCK_BYTES: usize = 8 * 1024 * 1024;
 pub const MAX_VOTE_BYTES: usize = 1024;
 /// Largest encoded certificate with its header.
 pub const MAX_CERTIFICATE_BYTES: usize = 1024;
+/// Largest encoded AuxPoW (docs/protocol.md, section 10). Not built: the messages of the topic
+/// `work` are refused, so the limit bounds only the bytes to refuse.
+pub const MAX_AUXPOW_BYTES: usize = 512 * 1024;
 /// Largest encoded status message: two headers with certificates and three votes.
 pub const MAX_STATUS_BYTES: usize = 4096;
 /// Largest answer to a range request: room for one block of the largest size beside others.

@@ -26,36 +26,22 @@ impl Metrics {
     }
 
     pub(super) fn on_verdict(&self, topic: Topic, verdict: GossipVerdict) {
-        let topic = match topic {
-            Topic::Blocks => "blocks",
-            Topic::Approvals => "approvals",
-            Topic::Confirmations => "confirmations",
-            Topic::Finality => "finality",
-            Topic::Work => "work",
-            Topic::Transactions => "transactions",
-        };
         let verdict = match verdict {
             GossipVerdict::Accept => "accept",
             GossipVerdict::Ignore => "ignore",
             GossipVerdict::Reject => "reject",
         };
-        let labels = [("topic", topic), ("verdict", verdict)];
+        let labels = [("topic", topic.name()), ("verdict", verdict)];
         self.gossip.get_or_create(&labels).inc();
     }
 
     pub(super) fn on_served(&self, protocol: Protocol, response: &Result<Vec<u8>, Refusal>) {
-        let protocol = match protocol {
-            Protocol::Status => "status",
-            Protocol::HeadersByRange => "headers_by_range",
-            Protocol::BlocksByRange => "blocks_by_range",
-            Protocol::BlocksByHash => "blocks_by_hash",
-        };
         let outcome = if response.is_ok() {
             "served"
         } else {
             "refused"
         };
-        let labels = [("protocol", protocol), ("outcome", outcome)];
+        let labels = [("protocol", protocol.name()), ("outcome", outcome)];
         self.requests.get_or_create(&labels).inc();
     }
 }

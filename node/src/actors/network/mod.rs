@@ -229,17 +229,24 @@ impl NetworkActor {
     fn on_gossip(&mut self, id: GossipId, from: PeerId, topic: Topic, payload: Vec<u8>) {
         let gossip = GossipRef { topic, id };
         let source = Source::gossip(from, gossip.clone());
-        let is_taken = if topic == Topic::Transactions {
-            let received = TxPoolMessage::Received { source, payload };
-            self.mailboxes.tx_pool.tell(received).is_ok()
-        } else {
-            let decode = ValidationMessage::Decode {
-                source,
-                topic,
-                payload,
-            };
-            !buggify!("node.network.busy_gossip", 20_000)
-                && self.mailboxes.validation.tell(decode).is_ok()
+        let is_taken = match topic {
+            Topic::Transactions => {
+                let received = TxPoolMessage::Received { source, payload };
+                self.mailboxes.tx_pool.tell(received).is_ok()
+            }
+            Topic::Blocks
+            | Topic::Approvals
+            | Topic::Confirmations
+            | Topic::Work
+            | Topic::Finality => {
+                let decode = ValidationMessage::Decode {
+                    source,
+                    topic,
+                    payload,
+                };
+                !buggify!("node.network.busy_gossip", 20_000)
+                    && self.mailboxes.validation.tell(decode).is_ok()
+            }
         };
         if !is_taken {
             self.judge(gossip, GossipVerdict::Ignore);
