@@ -51,7 +51,7 @@ pub struct Mailboxes {
 }
 
 /// An entry of the queue.
-pub(super) enum Work {
+pub(super) enum Queued {
     Input(Input),
     /// All blocks of a peer's range are imported; `before` is the summary of before the first one.
     RangeEnd {
@@ -70,7 +70,7 @@ pub struct ChainActor {
     /// precede the queue.
     pub(super) follow_ups: VecDeque<Input>,
     /// Inputs of messages, in their order.
-    pub(super) queue: VecDeque<Work>,
+    pub(super) queue: VecDeque<Queued>,
     /// A [`ChainMessage::Resume`] is in the mailbox.
     is_resume_scheduled: bool,
     /// Effects of the restore, carried out at the start.
@@ -119,17 +119,17 @@ impl ChainActor {
 
     /// Queues an input and processes the queue.
     pub(super) async fn input(&mut self, input: Input) -> Result<(), ChainError> {
-        self.queue.push_back(Work::Input(input));
+        self.queue.push_back(Queued::Input(input));
         self.process_queue().await
     }
 
     /// Processes queued inputs, at least one, within [`INPUT_BUDGET`].
     pub(super) async fn process_queue(&mut self) -> Result<(), ChainError> {
         let begun = alys_runtime::time::now();
-        while let Some(work) = self.next_work() {
-            match work {
-                Work::Input(input) => self.handle_input(input).await?,
-                Work::RangeEnd { peer, before } => self.on_range_end(peer, &before),
+        while let Some(queued) = self.next_queued() {
+            match queued {
+                Queued::Input(input) => self.handle_input(input).await?,
+                Queued::RangeEnd { peer, before } => self.on_range_end(peer, &before),
             }
             let is_over = alys_runtime::time::now().saturating_duration_since(begun)
                 >= INPUT_BUDGET
@@ -151,8 +151,8 @@ impl ChainActor {
             .on_progress(&summary, slot, goal.map(|goal| goal.to));
     }
 
-    fn next_work(&mut self) -> Option<Work> {
-        let follow_up = self.follow_ups.pop_front().map(Work::Input);
+    fn next_queued(&mut self) -> Option<Queued> {
+        let follow_up = self.follow_ups.pop_front().map(Queued::Input);
         follow_up.or_else(|| self.queue.pop_front())
     }
 

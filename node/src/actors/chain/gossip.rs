@@ -8,7 +8,7 @@ use alys_runtime::trace::reached;
 use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Proposal};
 use alys_types::{Height, Vote, VoteKind};
 
-use super::actor::Work;
+use super::actor::Queued;
 use super::{ChainActor, ChainError};
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
@@ -176,8 +176,8 @@ impl ChainActor {
                 let before = Box::new(self.state.summary());
                 let certified = tip.into_iter().chain(finalized).map(Input::Certified);
                 let inputs = bodies.into_iter().map(Input::Body).chain(certified);
-                self.queue.extend(inputs.map(Work::Input));
-                let end = source.peer.map(|peer| Work::RangeEnd { peer, before });
+                self.queue.extend(inputs.map(Queued::Input));
+                let end = source.peer.map(|peer| Queued::RangeEnd { peer, before });
                 self.queue.extend(end);
                 self.process_queue().await?;
             }
