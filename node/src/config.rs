@@ -7,13 +7,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use alys_integrations::http::Endpoint;
+use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_net::PeerAddr;
 use alys_storage::Engine;
 use serde::{Deserialize, Deserializer};
 
 use crate::files::{self, FileError};
 use crate::keys;
+use crate::node::ExecutionEndpoint;
 use crate::telemetry::LogFormat;
 use crate::toml_text::{self, TomlError};
 
@@ -59,24 +60,20 @@ pub enum Role {
     Full,
 }
 
-/// The execution client.
+/// The execution client. A configuration has the path of the secret's file, a host the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Execution {
-    /// The embedded client, in this process.
+pub enum Execution<Secret = PathBuf> {
+    /// The embedded client, started and stopped with the node.
     Embedded {
         /// JSON-RPC for wallets; `None` for no such port.
         http: Option<SocketAddr>,
-        /// The Engine API.
+        /// The Engine API. Port 0 picks a free one.
         engine: SocketAddr,
         /// `None`: a random secret.
-        jwt_secret: Option<PathBuf>,
+        secret: Option<Secret>,
     },
     /// Another process.
-    Remote {
-        /// The Engine API.
-        endpoint: Endpoint,
-        jwt_secret: PathBuf,
-    },
+    Remote(ExecutionEndpoint<Secret>),
 }
 
 /// Format and filter of the log.
@@ -275,21 +272,45 @@ impl Role {
 }
 
 impl Execution {
+    /// Replaces the path of the secret by its content.
+    ///
+    /// # Errors
+    /// That of `read`.
+    pub fn read_secret<E>(
+        self,
+        read: impl FnOnce(&Path) -> Result<JwtSecret, E>,
+    ) -> Result<Execution<JwtSecret>, E> {
+        Ok(match self {
+            Self::Embedded {
+                http,
+                engine,
+                secret,
+            } => Execution::Embedded {
+                http,
+                engine,
+                secret: secret.as_deref().map(read).transpose()?,
+            },
+            Self::Remote(ExecutionEndpoint { url, secret }) => {
+                let secret = read(&secret)?;
+                Execution::Remote(ExecutionEndpoint { url, secret })
+            }
+        })
+    }
+
     fn check(
         embedded: Option<EmbeddedTable>,
         url: Option<Endpoint>,
         jwt_secret: Option<PathBuf>,
     ) -> Result<Execution, Problem> {
         match (embedded, url, jwt_secret) {
-            (Some(EmbeddedTable { http, engine }), None, jwt_secret) => Ok(Execution::Embedded {
+            (Some(EmbeddedTable { http, engine }), None, secret) => Ok(Execution::Embedded {
                 http,
                 engine,
-                jwt_secret,
+                secret,
             }),
-            (None, Some(endpoint), Some(jwt_secret)) => Ok(Execution::Remote {
-                endpoint,
-                jwt_secret,
-            }),
+            (None, Some(url), Some(secret)) => {
+                Ok(Execution::Remote(ExecutionEndpoint { url, secret }))
+            }
             (None, Some(_), None) => problem(
                 "execution.jwt_secret",
                 "missing: the path of the file with the secret of the execution client",
@@ -487,7 +508,7 @@ mod tests {
         assert_eq!(config.listen, any_port());
         assert_eq!(config.metrics_addr, Some(any_port()));
         assert_eq!(config.bootnodes, ["1.2.3.4:5"]);
-        assert!(matches!(config.execution, Execution::Remote { .. }));
+        assert!(matches!(config.execution, Execution::Remote(_)));
     }
 
     #[test]

@@ -21,10 +21,11 @@ use alys_storage::{Engine, Store};
 use alys_types::bls::SecretKey;
 use alys_types::{ChainSpec, Hash};
 
+use crate::config::Execution;
 use crate::genesis::ChainFiles;
 use crate::keys::{self, KeysError};
 use crate::metrics::{self, Monitor};
-use crate::node::{Node, NodeConfig, Observer, StartError};
+use crate::node::{ExecutionEndpoint, Node, NodeConfig, Observer, StartError};
 
 /// Time in which the embedded execution client finishes its requests at a stop.
 const EXECUTION_STOP_TIMEOUT: Duration = Duration::from_secs(6);
@@ -44,28 +45,8 @@ pub struct HostConfig {
     pub datadir: Dir,
     /// Storage engine of the chain and of the embedded execution client.
     pub storage: Engine,
-    pub execution: HostExecution,
+    pub execution: Execution<JwtSecret>,
     pub observer: Option<Observer>,
-}
-
-/// The execution client of a host.
-#[derive(Clone)]
-pub enum HostExecution {
-    /// The embedded client, started and stopped with the node.
-    Embedded {
-        /// JSON-RPC for wallets.
-        http: Option<SocketAddr>,
-        /// The Engine API. Port 0 picks a free one.
-        engine: SocketAddr,
-        /// `None`: a random secret.
-        jwt_secret: Option<JwtSecret>,
-    },
-    /// Another process.
-    Remote {
-        /// The Engine API.
-        endpoint: Endpoint,
-        jwt_secret: JwtSecret,
-    },
 }
 
 /// Reason for which a host does not start. Each one names the remedy.
@@ -127,7 +108,8 @@ pub enum HostError {
 /// A running node with its execution client.
 pub struct Host {
     node: Node,
-    execution: Option<ExecutionServer>,
+    /// The embedded execution client.
+    server: Option<ExecutionServer>,
 }
 
 impl Host {
@@ -153,32 +135,29 @@ impl Host {
             None => false,
         };
         let cancun_time = chain.execution.config.cancun_time;
-        let (execution, engine, jwt_secret) = match execution {
-            HostExecution::Remote {
-                endpoint,
-                jwt_secret,
-            } => {
-                check_remote(&endpoint, &jwt_secret, chain.genesis.spec()).await?;
-                (None, endpoint, jwt_secret)
+        let (server, execution) = match execution {
+            Execution::Remote(endpoint) => {
+                check_remote(&endpoint, chain.genesis.spec()).await?;
+                (None, endpoint)
             }
-            HostExecution::Embedded {
+            Execution::Embedded {
                 http,
                 engine,
-                jwt_secret,
+                secret,
             } => {
-                let jwt_secret = jwt_secret.unwrap_or_else(random_secret);
+                let secret = secret.unwrap_or_else(random_secret);
                 let config = ExecutionServerConfig {
                     http_addr: http,
                     engine_addr: engine,
-                    jwt_secret: jwt_secret.clone(),
+                    jwt_secret: secret.clone(),
                     genesis: chain.execution,
                     store: open_execution_store(&datadir, storage)?,
                     core: CoreConfig::default(),
                 };
                 let server = ExecutionServer::start(config).await;
                 let server = server.map_err(execution_error)?;
-                let endpoint = Endpoint::new(server.engine_addr());
-                (Some(server), endpoint, jwt_secret)
+                let url = Endpoint::new(server.engine_addr());
+                (Some(server), ExecutionEndpoint { url, secret })
             }
         };
         let started = Node::start(NodeConfig {
@@ -191,8 +170,7 @@ impl Host {
             bootnodes,
             datadir,
             storage,
-            engine,
-            jwt_secret,
+            execution,
             fresh_votes,
             observer,
             interceptor: Default::default(),
@@ -200,13 +178,13 @@ impl Host {
         });
         match started.await {
             Ok(node) => {
-                if let Some(execution) = &execution {
-                    metrics::register_requests(node.metrics(), execution.requests());
+                if let Some(server) = &server {
+                    metrics::register_requests(node.metrics(), server.requests());
                 }
-                Ok(Host { node, execution })
+                Ok(Host { node, server })
             }
             Err(error) => {
-                stop_execution(execution).await;
+                stop_execution(server).await;
                 Err(node_error(error))
             }
         }
@@ -223,7 +201,7 @@ impl Host {
 
     /// Address of the JSON-RPC for wallets, with the actual port.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.execution.as_ref().and_then(ExecutionServer::http_addr)
+        self.server.as_ref().and_then(ExecutionServer::http_addr)
     }
 
     /// Stops the node within `deadline`, then the execution client. True when no work was
@@ -233,7 +211,7 @@ impl Host {
         for abandoned in &report.abandoned {
             tracing::warn!(?abandoned, "abandoned at the stop");
         }
-        stop_execution(self.execution).await && report.is_clean()
+        stop_execution(self.server).await && report.is_clean()
     }
 }
 
@@ -258,13 +236,9 @@ fn open_execution_store(datadir: &Dir, engine: Engine) -> Result<Store, HostErro
 }
 
 /// Refuses an execution client of another chain. One that does not answer may still be starting.
-async fn check_remote(
-    endpoint: &Endpoint,
-    secret: &JwtSecret,
-    spec: &ChainSpec,
-) -> Result<(), HostError> {
-    let client = HttpEngine::new(endpoint.clone(), secret.clone());
-    let addr = endpoint.addr();
+async fn check_remote(endpoint: &ExecutionEndpoint, spec: &ChainSpec) -> Result<(), HostError> {
+    let client = HttpEngine::new(endpoint.url.clone(), endpoint.secret.clone());
+    let addr = endpoint.url.addr();
     let found = async { Ok((client.genesis_hash().await?, client.chain_id().await?)) };
     match found.await {
         Ok((found, _)) if Hash::from(found) != spec.execution_genesis_hash => {
@@ -368,10 +342,10 @@ mod tests {
                 bootnodes: Vec::new(),
                 datadir: network.validators[0].dir.clone(),
                 storage: Engine::Redb,
-                execution: HostExecution::Embedded {
+                execution: Execution::Embedded {
                     http: None,
                     engine: loopback(0),
-                    jwt_secret: None,
+                    secret: None,
                 },
                 observer: None,
             };
@@ -424,10 +398,10 @@ mod tests {
         let error = refusal(|config| async move {
             let listener = Listener::bind(loopback(0)).await.expect("a free port");
             let http = Some(listener.local_addr());
-            let execution = HostExecution::Embedded {
+            let execution = Execution::Embedded {
                 http,
                 engine: loopback(0),
-                jwt_secret: None,
+                secret: None,
             };
             (
                 HostConfig {
@@ -445,11 +419,10 @@ mod tests {
         let error = refusal(|config| async move {
             let server =
                 execution_client(config.chain.execution.clone(), JwtSecret::new([1; 32])).await;
-            let endpoint = Endpoint::new(server.engine_addr());
-            let execution = HostExecution::Remote {
-                endpoint,
-                jwt_secret: JwtSecret::new([2; 32]),
-            };
+            let execution = Execution::Remote(ExecutionEndpoint {
+                url: Endpoint::new(server.engine_addr()),
+                secret: JwtSecret::new([2; 32]),
+            });
             (
                 HostConfig {
                     execution,
@@ -474,11 +447,10 @@ mod tests {
             let mut genesis = config.chain.execution.clone();
             genesis.nonce += 1;
             let server = execution_client(genesis, JwtSecret::new([1; 32])).await;
-            let endpoint = Endpoint::new(server.engine_addr());
-            let execution = HostExecution::Remote {
-                endpoint,
-                jwt_secret: JwtSecret::new([1; 32]),
-            };
+            let execution = Execution::Remote(ExecutionEndpoint {
+                url: Endpoint::new(server.engine_addr()),
+                secret: JwtSecret::new([1; 32]),
+            });
             (
                 HostConfig {
                     execution,

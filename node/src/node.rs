@@ -25,6 +25,14 @@ pub use crate::events::{FinalBlock, NodeEvent, Notice, Observer};
 /// File in the datadir that marks a key that never voted; see [`NodeConfig::fresh_votes`].
 pub const FRESH_VOTES_FILE: &str = "votes.new";
 
+/// The Engine API of an execution client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionEndpoint<Secret = JwtSecret> {
+    pub url: Endpoint,
+    /// Shared with the execution client. The path of its file in a configuration.
+    pub secret: Secret,
+}
+
 /// Everything that a node needs. [`crate::config`] reads it from the operator's files.
 #[derive(Clone)]
 pub struct NodeConfig {
@@ -44,10 +52,7 @@ pub struct NodeConfig {
     /// Directory of everything that is kept. The caller holds its lock.
     pub datadir: Dir,
     pub storage: alys_storage::Engine,
-    /// The Engine API of the execution client.
-    pub engine: Endpoint,
-    /// Shared with the execution client.
-    pub jwt_secret: JwtSecret,
+    pub execution: ExecutionEndpoint,
     /// The key is new and never voted: a missing vote state is created instead of counted as lost.
     /// The marker [`FRESH_VOTES_FILE`] is removed once the state is durable, before any vote.
     pub fresh_votes: bool,

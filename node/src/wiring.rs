@@ -494,7 +494,7 @@ fn always<A>(make: impl Fn() -> A) -> impl FnMut() -> Ready<Result<A, Infallible
 
 fn execution_client(config: &NodeConfig) -> HttpEngine {
     HttpEngine::with_config(ClientConfig {
-        auth: Some(config.jwt_secret.clone()),
+        auth: Some(config.execution.secret.clone()),
         deadline: ENGINE_TIMEOUTS.call,
         connect_timeout: ENGINE_TIMEOUTS.call,
         max_connections: if alys_runtime::buggify!("node.wiring.one_engine_connection") {
@@ -502,7 +502,7 @@ fn execution_client(config: &NodeConfig) -> HttpEngine {
         } else {
             ENGINE_CONNECTIONS
         },
-        ..ClientConfig::new(config.engine.clone())
+        ..ClientConfig::new(config.execution.url.clone())
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore};
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::JwtSecret;
-use alys_node::node::{Node, NodeConfig, NodeEvent};
+use alys_node::node::{ExecutionEndpoint, Node, NodeConfig, NodeEvent};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
@@ -114,8 +114,10 @@ async fn validator(
         bootnodes: peers,
         datadir,
         storage: alys_storage::Engine::Redb,
-        engine: execution.engine_addr().into(),
-        jwt_secret: secret,
+        execution: ExecutionEndpoint {
+            url: execution.engine_addr().into(),
+            secret,
+        },
         fresh_votes: true,
         observer: Some(Arc::new(move |event: &NodeEvent| {
             if let NodeEvent::Finalized(block) = event {

@@ -13,10 +13,10 @@ use super::{
     Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, open_locked, stop_signal,
     unless_forced,
 };
-use crate::config::{self, Config, Execution, Overrides, Role};
+use crate::config::{self, Config, Overrides, Role};
 use crate::files;
 use crate::genesis::ChainFiles;
-use crate::host::{Host, HostConfig, HostExecution};
+use crate::host::{Host, HostConfig};
 use crate::keys::{self, KeysError, Purpose};
 use crate::metrics::MetricsServer;
 use crate::node::{NodeEvent, Observer};
@@ -107,7 +107,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     };
     let (datadir, _lock) = open_locked(&config.datadir)?;
     announce(&config, &chain, key.as_ref());
-    let execution = execution(config.execution)?;
+    let execution = config.execution.read_secret(read_secret)?;
     // Not earlier, because ctrl-c at the prompt for a password has to end the process at once.
     let mut stop = stop_signal().await;
     let starting = Host::start(HostConfig {
@@ -153,28 +153,6 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
-}
-
-/// Reads the files that the execution client needs.
-fn execution(config: Execution) -> Result<HostExecution, Failure> {
-    Ok(match config {
-        Execution::Embedded {
-            http,
-            engine,
-            jwt_secret,
-        } => HostExecution::Embedded {
-            http,
-            engine,
-            jwt_secret: jwt_secret.as_deref().map(read_secret).transpose()?,
-        },
-        Execution::Remote {
-            endpoint,
-            jwt_secret,
-        } => HostExecution::Remote {
-            endpoint,
-            jwt_secret: read_secret(&jwt_secret)?,
-        },
-    })
 }
 
 fn unlock(role: &Role) -> Result<Option<SecretKey>, Failure> {

@@ -27,8 +27,9 @@ use crate::cli::{
     Failure, STOP_DEADLINE, metrics_refused, one_line, open_locked, stop_signal, unless_forced,
 };
 use crate::config;
+use crate::config::Execution;
 use crate::genesis::ExecutionFork;
-use crate::host::{Host, HostConfig, HostError, HostExecution};
+use crate::host::{Host, HostConfig, HostError};
 use crate::metrics::MetricsServer;
 use crate::node::{FinalBlock, NodeEvent, Observer};
 use layout::{Network, Wanted, loopback};
@@ -198,10 +199,10 @@ async fn start_all(
             bootnodes: others.collect(),
             datadir: validator.dir.clone(),
             storage: alys_storage::Engine::default(),
-            execution: HostExecution::Embedded {
+            execution: Execution::Embedded {
                 http: Some(http),
                 engine: loopback(0),
-                jwt_secret: None,
+                secret: None,
             },
             observer: Some(observer),
         });

@@ -19,8 +19,10 @@ use serde_json::{Value, json};
 use super::pages::{Progress, STALL_TIMEOUT, merge, obstacles};
 use super::*;
 use crate::actors::peers::{PeerActor, PeerMessage};
+use crate::config::Execution;
 use crate::dev::layout::{self, Wanted, loopback};
-use crate::host::{Host, HostConfig, HostExecution};
+use crate::host::{Host, HostConfig};
+use crate::node::ExecutionEndpoint;
 
 /// Status, headers and body of a GET.
 async fn get(addr: SocketAddr, path: &str) -> (u16, String, String) {
@@ -118,10 +120,10 @@ async fn host_config(dir: &Dir) -> HostConfig {
         bootnodes: Vec::new(),
         datadir: network.validators[0].dir.clone(),
         storage: alys_storage::Engine::Redb,
-        execution: HostExecution::Embedded {
+        execution: Execution::Embedded {
             http: Some(loopback(0)),
             engine: loopback(0),
-            jwt_secret: None,
+            secret: None,
         },
         observer: None,
     }

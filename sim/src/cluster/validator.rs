@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use alys_integrations::http::Endpoint;
 use alys_node::interceptor::NetworkInterceptor;
-use alys_node::node::{FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
+use alys_node::node::{ExecutionEndpoint, FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::{select, signal, time};
@@ -113,11 +113,13 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
             .collect(),
         datadir,
         storage: Engine::Redb,
-        engine: Endpoint::new(SocketAddr::new(
-            seat.ip(MachineRole::Execution),
-            ENGINE_PORT,
-        )),
-        jwt_secret: jwt_secret(index),
+        execution: ExecutionEndpoint {
+            url: Endpoint::new(SocketAddr::new(
+                seat.ip(MachineRole::Execution),
+                ENGINE_PORT,
+            )),
+            secret: jwt_secret(index),
+        },
         fresh_votes,
         observer: Some(Arc::new(observer)),
         interceptor: match shared.interceptors.get(&index).filter(|_| !is_twin) {
