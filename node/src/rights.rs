@@ -7,7 +7,9 @@
 use alys_actor_system::access::{Access, AccessTable, Denied, Kinds, Role, TableError};
 use alys_actor_system::{Addr, Message};
 
-/// Permitted kinds of messages by sender and receiver.
+use crate::wiring::table::ACTORS;
+
+/// Permitted kinds of messages by sender and receiver, both as named in [`ACTORS`].
 const RULES: &[(&str, &str, &[&str])] = &[
     ("network", "validation", &["decode"]),
     (
@@ -35,16 +37,6 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("tx_pool", "network", &["command", "judge"]),
 ];
 
-const ROLES: &[&str] = &[
-    "network",
-    "peers",
-    "tx_pool",
-    "validation",
-    "chain",
-    "engine",
-    "storage",
-];
-
 /// The access table of a node.
 pub(crate) struct Rights {
     access: Access,
@@ -62,8 +54,8 @@ pub enum RightsError {
 impl Rights {
     pub fn new() -> Result<Rights, RightsError> {
         let mut table = AccessTable::builder();
-        for role in ROLES {
-            table = table.role(role);
+        for actor in ACTORS {
+            table = table.role(actor.name);
         }
         for (from, to, kinds) in RULES {
             table = table.allow(from, to, Kinds::only(kinds.iter().copied()), None);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use alys_actor_system::Fault as Injected;
+use alys_node::wiring::table::{self, ACTORS, ActorSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,42 +22,61 @@ const MAX_STRUCK: u32 = 1_000;
 /// so that no supervisor considers the actor hung.
 const MOST_SLOW_MS: u64 = 1_200;
 
-/// An actor of a node, as plans name it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Actor {
+/// Declares the actors by their word in plans, each with its row of the node's table.
+macro_rules! actors {
+    ($($(#[$doc:meta])* $actor:ident = $word:literal, $spec:ident;)*) => {
+        /// An actor of a node, as plans name it.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(rename_all = "snake_case")]
+        pub enum Actor {
+            $($(#[$doc])* $actor,)*
+            /// One of them, drawn as the fault begins.
+            Any,
+        }
+
+        impl Actor {
+            /// All named actors of a node, in the order of the node's table.
+            pub const ALL: [Self; ACTORS.len()] = [$(Self::$actor),*];
+
+            /// The actor in the node's table; `None` for [`Self::Any`].
+            const fn spec(self) -> Option<ActorSpec> {
+                match self {
+                    $(Self::$actor => Some(table::$spec),)*
+                    Self::Any => None,
+                }
+            }
+
+            /// The name of the counter of strikes at this actor.
+            pub const fn struck(self) -> &'static str {
+                match self {
+                    $(Self::$actor => concat!("actor.struck.", $word),)*
+                    Self::Any => "actor.struck.any",
+                }
+            }
+        }
+    };
+}
+
+actors! {
     /// The one owner of the block store.
-    Storage,
+    Storage = "storage", STORAGE;
     /// Checks signatures.
-    Validation,
+    Validation = "validation", VALIDATION;
     /// Talks to the execution client.
-    Engine,
+    Engine = "engine", ENGINE;
     /// The state machine of agreement.
-    Chain,
+    Chain = "chain", CHAIN;
     /// Passes users' transactions on.
-    TxPool,
+    TxPool = "tx_pool", TX_POOL;
     /// The libp2p service.
-    Network,
+    Network = "network", NETWORK;
     /// Who is connected, and catching up with them.
-    Peers,
-    /// One of them, drawn as the fault begins.
-    Any,
+    Peers = "peers", PEERS;
 }
 
 impl Actor {
-    /// All named actors of a node.
-    pub const ALL: [Self; 7] = [
-        Self::Storage,
-        Self::Validation,
-        Self::Engine,
-        Self::Chain,
-        Self::TxPool,
-        Self::Network,
-        Self::Peers,
-    ];
-
     /// Resolves [`Self::Any`] to a drawn actor; `below` draws a number below its argument.
     pub fn drawn(self, below: impl FnOnce(u64) -> u64) -> Self {
         match self {
@@ -65,39 +85,18 @@ impl Actor {
         }
     }
 
-    /// The path below the root of the node's supervision tree.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Storage => "storage/storage",
-            Self::Validation => "chain/validation",
-            Self::Engine => "chain/engine",
-            Self::Chain => "chain/chain",
-            Self::TxPool => "chain/tx_pool",
-            Self::Network => "network/network",
-            Self::Peers => "network/peers",
-            Self::Any => "",
-        }
-    }
-
-    /// The name of the counter of strikes at this actor.
-    pub const fn struck(self) -> &'static str {
-        match self {
-            Self::Storage => "actor.struck.storage",
-            Self::Validation => "actor.struck.validation",
-            Self::Engine => "actor.struck.engine",
-            Self::Chain => "actor.struck.chain",
-            Self::TxPool => "actor.struck.tx_pool",
-            Self::Network => "actor.struck.network",
-            Self::Peers => "actor.struck.peers",
-            Self::Any => "actor.struck.any",
-        }
+    /// The path below the root of the node's supervision tree; empty for [`Self::Any`].
+    pub fn path(self) -> String {
+        self.spec().map_or(String::new(), |spec| spec.path())
     }
 }
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_any = *self == Self::Any;
-        f.write_str(if is_any { "any" } else { self.path() })
+        match self.spec() {
+            Some(spec) => f.write_str(&spec.path()),
+            None => f.write_str("any"),
+        }
     }
 }
 
@@ -278,5 +277,20 @@ impl Kind for ActorLoseReply {
             hit,
             Strike::new(Self::NAME, self.actor, self.spread, Injected::LoseReply).times(self.count),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_actor_of_a_node_has_its_word() {
+        for (actor, wired) in Actor::ALL.into_iter().zip(ACTORS) {
+            assert_eq!(actor.path(), wired.path());
+            assert_eq!(actor.struck(), format!("actor.struck.{}", wired.name));
+            let word = serde_json::to_value(actor).expect("a word");
+            assert_eq!(word, wired.name);
+        }
     }
 }

@@ -144,7 +144,7 @@ impl Faults {
             time::sleep(LOOK).await;
         }
         let before = hits();
-        let mut lived = incarnation(&node, path);
+        let mut lived = incarnation(&node, &path);
         let times = u64::from(strike.count.max(1));
         if !faults.plan(&full, Planned::from(strike.harm).times(times)) {
             self.count("actor.too-many");
@@ -159,7 +159,7 @@ impl Faults {
                 return;
             };
             if hits() == before {
-                lived = incarnation(&node, path);
+                lived = incarnation(&node, &path);
                 if faults.waiting(&full) == 0 {
                     // The fault was cleared meanwhile.
                     return;
@@ -168,7 +168,7 @@ impl Faults {
         }
         let struck_now = Announcement::ActorStruck {
             node: self.world.name(machine),
-            actor: path.to_owned(),
+            actor: path.clone(),
             harm: strike.name.to_owned(),
         };
         struck_now.announce(self.world);
@@ -210,7 +210,7 @@ impl Faults {
                 lock(&self.struck_ms).insert(struck.index, now_ms(world));
             }
             let now = now_ms(world);
-            match judge(&actors, path, incarnation, struck.strike.harm) {
+            match judge(&actors, &path, incarnation, struck.strike.harm) {
                 Look::Healed => {
                     self.healed_after(now - begun);
                     return true;
