@@ -91,6 +91,9 @@ pub struct ActorSpec {
     pub actor: &'static str,
     /// The name of its supervisor.
     pub group: &'static str,
+    /// Paths of the actors that it cannot start without. A start waits until they run, and they
+    /// stop after it.
+    pub depends_on: &'static [&'static str],
     pub restart: RestartTiming,
 
     pub message_timeout: Duration,
@@ -106,6 +109,7 @@ pub const STORAGE: ActorSpec = ActorSpec {
     name: "storage",
     actor: "StorageActor",
     group: STORAGE_GROUP.name,
+    depends_on: &[],
     restart: BACKOFF,
     message_timeout: Duration::from_secs(2),
     timeout_reason: "two syncs of a slow disk",
@@ -118,6 +122,7 @@ pub const VALIDATION: ActorSpec = ActorSpec {
     name: "validation",
     actor: "ValidationActor",
     group: CHAIN_GROUP.name,
+    depends_on: &[],
     restart: BACKOFF,
     message_timeout: Duration::from_secs(2),
     timeout_reason: "computation only",
@@ -128,6 +133,7 @@ pub const ENGINE: ActorSpec = ActorSpec {
     name: "engine",
     actor: "EngineActor",
     group: CHAIN_GROUP.name,
+    depends_on: &[],
     restart: RestartTiming::Breaker { max_ms: 1_000 },
     message_timeout: ENGINE_TIMEOUTS.supervisor,
     timeout_reason: "the actor's own timeout is shorter; a replay takes many messages",
@@ -138,6 +144,8 @@ pub const CHAIN: ActorSpec = ActorSpec {
     name: "chain",
     actor: "ChainActor",
     group: CHAIN_GROUP.name,
+    // It restores its state from the storage.
+    depends_on: &["storage/storage"],
     restart: RestartTiming::Backoff {
         initial_ms: 100,
         max_ms: 1_000,
@@ -153,6 +161,7 @@ pub const TX_POOL: ActorSpec = ActorSpec {
     name: "tx_pool",
     actor: "TxPoolActor",
     group: CHAIN_GROUP.name,
+    depends_on: &[],
     restart: BACKOFF,
     message_timeout: Duration::from_millis(3_500),
     timeout_reason: "the submit budget and one more call of the execution client",
@@ -163,6 +172,7 @@ pub const NETWORK: ActorSpec = ActorSpec {
     name: "network",
     actor: "NetworkActor",
     group: NETWORK_GROUP.name,
+    depends_on: &[],
     restart: RestartTiming::Breaker { max_ms: 2_000 },
     message_timeout: Duration::from_secs(2),
     timeout_reason: "it waits for no other actor",
@@ -173,6 +183,7 @@ pub const PEERS: ActorSpec = ActorSpec {
     name: "peers",
     actor: "PeerActor",
     group: NETWORK_GROUP.name,
+    depends_on: &[],
     restart: BACKOFF,
     message_timeout: Duration::from_secs(2),
     timeout_reason: "it waits for no other actor",
@@ -229,10 +240,12 @@ impl ActorSpec {
     }
 
     pub(super) fn child(&self, rights: &Rights) -> Result<ChildSpec, StartError> {
-        Ok(ChildSpec::new(self.name)
+        let spec = ChildSpec::new(self.name)
             .restart_delay(self.restart.delay())
             .handle_timeout(self.message_timeout)
-            .role(rights.role(self.name)?))
+            .role(rights.role(self.name)?);
+        let dependencies = self.depends_on.iter().copied();
+        Ok(dependencies.fold(spec, ChildSpec::depends_on))
     }
 
     pub(super) fn mailbox<M: Message>(&self) -> (Addr<M>, Slot<M>) {
@@ -266,13 +279,14 @@ pub fn actors_page() -> String {
     }
     page.push_str(
         "\nSupervisors below the root start their actors in this order and stop them in \
-         reverse. A supervisor gives up by the restarts of \
+         reverse, after the actors with a dependency. A supervisor gives up by the restarts of \
          actors without a circuit breaker.\n\n\
-         | actor | restart delay, message timeout | mailbox | memory |\n\
-         |---|---|---|---|\n",
+         | actor | depends on | restart delay, message timeout | mailbox | memory |\n\
+         |---|---|---|---|---|\n",
     );
     for actor in ACTORS {
         let name = format!("`{}` ({})", actor.path(), actor.actor);
+        let dependencies = actor.depends_on.join(", ");
         let restart = match actor.restart {
             RestartTiming::Backoff { initial_ms, max_ms } => {
                 format!("{initial_ms} to {max_ms} ms")
@@ -284,7 +298,10 @@ pub fn actors_page() -> String {
         let timeout = actor.message_timeout.as_millis();
         let times = format!("{restart}; {timeout} ms: {}", actor.timeout_reason);
         let mailbox = format!("{} messages", actor.mailbox);
-        row(&mut page, &[&name, &times, &mailbox, actor.memory]);
+        row(
+            &mut page,
+            &[&name, &dependencies, &times, &mailbox, actor.memory],
+        );
     }
     page
 }
