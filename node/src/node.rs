@@ -86,7 +86,6 @@ pub struct Node {
     pub(crate) client: HttpEngine,
     pub(crate) metrics: NodeMetrics,
     pub(crate) is_validator: bool,
-    pub(crate) needs_peers: bool,
     pub(crate) chain: chain::Handle,
     pub(crate) listen: SocketAddr,
     pub(crate) peer_id: alys_net::PeerId,
@@ -143,7 +142,6 @@ impl Node {
         Monitor {
             label,
             is_validator: self.is_validator,
-            needs_peers: self.needs_peers,
             metrics: self.metrics.clone(),
             system: self.system.clone(),
             chain: self.chain.clone(),

@@ -100,7 +100,6 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         client: wiring.client,
         metrics: wiring.metrics,
         is_validator,
-        needs_peers: !is_validator || wiring.config.genesis.set().len() > 1,
         chain: chain::Handle(wiring.chain),
         listen,
         peer_id,
@@ -231,11 +230,14 @@ impl Wiring {
             tx_pool: rights.grant("network", "tx_pool", &self.tx_pool)?,
         };
         let net_config = network_config(&self.config)?;
+        let is_validator = self.config.key.is_some();
+        let needs_peers = !is_validator || self.config.genesis.set().len() > 1;
         let interceptor = self.config.interceptor.clone();
         let metrics = self.metrics.network.clone();
         group.start(NETWORK.child(rights)?, slot, move || {
             NetworkActor::bind(
                 net_config.clone(),
+                needs_peers,
                 mailboxes.clone(),
                 interceptor.clone(),
                 metrics.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use alys_actor_system::{State, System};
+use alys_actor_system::{Health, Snapshot, State, System};
 use alys_consensus::Summary;
 use alys_runtime::time::{self, Duration};
 use alys_types::Height;
@@ -24,8 +24,6 @@ pub struct Monitor {
     pub label: Option<String>,
     /// The node has a key and is expected to vote.
     pub is_validator: bool,
-    /// The node is not the only authority.
-    pub needs_peers: bool,
     pub metrics: NodeMetrics,
     pub system: Arc<System>,
     pub chain: chain::Handle,
@@ -35,13 +33,7 @@ pub struct Monitor {
 impl Monitor {
     /// Reasons for which the node makes no progress.
     pub(super) async fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        for actor in self.system.snapshot().all() {
-            if actor.state != State::Running {
-                let error = actor.last_error.as_deref().unwrap_or("no failure so far");
-                faults.push(format!("{} is {:?}: {error}", actor.path, actor.state));
-            }
-        }
+        let mut faults = down(&self.system.snapshot());
         match self.summary().await {
             Some(summary) => {
                 let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,9 +58,7 @@ impl Monitor {
                 "not synced: blocks up to height {height} are missing"
             ));
         }
-        if self.needs_peers && self.metrics.peers.is_isolated() {
-            obstacles.push("no peer is connected".to_owned());
-        }
+        obstacles.extend(degraded(&self.system.snapshot()));
         obstacles
     }
 
@@ -97,6 +87,36 @@ impl Progress {
             format!("not synced, and no block above height {height} for {seconds} s")
         })
     }
+}
+
+/// Parts of a tree that do not run, or compute without end.
+fn down(tree: &Snapshot) -> Vec<String> {
+    let parts = tree.all().into_iter();
+    parts
+        .filter_map(|part| {
+            let why = match part.health {
+                Health::Unhealthy(why) => why,
+                Health::Degraded(why) if part.state != State::Running => why,
+                // A running actor that is degraded works as well as its surroundings permit.
+                Health::Degraded(_) | Health::Healthy => return None,
+            };
+            let error = part.last_error.as_deref().unwrap_or("no failure so far");
+            Some(format!("{} {why}: {error}", part.path))
+        })
+        .collect()
+}
+
+/// Actors of a tree that are not fully functional. The health of a supervisor only repeats theirs.
+fn degraded(tree: &Snapshot) -> Vec<String> {
+    let actors = tree.all().into_iter().filter(|part| part.mailbox.is_some());
+    actors
+        .filter_map(|actor| match actor.health {
+            Health::Healthy => None,
+            Health::Degraded(why) | Health::Unhealthy(why) => {
+                Some(format!("{}: {why}", actor.path))
+            }
+        })
+        .collect()
 }
 
 pub(super) fn obstacles(summary: &Summary, is_validator: bool) -> Vec<String> {

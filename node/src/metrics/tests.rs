@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use alys_actor_system::metrics::prometheus_client::encoding::prometheus_text;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_consensus::{BlockRef, Summary, VoteState};
-use alys_integrations::http::{ClientConfig, HttpClient};
+use alys_integrations::http::{ClientConfig, Endpoint, HttpClient, JwtSecret};
 use alys_net::{Event, NodeKey};
 use alys_runtime::block_on_main;
 use alys_runtime::disk::Dir;
 use alys_runtime::io::{AsyncReadExt, AsyncWriteExt};
-use alys_runtime::net::Stream;
+use alys_runtime::net::{Listener, Stream};
 use alys_runtime::time::{self, Duration};
 use alys_types::{Hash, Height, Slot};
 use serde_json::{Value, json};
@@ -103,10 +103,10 @@ fn check_format(text: &str) {
     }
 }
 
-/// The configuration of the only validator of a new chain.
-async fn host_config(dir: &Dir) -> HostConfig {
+/// The configuration of the first validator of a new chain.
+async fn host_config(dir: &Dir, validators: u8) -> HostConfig {
     let wanted = Wanted {
-        validators: Some(1),
+        validators: Some(validators),
         slot_ms: Some(1000),
         ..Wanted::default()
     };
@@ -141,7 +141,7 @@ fn a_validator_is_served_and_unknown_methods_do_not_grow_the_scrape() {
         let starting = until_status(addr, "/health", 503).await;
         assert_eq!(starting["reasons"], json!(["the node is starting"]));
 
-        let host = Host::start(host_config(&dir).await)
+        let host = Host::start(host_config(&dir, 1).await)
             .await
             .expect("it starts");
         server.monitors().add(host.monitor(Some("0".to_owned())));
@@ -171,6 +171,50 @@ fn a_validator_is_served_and_unknown_methods_do_not_grow_the_scrape() {
         check_format(&body);
         assert!(body.len() < 1 << 20, "{} bytes", body.len());
         assert!(host.stop(Duration::from_secs(5)).await);
+        server.stop().await;
+    });
+}
+
+#[test]
+fn a_node_without_surroundings_is_healthy_and_not_ready() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let path = temporary.path().join("dev");
+    block_on_main(async move {
+        let dir = Dir::open(path).expect("a directory");
+        let server = MetricsServer::bind(loopback(0)).await.expect("a free port");
+        let closed = Listener::bind(loopback(0)).await.expect("a free port");
+        let url = Endpoint::new(closed.local_addr());
+        drop(closed);
+        let secret = JwtSecret::new([1; 32]);
+        let host = Host::start(HostConfig {
+            execution: Execution::Remote(ExecutionEndpoint { url, secret }),
+            ..host_config(&dir, 4).await
+        });
+        let host = host.await.expect("it starts");
+        server.monitors().add(host.monitor(None));
+        let expected = [
+            "test/chain/engine: the execution client does not answer",
+            "test/network/network: no peer is connected",
+        ];
+        let reasons = async {
+            loop {
+                let (_, _, body) = get(server.local_addr(), "/ready").await;
+                let body: Value = serde_json::from_str(&body).expect("JSON");
+                if expected.iter().all(|reason| {
+                    body["reasons"]
+                        .as_array()
+                        .is_some_and(|found| found.iter().any(|found| found == reason))
+                }) {
+                    return;
+                }
+                time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let both = time::timeout(Duration::from_secs(30), reasons).await;
+        both.expect("/ready names both");
+        let healthy = until_status(server.local_addr(), "/health", 200).await;
+        assert_eq!(healthy, json!({ "healthy": true, "reasons": [] }));
+        host.stop(Duration::from_secs(5)).await;
         server.stop().await;
     });
 }

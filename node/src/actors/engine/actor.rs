@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_rpc_types_engine::{ForkchoiceState, PayloadAttributes, PayloadStatusEnum};
-use alys_actor_system::{Addr, AlysActor, AskError, Context};
+use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{PayloadRequest, Verdict};
 use alys_integrations::execution::{
     BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
@@ -456,5 +456,13 @@ impl AlysActor for EngineActor {
             }
         }
         Ok(())
+    }
+
+    fn health_check(&self) -> Health {
+        if self.is_reachable {
+            Health::Healthy
+        } else {
+            Health::Degraded("the execution client does not answer")
+        }
     }
 }

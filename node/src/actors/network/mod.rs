@@ -9,7 +9,7 @@ mod metrics;
 
 use std::collections::BTreeMap;
 
-use alys_actor_system::{Addr, AlysActor, Context, Message};
+use alys_actor_system::{Addr, AlysActor, Context, Health, Message};
 use alys_net::{
     Command, Config, Event, GossipId, GossipVerdict, Handle as NetHandle, InboundId, PeerId,
     Protocol, Refusal, RequestError, RequestId, SendError, Service, SetupError, Topic,
@@ -95,8 +95,11 @@ pub struct NetworkActor {
     /// The connected peers and whether each is expected; bounded by the limits of the service.
     connected: BTreeMap<PeerId, bool>,
     /// The PeerActor had no room for an event about connections. All of them are sent at the next
-    /// message.
+    /// message. A bus of `alys-actor-extras` does not replace this flag, because a subscriber
+    /// without room misses the event for good, and the PeerActor must learn the last state.
     is_peers_outdated: bool,
+    /// The node is not the only authority.
+    needs_peers: bool,
     metrics: Metrics,
 }
 
@@ -114,6 +117,7 @@ impl NetworkActor {
     /// Binds the port.
     pub async fn bind(
         config: Config,
+        needs_peers: bool,
         mailboxes: Mailboxes,
         interceptor: NetworkInterceptor,
         metrics: Metrics,
@@ -128,6 +132,7 @@ impl NetworkActor {
             unsent_status: None,
             connected: BTreeMap::new(),
             is_peers_outdated: false,
+            needs_peers,
             metrics,
         })
     }
@@ -395,6 +400,14 @@ impl AlysActor for NetworkActor {
 
     async fn stopped(&mut self, _: &Context<Self>) {
         self.command(Command::Shutdown);
+    }
+
+    fn health_check(&self) -> Health {
+        if self.needs_peers && self.connected.is_empty() {
+            Health::Degraded("no peer is connected")
+        } else {
+            Health::Healthy
+        }
     }
 }
 

@@ -17,10 +17,6 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn is_isolated(&self) -> bool {
-        self.connected.get() == 0
-    }
-
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "alys_peers_connected",

@@ -3,7 +3,8 @@
 //! Owns the handle of the storage engine. Guarantees that a record is durable and complete when it
 //! answers. Never decides what is certified or final, and never asks another actor. A failed write
 //! ends the incarnation, because the content of the disk is known only after the store is opened
-//! again.
+//! again. The health of the supervision tree therefore shows failing writes without a health check
+//! of this actor.
 
 mod metrics;
 
