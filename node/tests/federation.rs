@@ -184,6 +184,11 @@ fn four_validators_finalize_a_block_a_slot() {
             "the same blocks everywhere"
         );
         for v in validators {
+            let audit = v.node.audit().expect("the access rules are in force");
+            assert!(
+                audit.counts.is_empty(),
+                "an actor exceeds its rights: {audit:?}"
+            );
             let report = v.node.shutdown(Duration::from_secs(5)).await;
             assert!(report.is_clean(), "{report:?}");
             v.execution.stop().await;
@@ -248,6 +253,11 @@ fn a_validator_that_was_away_while_the_federation_changed_catches_up() {
         until_final(&back, wanted, "it is where the others are").await;
         validators.push(back);
         for v in validators {
+            let audit = v.node.audit().expect("the access rules are in force");
+            assert!(
+                audit.counts.is_empty(),
+                "an actor exceeds its rights: {audit:?}"
+            );
             let report = v.node.shutdown(Duration::from_secs(5)).await;
             assert!(report.is_clean(), "{report:?}");
             v.execution.stop().await;
