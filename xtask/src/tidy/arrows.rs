@@ -3,59 +3,82 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::source::PURE;
 use super::{Finding, Rule};
 
-const TYPES: &str = "alys-types";
-const CONSENSUS: &str = "alys-consensus";
-const PEG: &str = "alys-peg";
-const PLANNER: &str = "alys-sync-planner";
-const RUNTIME: &str = "alys-runtime";
-const ACTORS: &str = "alys-actor-system";
-const EXTRAS: &str = "alys-actor-extras";
-const PATTERNS: &str = "alys-actor-patterns";
-const STORAGE: &str = "alys-storage";
-const NET: &str = "alys-net";
-const INTEGRATIONS: &str = "alys-integrations";
-const NODE: &str = "alys-node";
-const SIM: &str = "alys-sim";
-const MODEL: &str = "alys-model";
-const TESTS: &str = "alys-tests";
+/// The page with the table of our crates and their dependencies.
+pub const PAGE: &str = "ARCHITECTURE.md";
 
-const PURE: &[&str] = &[TYPES, CONSENSUS, PEG, PLANNER];
+/// The header of the table.
+const HEADER: &str = "| path | content | may depend on |";
 
-/// The crates below the node.
-const BELOW_NODE: &[&[&str]] = &[PURE, &[RUNTIME, ACTORS, EXTRAS, STORAGE, NET, INTEGRATIONS]];
+/// The table of our crates.
+#[derive(Debug, Clone)]
+pub struct Table(Vec<Row>);
 
-/// A crate of ours, and groups of ours that it and its tests may depend on.
-type Arrow = (&'static str, &'static [&'static [&'static str]]);
+/// A row: directories, and those that their packages and tests may depend on.
+#[derive(Debug, Clone)]
+struct Row {
+    paths: Vec<String>,
+    allowed: Vec<String>,
+}
 
-const ARROWS: &[Arrow] = &[
-    (TYPES, &[]),
-    // No edges between pure crates but to types: a thing that two of them need is a type.
-    (CONSENSUS, &[&[TYPES]]),
-    (PEG, &[&[TYPES]]),
-    (PLANNER, &[&[TYPES]]),
-    (RUNTIME, &[&["getrandom", "futures-timer"]]),
-    (ACTORS, &[&[RUNTIME]]),
-    (EXTRAS, &[&[RUNTIME, ACTORS]]),
-    (PATTERNS, &[&[RUNTIME, ACTORS, EXTRAS]]),
-    (STORAGE, &[&[TYPES, RUNTIME]]),
-    (NET, &[&[TYPES, RUNTIME]]),
-    // The embedded execution client stores its chain with the node's engines: one set of crash
-    // tests for both.
-    (INTEGRATIONS, &[&[TYPES, RUNTIME, STORAGE]]),
-    (NODE, BELOW_NODE),
-    // The model shares no code with the crate that it checks.
-    (MODEL, &[]),
-    (SIM, &[BELOW_NODE[0], BELOW_NODE[1], &[NODE, MODEL]]),
-    (TESTS, &[BELOW_NODE[0], BELOW_NODE[1], &[NODE, SIM]]),
-    ("xtask", &[]),
-    ("futures-timer", &[]),
-    ("getrandom", &[]),
-];
+impl Table {
+    /// Reads the table. The last cell of a row names other rows by the last part of their path;
+    /// text after a semicolon explains.
+    ///
+    /// # Errors
+    /// When there is no table, or a cell names no row.
+    pub fn read(page: &str) -> Result<Table> {
+        let table = page.lines().skip_while(|line| *line != HEADER).skip(2);
+        let lines: Vec<_> = table.take_while(|line| line.starts_with('|')).collect();
+        ensure!(!lines.is_empty(), "{PAGE} has no table {HEADER:?}");
+        let mut rows = Vec::new();
+        for line in lines {
+            let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [paths, _, on] = cells[..] else {
+                anyhow::bail!("{PAGE}: not three cells: {line}");
+            };
+            let paths = paths.split('`').skip(1).step_by(2).map(str::to_owned);
+            rows.push((paths.collect::<Vec<_>>(), on));
+        }
+        let named = |name: &str| {
+            let all = rows.iter().flat_map(|(paths, _)| paths);
+            let mut found = all.filter(|path| *path == name || path.ends_with(&format!("/{name}")));
+            let found = found.next().cloned();
+            found.with_context(|| format!("{PAGE}: no row has the path {name:?}"))
+        };
+        let table = rows.iter().map(|(paths, on)| {
+            let on = on.split(';').next().unwrap_or_default().trim();
+            let allowed = if on == "nothing of ours" {
+                Vec::new()
+            } else {
+                on.split(", ").map(named).collect::<Result<_>>()?
+            };
+            let paths = paths.clone();
+            Ok(Row { paths, allowed })
+        });
+        table.collect::<Result<Vec<_>>>().map(Table)
+    }
+
+    /// The path of the row of a package, and the row. A directory within another has its own row.
+    fn row(&self, package: &Package) -> Option<(&str, &Row)> {
+        let directory = package.directory();
+        let is_inside = |path: &str| {
+            let rest = directory.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let rows = self.0.iter().flat_map(|row| {
+            let paths = row.paths.iter();
+            paths.map(move |path| (path.as_str(), row))
+        });
+        rows.filter(|(path, _)| is_inside(path))
+            .max_by_key(|(path, _)| path.len())
+    }
+}
 
 /// Third-party crates that pure crates may not use, but in tests.
 const IMPURE: &[&str] = &[
@@ -94,6 +117,14 @@ pub struct Package {
     pub manifest: String,
     /// Its dependencies of all kinds.
     pub dependencies: Vec<Dependency>,
+}
+
+impl Package {
+    /// The directory of the manifest.
+    fn directory(&self) -> &str {
+        let directory = self.manifest.strip_suffix("Cargo.toml");
+        directory.unwrap_or_default().trim_end_matches('/')
+    }
 }
 
 /// One dependency.
@@ -155,7 +186,7 @@ fn read(package: &Value, root: &Path) -> Result<Package> {
 }
 
 /// The forbidden dependencies. `manifests` are paths and contents, to find lines.
-pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Finding> {
+pub fn check(table: &Table, packages: &[Package], manifests: &[(String, String)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in packages {
         let line = |what: &str| {
@@ -175,23 +206,27 @@ pub fn check(packages: &[Package], manifests: &[(String, String)]) -> Vec<Findin
                 message,
             });
         };
-        let Some((owner, groups)) = ARROWS.iter().find(|(name, _)| *name == package.name) else {
+        let Some((_, Row { allowed, .. })) = table.row(package) else {
             let message = format!(
-                "`{}` is not in the table of arrows: give it its place in xtask/src/tidy/arrows.rs \
-                 and ARCHITECTURE.md",
+                "`{}` is not in the table of {PAGE}: give it its place there",
                 package.name
             );
             find(&package.name, message);
             continue;
         };
-        let allowed = groups.concat();
-        let pure = PURE.contains(owner);
-        let seam = *owner == RUNTIME || package.manifest.starts_with("crates/shims/");
+        let pure = PURE.iter().any(|path| package.manifest.starts_with(path));
+        let seam = package.manifest.starts_with("crates/runtime/")
+            || package.manifest.starts_with("crates/shims/");
         for dependency in &package.dependencies {
             let name = dependency.name.as_str();
-            let ours = ARROWS.iter().any(|(ours, _)| *ours == name) || dependency.local;
+            let other = packages.iter().find(|other| other.name == name);
+            let ours = other.is_some() || dependency.local;
+            let path = other
+                .and_then(|other| table.row(other))
+                .map(|(path, _)| path);
+            let is_allowed = path.is_some_and(|path| allowed.iter().any(|allowed| allowed == path));
             // Tests may use their own crate with other features.
-            if ours && !allowed.contains(&name) && name != package.name {
+            if ours && !is_allowed && name != package.name {
                 let may = if allowed.is_empty() {
                     "nothing of ours".to_owned()
                 } else {
@@ -253,85 +288,146 @@ fn line_of(manifest: &str, name: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn package(name: &str, on: &[(&str, bool)]) -> Package {
+    const PAGE: &str = "\
+text
+| path | content | may depend on |
+|---|---|---|
+| `crates/types` | nouns | nothing of ours |
+| `crates/consensus` | rules | types |
+| `crates/sync_planner` | sync | types |
+| `crates/runtime` | seam | shims |
+| `net` | peers | types, runtime |
+| `node`, `more` | actors | types, runtime, net |
+| `sim` | runs | types, node, sim/model |
+| `sim/model` | rules | nothing of ours; it shares no code |
+| `crates/shims` | replacements | nothing of ours |
+
+| path | other |
+|---|---|
+| `other` | table |
+";
+
+    fn table() -> Table {
+        Table::read(PAGE).expect("a table")
+    }
+
+    fn package(directory: &str, on: &[(&str, bool)]) -> Package {
         let dependencies = on.iter().map(|(name, dev)| Dependency {
             name: (*name).to_owned(),
             dev: *dev,
             version: "^1".to_owned(),
-            local: name.starts_with("alys-"),
+            local: false,
             git: false,
         });
         Package {
-            name: name.to_owned(),
-            manifest: format!("{name}/Cargo.toml"),
+            name: directory.rsplit('/').next().unwrap_or_default().to_owned(),
+            manifest: format!("{directory}/Cargo.toml"),
             dependencies: dependencies.collect(),
         }
+    }
+
+    /// The findings about the dependency of a package, in a workspace with all others.
+    fn against(from: &str, on: (&str, bool)) -> Vec<Finding> {
+        let all = [
+            "crates/types",
+            "crates/consensus",
+            "crates/sync_planner",
+            "crates/runtime",
+            "net",
+            "node",
+            "sim",
+            "sim/model",
+            "crates/shims/getrandom",
+        ];
+        let others = all.into_iter().filter(|other| *other != from);
+        let mut packages: Vec<_> = others.map(|other| package(other, &[])).collect();
+        packages.push(package(from, &[on]));
+        check(&table(), &packages, &[])
     }
 
     #[test]
     fn arrows_point_one_way() {
         let wrong = [
-            (CONSENSUS, (PLANNER, false)),
-            (CONSENSUS, (RUNTIME, true)),
-            (TYPES, (CONSENSUS, true)),
-            (ACTORS, (TYPES, false)),
-            (STORAGE, (NET, false)),
-            (NET, (STORAGE, true)),
-            (NODE, (SIM, true)),
-            (SIM, (TESTS, false)),
-            (RUNTIME, (TYPES, false)),
-            ("xtask", (TYPES, false)),
-            (CONSENSUS, ("tracing", false)),
-            (PLANNER, ("rand", false)),
-            (NET, ("madsim-tokio", false)),
-            (NODE, ("tokio", true)),
-            (NET, ("rand", false)),
-            (INTEGRATIONS, ("rayon", false)),
-            ("alys-unknown", (TYPES, false)),
+            ("crates/consensus", ("sync_planner", false)),
+            ("crates/consensus", ("runtime", true)),
+            ("crates/types", ("consensus", true)),
+            ("net", ("node", false)),
+            ("node", ("sim", true)),
+            ("node", ("model", false)),
+            ("sim/model", ("types", false)),
+            ("crates/runtime", ("types", false)),
+            ("crates/shims/getrandom", ("runtime", false)),
+            ("crates/consensus", ("tracing", false)),
+            ("crates/sync_planner", ("rand", false)),
+            ("net", ("madsim-tokio", false)),
+            ("node", ("tokio", true)),
+            ("net", ("rand", false)),
+            ("net", ("rayon", false)),
+            ("unknown", ("serde", false)),
         ];
         for (from, on) in wrong {
-            let findings = check(&[package(from, &[on])], &[]);
+            let findings = against(from, on);
             assert_eq!(findings.len(), 1, "{from} -> {on:?}: {findings:?}");
         }
         let right = [
-            (CONSENSUS, (TYPES, false)),
-            (CONSENSUS, ("rand", true)),
-            (CONSENSUS, (CONSENSUS, true)),
-            (INTEGRATIONS, (STORAGE, false)),
-            (NODE, (NET, false)),
-            (SIM, (NODE, false)),
-            (TESTS, (SIM, true)),
-            (RUNTIME, ("madsim", false)),
-            (NET, ("libp2p", false)),
-            (NET, ("rand", true)),
+            ("crates/consensus", ("types", false)),
+            ("crates/consensus", ("rand", true)),
+            ("crates/consensus", ("consensus", true)),
+            ("crates/runtime", ("getrandom", false)),
+            ("crates/runtime", ("madsim", false)),
+            ("node", ("net", false)),
+            ("sim", ("node", false)),
+            ("sim", ("model", false)),
+            ("net", ("libp2p", false)),
+            ("net", ("rand", true)),
         ];
         for (from, on) in right {
-            let findings = check(&[package(from, &[on])], &[]);
+            let findings = against(from, on);
             assert!(findings.is_empty(), "{from} -> {on:?}: {findings:?}");
         }
     }
 
     #[test]
+    fn a_local_package_outside_the_workspace_is_no_dependency() {
+        let mut package = package("net", &[("fuzz", true)]);
+        package.dependencies[0].local = true;
+        assert_eq!(check(&table(), &[package], &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_table_that_names_no_row_is_refused() {
+        for wrong in [
+            String::new(),
+            PAGE.replace("types, runtime", "types, runtme"),
+            PAGE.replace("| seam ", ""),
+        ] {
+            assert!(Table::read(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn findings_name_the_line_of_the_manifest() {
-        let manifest = "[package]\nname = \"alys-net\"\n\n[dependencies]\n\
-            alys-types.workspace = true\nalys-storage = {}\n";
-        let manifests = [("alys-net/Cargo.toml".to_owned(), manifest.to_owned())];
-        let findings = check(
-            &[package(NET, &[(TYPES, false), (STORAGE, false)])],
-            &manifests,
-        );
+        let manifest = "[package]\nname = \"net\"\n\n[dependencies]\n\
+            types.workspace = true\nnode = {}\n";
+        let manifests = [("net/Cargo.toml".to_owned(), manifest.to_owned())];
+        let packages = [
+            package("net", &[("types", false), ("node", false)]),
+            package("crates/types", &[]),
+            package("node", &[]),
+        ];
+        let findings = check(&table(), &packages, &manifests);
         assert_eq!(findings.len(), 1);
         assert_eq!(
             (findings[0].line, findings[0].path.as_str()),
-            (6, "alys-net/Cargo.toml")
+            (6, "net/Cargo.toml")
         );
     }
 
     #[test]
     fn versions_are_released_ones() {
-        let mut package = package(NET, &[("libp2p", false), ("bytes", false)]);
+        let mut package = package("net", &[("libp2p", false), ("bytes", false)]);
         package.dependencies[0].git = true;
         package.dependencies[1].version = "*".to_owned();
-        assert_eq!(check(&[package], &[]).len(), 2);
+        assert_eq!(check(&table(), &[package], &[]).len(), 2);
     }
 }

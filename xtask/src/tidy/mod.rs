@@ -111,6 +111,8 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
     let protocol = std::fs::read_to_string(root.join(citations::PAGE))
         .with_context(|| format!("{} cannot be read", citations::PAGE))?;
     let protocol = citations::Protocol::read(&protocol);
+    let architecture = std::fs::read_to_string(root.join(arrows::PAGE))
+        .with_context(|| format!("{} cannot be read", arrows::PAGE))?;
     let files = texts(root)?;
     let mut findings = in_parallel(&files, |path, content| check_file(path, content, &protocol));
     let is_manifest = |path: &str| path == "Cargo.toml" || path.ends_with("/Cargo.toml");
@@ -124,6 +126,7 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
             .flat_map(|(path, content)| manifests::check(path, content)),
     );
     findings.extend(arrows::check(
+        &arrows::Table::read(&architecture)?,
         &arrows::packages(&metadata, root)?,
         &manifests,
     ));
