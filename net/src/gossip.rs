@@ -139,6 +139,8 @@ fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::Co
     } else {
         heartbeat
     };
+    let longest = Topic::ALL.into_iter().map(Topic::max_payload).max();
+    let longest = longest.unwrap_or_default();
     builder
         .heartbeat_initial_delay(heartbeat / 4)
         .heartbeat_interval(heartbeat)
@@ -154,7 +156,7 @@ fn config(chain: &ChainTag, heartbeat: Duration) -> Result<Config, gossipsub::Co
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(message_id)
-        .max_transmit_size(Topic::Blocks.max_payload() + RPC_OVERHEAD)
+        .max_transmit_size(longest + RPC_OVERHEAD)
         .max_publish_messages(256)
         .connection_handler_queue_len(queue)
         // A queued vote expires after about a slot, because it is rebroadcast then.

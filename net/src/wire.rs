@@ -194,6 +194,8 @@ pub fn open(topic: Topic, mut bytes: Vec<u8>) -> Result<Vec<u8>, EnvelopeError> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -207,6 +209,14 @@ mod tests {
             Protocol::BlocksByHash.full_name(&chain),
             "/alys/0f0f0f0f/blocks_by_hash/1"
         );
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let topics = Topic::ALL.map(Topic::name);
+        let protocols = Protocol::ALL.map(Protocol::name);
+        let distinct: BTreeSet<_> = topics.iter().chain(&protocols).collect();
+        assert_eq!(distinct.len(), topics.len() + protocols.len());
     }
 
     #[test]
