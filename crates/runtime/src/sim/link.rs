@@ -1,4 +1,9 @@
 //! Links: latency, loss and bandwidth between two addresses.
+//!
+//! A link carries the bytes of streams, as TCP does, and knows no messages. It can delay, hold back
+//! and cut what passes, but not drop, duplicate or change a single message: the receiver of a
+//! stream gets all of its bytes in order, or an error. Faults of single messages need the
+//! interceptor between a node and its network.
 
 use std::net::IpAddr;
 use std::time::Duration;
