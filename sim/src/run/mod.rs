@@ -166,7 +166,7 @@ pub fn run(plan: &Plan, seed: u64, mode: Mode) -> Outcome {
     let finished = try_run(options, move |world| simulation.run(world));
     let at_ms = finished.elapsed.as_millis() as u64;
     if let Err(message) = finished.result {
-        let violation = if message.contains("time limit exceeded") {
+        let violation = if finished.is_out_of_time {
             Violation::Hung { what: message }
         } else {
             Violation::Panicked { message }

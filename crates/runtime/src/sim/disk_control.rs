@@ -85,6 +85,16 @@ impl World {
         with(|state| state.node(id).disk.faults.power_loss_in = Some(k.max(1)));
     }
 
+    /// The pending faults of the node's disk, with the operations that are still to be hit.
+    pub fn disk_faults(&self, id: NodeId) -> DiskFaults {
+        with(|state| state.node(id).disk.faults)
+    }
+
+    /// Replaces the pending faults of the node's disk.
+    pub fn set_disk_faults(&self, id: NodeId, faults: DiskFaults) {
+        with(|state| state.node(id).disk.faults = faults);
+    }
+
     /// Cancels all pending disk faults of the node. Their effects remain.
     pub fn heal_disk(&self, id: NodeId) {
         with(|state| state.node(id).disk.faults = DiskFaults::default());

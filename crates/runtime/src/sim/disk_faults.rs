@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 /// Pending faults. Counts are numbers of operations that are still to be hit.
-#[derive(Debug, Default)]
-pub(crate) struct DiskFaults {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskFaults {
     /// Syncs that fail with EIO.
     pub failing_syncs: u32,
     /// Reads that fail with EIO.
@@ -21,6 +21,7 @@ pub(crate) struct DiskFaults {
     pub capacity: Option<u64>,
     /// Bytes that may still be written at any offset, as on a copy-on-write volume.
     pub room_to_write: Option<u64>,
+    /// Cost of operations.
     pub slowness: Slowness,
 }
 
@@ -53,14 +54,14 @@ impl Damage {
 
 impl DiskFaults {
     /// True when the current write fails.
-    pub fn take_failing_write(&mut self) -> bool {
+    pub(crate) fn take_failing_write(&mut self) -> bool {
         let fails = self.failing_writes > 0;
         self.failing_writes = self.failing_writes.saturating_sub(1);
         fails
     }
 
     /// True when the current sync fails.
-    pub fn take_failing_sync(&mut self) -> bool {
+    pub(crate) fn take_failing_sync(&mut self) -> bool {
         let fails = self.failing_syncs > 0;
         self.failing_syncs = self.failing_syncs.saturating_sub(1);
         fails

@@ -36,9 +36,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use madsim::time::TimeHandle;
+
 pub use buggify::DEFAULT_SHARE_PPM;
 pub use disk::Image;
-pub use disk_faults::{Damage, Slowness};
+pub use disk_faults::{Damage, DiskFaults, Slowness};
 pub use link::{Block, Link};
 pub use net::{CONNECT_TIMEOUT, TcpTimeouts, USER_TIMEOUT};
 pub use node::WORLD_IP;
@@ -103,6 +105,8 @@ impl Options {
 pub struct Finished<T> {
     /// The output of the driving future, or the message of the panic that ended the run.
     pub result: Result<T, String>,
+    /// True when the time limit ended the run.
+    pub is_out_of_time: bool,
     /// See [`World::trace_hash`].
     pub trace_hash: [u8; 32],
     /// Intermediate hashes, at most [`MAX_SNAPSHOTS`].
@@ -161,8 +165,10 @@ where
     let mut runtime =
         madsim::runtime::Runtime::with_seed_and_config(options.seed, Default::default());
     runtime.set_time_limit(options.time_limit);
+    let mut clock = None;
     let result = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
+            clock = Some(TimeHandle::current());
             let mut state = WorldState::new(options);
             state.add_world();
             state::install(state);
@@ -178,7 +184,11 @@ where
             Err(message_of(&*panic))
         }
     };
+    // The executor checks the limit after each advance of its clock and before any task runs, so no
+    // other panic happens at or after the limit.
+    let is_at_limit = clock.is_some_and(|clock| clock.elapsed() >= options.time_limit);
     Finished {
+        is_out_of_time: result.is_err() && is_at_limit,
         result,
         trace_hash: state.as_ref().map_or([0; 32], |state| state.trace.hash()),
         snapshots: state

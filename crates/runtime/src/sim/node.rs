@@ -353,6 +353,11 @@ impl World {
         }
     }
 
+    /// True while the node's process is paused.
+    pub fn is_paused(&self, id: NodeId) -> bool {
+        with(|state| state.node(id).is_paused)
+    }
+
     /// True while the node's process is running or paused.
     pub fn is_up(&self, id: NodeId) -> bool {
         with(|state| state.node(id).is_up)
@@ -403,6 +408,11 @@ impl World {
     /// negative.
     pub fn set_clock_drift(&self, id: NodeId, ppm: i64) {
         self.change_clock(id, "clock.drift", ppm, |ahead, _| (ahead, ppm));
+    }
+
+    /// The microseconds per second that the node's clock gains.
+    pub fn clock_drift(&self, id: NodeId) -> i64 {
+        with(|state| state.node(id).clock.drift_ppm)
     }
 
     fn change_clock(

@@ -168,9 +168,10 @@ fn events_are_reported_to_sinks_and_faults_counted() {
 #[test]
 fn a_failed_run_returns_the_message() {
     let panics = sim::try_run(Options::new(1), |_| async {
-        assert!(time::now().elapsed() > SECOND, "too soon")
+        assert!(time::now().elapsed() > SECOND, "time limit exceeded: no")
     });
-    assert_eq!(panics.result, Err("too soon".to_owned()));
+    assert_eq!(panics.result, Err("time limit exceeded: no".to_owned()));
+    assert!(!panics.is_out_of_time, "the text of a panic does not count");
     let stuck = sim::try_run(Options::new(1), |_| pending::<()>());
     assert!(
         stuck
@@ -187,6 +188,7 @@ fn a_failed_run_returns_the_message() {
             time::sleep(SECOND).await;
         }
     });
+    assert!(endless.is_out_of_time);
     let error: Result<std::convert::Infallible, String> = endless.result;
     assert!(error.expect_err("it never ends").contains("time limit"));
     let in_a_node = sim::try_run(Options::new(1), |world| async move {
