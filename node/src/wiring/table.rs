@@ -28,8 +28,8 @@ pub(super) const ENGINE_TIMEOUTS: EngineTimeouts = EngineTimeouts::new(Duration:
 pub struct Group {
     pub name: &'static str,
     pub strategy: Strategy,
-    /// The number of restarts of its children, per period, above which it gives up. Restarts behind a circuit breaker do not
-    /// count.
+    /// The number of restarts of its children, per period, above which it gives up. Restarts behind
+    /// a circuit breaker do not count.
     pub intensity: Intensity,
     pub reason: &'static str,
 }
@@ -259,6 +259,32 @@ pub(super) fn backoff(initial_ms: u64, max_ms: u64) -> Backoff {
         max: Duration::from_millis(max_ms),
         ..Backoff::default()
     }
+}
+
+/// The restart policy of a supervisor below the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupervisorPolicy {
+    /// Its name, which is its path below the system.
+    pub name: &'static str,
+    /// It gives up at more restarts within this time.
+    pub intensity: Intensity,
+    /// The children whose restarts count; those behind a circuit breaker do not.
+    pub children: Vec<&'static str>,
+}
+
+/// The restart policies of the supervisors below the root, in the order of their start.
+pub fn supervisor_policies() -> Vec<SupervisorPolicy> {
+    let below_root = GROUPS.iter().filter(|group| group.name != ROOT.name);
+    let policy = |group: &Group| {
+        let own = ACTORS.iter().filter(|actor| actor.group == group.name);
+        let counted = own.filter(|actor| matches!(actor.restart, RestartTiming::Backoff { .. }));
+        SupervisorPolicy {
+            name: group.name,
+            intensity: group.intensity,
+            children: counted.map(|actor| actor.name).collect(),
+        }
+    };
+    below_root.map(policy).collect()
 }
 
 /// The supervision tree in Markdown: the content of `docs/actors.md`.

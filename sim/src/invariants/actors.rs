@@ -2,30 +2,28 @@
 //! their capacity, and supervisors restart and give up according to their policy.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::LazyLock;
 
 use alys_actor_system::{MailboxSnapshot, Snapshot};
+use alys_node::wiring::table::{SupervisorPolicy, supervisor_policies};
 
 use super::Violation;
 
 /// Consecutive observations after which an unaccounted message counts as lost. An actor that takes
 /// a message while it is observed has one too, so a single observation proves nothing.
 const LOOKS_AT_REST: u32 = 60;
-/// The interval of a restart policy, less the largest delay between a restart and its observation.
-const SPAN_MS: u64 = 58_000;
-/// The interval of a restart policy, plus the largest delay between a restart and its observation.
-const LONG_SPAN_MS: u64 = 62_000;
+/// Largest delay in milliseconds between a restart and its observation.
+const OBSERVED_WITHIN_MS: u64 = 2_000;
 
 /// Percentage of a policy that must be observed as used when a supervisor gives up. Less than 100
 /// because a restart just before may not have been observed.
 const NEARLY_ALL: usize = 90;
 
-/// Restart policies in the node's wiring: path below the system, restarts a minute, and the
-/// children that count. Children behind a circuit breaker do not count.
-const POLICY: [(&str, usize, &[&str]); 3] = [
-    ("storage", 20, &["storage"]),
-    ("chain", 30, &["validation", "chain", "tx_pool"]),
-    ("network", 20, &["peers"]),
-];
+/// The restart policies in the node's wiring.
+fn policies() -> &'static [SupervisorPolicy] {
+    static POLICIES: LazyLock<Vec<SupervisorPolicy>> = LazyLock::new(supervisor_policies);
+    &POLICIES
+}
 
 /// Earlier observations of an actor.
 #[derive(Debug, Default)]
@@ -112,7 +110,14 @@ impl Actors {
         let mut used_percent = 0;
         let mut has_restarted = false;
         let mut generation = known.generation;
-        for (name, limit, children) in POLICY {
+        for policy in policies() {
+            let SupervisorPolicy {
+                name,
+                intensity,
+                children,
+            } = policy;
+            let limit = intensity.restarts;
+            let window_ms = intensity.within.as_millis() as u64;
             let Some(supervisor) = tree.find(name) else {
                 continue;
             };
@@ -134,7 +139,7 @@ impl Actors {
             while kept
                 .restarts
                 .front()
-                .is_some_and(|at| at + LONG_SPAN_MS < at_ms)
+                .is_some_and(|at| at + window_ms + OBSERVED_WITHIN_MS < at_ms)
             {
                 kept.restarts.pop_front();
             }
@@ -152,7 +157,7 @@ impl Actors {
             let recent = kept
                 .restarts
                 .iter()
-                .filter(|at| **at + SPAN_MS >= at_ms)
+                .filter(|at| **at + window_ms >= at_ms + OBSERVED_WITHIN_MS)
                 .count();
             if recent > limit {
                 return Err(Violation::RestartsBeyondPolicy {
@@ -353,6 +358,16 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn every_supervisor_of_the_wiring_has_children_that_count() {
+        let count = |policy: &SupervisorPolicy| (policy.name, policy.children.len());
+        let counted: Vec<(&str, usize)> = policies().iter().map(count).collect();
+        assert_eq!(counted, [("storage", 1), ("chain", 3), ("network", 1)]);
+        let storage = &policies()[0];
+        assert_eq!(storage.children, ["storage"], "as in the trees below");
+        assert_eq!(storage.intensity.restarts, 20, "as in the trees below");
     }
 
     #[test]
