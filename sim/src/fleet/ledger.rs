@@ -345,17 +345,21 @@ pub struct Merged {
 /// # Errors
 /// As [`read`], with [`MAX_ENTRIES`] applied to all files together.
 pub fn merge(paths: &[PathBuf]) -> Result<Merged, LedgerError> {
+    merge_up_to(MAX_ENTRIES, paths)
+}
+
+fn merge_up_to(most: usize, paths: &[PathBuf]) -> Result<Merged, LedgerError> {
     let mut merged = Merged::default();
     let mut all: BTreeMap<Key, Entry> = BTreeMap::new();
     for path in paths {
         let Lines { entries, torn } = read(path)?;
         merged.torn += torn;
         for entry in entries {
-            if all.len() >= MAX_ENTRIES {
-                return Err(LedgerError::TooMany);
-            }
             let key = entry.key();
             let Some(first) = all.remove(&key) else {
+                if all.len() >= most {
+                    return Err(LedgerError::TooMany);
+                }
                 all.insert(key, entry);
                 continue;
             };
@@ -599,6 +603,9 @@ mod tests {
             (vec![1, 2, 3, 5, 7], 3, 0)
         );
         assert!(merged.differing.is_empty());
+        let at_the_limit = merge_up_to(5, &paths).expect("repeated runs need no room");
+        assert_eq!(at_the_limit.entries.len(), 5);
+        assert!(matches!(merge_up_to(4, &paths), Err(LedgerError::TooMany)));
         assert!(
             merged
                 .entries
