@@ -8,6 +8,7 @@ use alloy_primitives::{B256, U64, U256};
 use alys_integrations::http::{CallError, HttpClient};
 use alys_runtime::sim::Rng;
 use alys_runtime::time;
+use alys_types::Hash;
 use serde::Deserialize;
 
 use crate::events::short;
@@ -173,15 +174,14 @@ async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
         )
         .await?;
         let after = head();
-        let (Some(before), Some(after), Some(latest)) = (before, after, latest) else {
-            return Ok(());
-        };
-        if [before.0, after.0].contains(&latest.hash.0) {
+        let latest = latest.map(|block| block.hash);
+        if is_same_head(&[before, after], latest) {
             return Ok(());
         }
         if time::now() > deadline {
-            let consensus = short(&after);
-            let execution = latest.hash.to_string();
+            let unknown = || "unknown".to_owned();
+            let consensus = after.map_or_else(unknown, |hash| short(&hash));
+            let execution = latest.map_or_else(unknown, |hash| hash.to_string());
             return Err(Violation::HeadsDiffer {
                 node: node + 1,
                 consensus,
@@ -191,6 +191,11 @@ async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
         // A shorter interval than usual, so that the checks do not stay in phase with the slots.
         time::sleep(POLL_INTERVAL * 3 / 4).await;
     }
+}
+
+/// True if the execution client's head is one of the node's. An unknown head agrees with none.
+fn is_same_head(of_node: &[Option<Hash>], of_client: Option<B256>) -> bool {
+    of_client.is_some_and(|head| of_node.iter().flatten().any(|own| own.0 == head.0))
 }
 
 /// Fetches the receipts of all blocks up to `height`.
@@ -270,4 +275,21 @@ async fn compare(node: u8, height: u64, due: &Due) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_head_agrees_with_none() {
+        let hash = |mark| Some(Hash([mark; 32]));
+        let head = |mark| Some(B256::repeat_byte(mark));
+        assert!(is_same_head(&[hash(1), hash(2)], head(1)));
+        assert!(is_same_head(&[None, hash(2)], head(2)));
+        assert!(!is_same_head(&[hash(1), hash(2)], head(3)));
+        assert!(!is_same_head(&[None, None], head(1)));
+        assert!(!is_same_head(&[hash(1), hash(1)], None));
+        assert!(!is_same_head(&[None, None], None));
+    }
 }
