@@ -260,6 +260,8 @@ fn what_leaves_the_simulation_is_stopped_by_the_kernel_and_told_with_its_stack()
         ("file", &["openat"]),
         ("socket", &["socket"]),
         ("sleep", &["nanosleep"]),
+        ("poll", &["ppoll"]),
+        ("futex", &["futex with a timeout"]),
         ("thread", &["clone3"]),
     ];
     for (canary, words) in table {

@@ -1,13 +1,14 @@
 //! The sandbox of a run: the kernel stops code that escapes from the simulation.
 //!
 //! A seccomp filter on the run's thread raises a signal at every system call that reads a clock,
-//! draws randomness, opens a file or a socket, sleeps, or starts a thread or a process. On x86-64,
+//! draws randomness, opens a file or a socket, sleeps, waits with a timeout, or starts a thread or a
+//! process. On x86-64,
 //! reads of the time-stamp counter raise a signal too, which covers the clocks that the C library
 //! reads without a system call. The signal handler captures a backtrace; a watcher thread outside
 //! of the filter resolves it and ends the process.
 //!
-//! Memory allocation, writes to open files (the run's output), futexes and the exit of the thread
-//! stay allowed, because a run needs them.
+//! Memory allocation, writes to open files (the run's output), futexes without a timeout and the
+//! exit of the thread stay allowed, because a run needs them.
 
 use std::backtrace::Backtrace;
 use std::fmt;
@@ -86,6 +87,10 @@ pub enum Canary {
     Socket,
     /// Sleeps.
     Sleep,
+    /// Waits for a file with a timeout.
+    Poll,
+    /// Waits for a lock with a timeout.
+    Futex,
     /// Starts a thread by a system call, because the runtime refuses the standard library's call.
     Thread,
 }
@@ -126,6 +131,27 @@ impl Canary {
                     };
                     libc::syscall(libc::SYS_nanosleep, &raw const time, 0)
                 }
+                Self::Poll => {
+                    let time = libc::timespec {
+                        tv_sec: 0,
+                        tv_nsec: 1,
+                    };
+                    libc::syscall(libc::SYS_ppoll, 0, 0, &raw const time, 0, 0)
+                }
+                Self::Futex => {
+                    let time = libc::timespec {
+                        tv_sec: 0,
+                        tv_nsec: 1,
+                    };
+                    let word = 0u32;
+                    libc::syscall(
+                        libc::SYS_futex,
+                        &raw const word,
+                        libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                        0,
+                        &raw const time,
+                    )
+                }
                 // The call has no arguments, so that without the sandbox the kernel refuses it.
                 Self::Thread => libc::syscall(libc::SYS_clone3, 0, 0),
                 #[cfg(target_arch = "x86_64")]
@@ -153,7 +179,10 @@ mod filter {
     use std::sync::OnceLock;
     use std::sync::atomic::Ordering;
 
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+        SeccompRule, TargetArch,
+    };
 
     use super::{STACK, STOPPED};
 
@@ -167,13 +196,18 @@ mod filter {
         (libc::SYS_connect, "connect"),
         (libc::SYS_epoll_create1, "epoll_create1"),
         (libc::SYS_epoll_pwait, "epoll_pwait"),
+        (libc::SYS_epoll_pwait2, "epoll_pwait2"),
         (libc::SYS_eventfd2, "eventfd2"),
         (libc::SYS_execve, "execve"),
+        (libc::SYS_execveat, "execveat"),
+        (libc::SYS_getcpu, "getcpu"),
         (libc::SYS_getrandom, "getrandom"),
+        (libc::SYS_getrusage, "getrusage"),
         (libc::SYS_gettimeofday, "gettimeofday"),
         (libc::SYS_io_uring_setup, "io_uring_setup"),
         (libc::SYS_nanosleep, "nanosleep"),
         (libc::SYS_openat, "openat"),
+        (libc::SYS_openat2, "openat2"),
         (libc::SYS_pipe2, "pipe2"),
         (libc::SYS_ppoll, "ppoll"),
         (libc::SYS_pselect6, "pselect6"),
@@ -183,13 +217,22 @@ mod filter {
         (libc::SYS_socket, "socket"),
         (libc::SYS_socketpair, "socketpair"),
         (libc::SYS_timerfd_create, "timerfd_create"),
+        (libc::SYS_times, "times"),
         (libc::SYS_uname, "uname"),
         #[cfg(target_arch = "x86_64")]
         (libc::SYS_creat, "creat"),
         #[cfg(target_arch = "x86_64")]
+        (libc::SYS_epoll_create, "epoll_create"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_epoll_wait, "epoll_wait"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_eventfd, "eventfd"),
+        #[cfg(target_arch = "x86_64")]
         (libc::SYS_fork, "fork"),
         #[cfg(target_arch = "x86_64")]
         (libc::SYS_open, "open"),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_pipe, "pipe"),
         #[cfg(target_arch = "x86_64")]
         (libc::SYS_poll, "poll"),
         #[cfg(target_arch = "x86_64")]
@@ -199,6 +242,32 @@ mod filter {
         #[cfg(target_arch = "x86_64")]
         (libc::SYS_vfork, "vfork"),
     ];
+
+    /// The rules that forbid a wait for a futex with a timeout, which ends by the real clock. Waits
+    /// without one stay allowed, because locks need them.
+    fn timed_futex() -> Option<Vec<SeccompRule>> {
+        /// The arguments of the call: its operation, and the address of its timeout.
+        const OPERATION: u8 = 1;
+        const TIMEOUT: u8 = 3;
+        /// The operation without the flags for private futexes and for the clock.
+        const COMMAND: u64 = !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32 as u64;
+        let rule = |operation: libc::c_int| {
+            let is = SeccompCmpOp::MaskedEq(COMMAND);
+            let has_timeout =
+                SeccompCondition::new(TIMEOUT, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
+            let waits = SeccompCondition::new(
+                OPERATION,
+                SeccompCmpArgLen::Dword,
+                is,
+                operation.unsigned_abs().into(),
+            );
+            SeccompRule::new(vec![waits.ok()?, has_timeout.ok()?]).ok()
+        };
+        [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET]
+            .map(rule)
+            .into_iter()
+            .collect()
+    }
 
     /// See [`super::arm`].
     pub fn install() -> bool {
@@ -219,10 +288,9 @@ mod filter {
 
     fn program() -> Option<BpfProgram> {
         let arch = TargetArch::try_from(std::env::consts::ARCH).ok()?;
-        let rules: BTreeMap<_, _> = FORBIDDEN
-            .iter()
-            .map(|(call, _)| (*call, Vec::new()))
-            .collect();
+        let always = FORBIDDEN.iter().map(|(call, _)| (*call, Vec::new()));
+        let timed = std::iter::once((libc::SYS_futex, timed_futex()?));
+        let rules: BTreeMap<_, _> = always.chain(timed).collect();
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trap, arch);
         filter.ok()?.try_into().ok()
     }
@@ -276,6 +344,9 @@ mod filter {
     pub fn name(stopped: i64) -> String {
         if stopped == COUNTER {
             return "a reading of the time-stamp counter".to_owned();
+        }
+        if stopped == libc::SYS_futex {
+            return "system call futex with a timeout".to_owned();
         }
         let name = FORBIDDEN.iter().find(|(known, _)| *known == stopped);
         format!("system call {}", name.map_or("unknown", |(_, name)| name))
