@@ -2,6 +2,7 @@
 //! processes, and the detection of a planted bug.
 #![cfg(madsim)]
 
+use std::io::Read;
 use std::process::{Command, Output};
 
 use alys_sim::faults::Actor;
@@ -279,6 +280,36 @@ fn what_leaves_the_simulation_is_stopped_by_the_kernel_and_told_with_its_stack()
             found.contains("sim/src/run/mod.rs"),
             "{canary}: no stack: {found}"
         );
+    }
+}
+
+#[test]
+fn commands_that_are_interrupted_exit_with_their_own_code() {
+    let table: [&[&str]; 2] = [
+        &["bisect", "steady", "--stack", "fast", "--tries", "1000"],
+        &["replay", "steady", "--stack", "fast"],
+    ];
+    for args in table {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alys-sim"));
+        command
+            .args(args)
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        // The first line of output shows that the handler is installed and a run has begun.
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let errors = writer.try_clone().expect("a copy of its end");
+        let mut child = command
+            .stdout(writer)
+            .stderr(errors)
+            .spawn()
+            .expect("the program starts");
+        drop(command);
+        reader.read_exact(&mut [0]).expect("it prints something");
+        let id = child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &id]).status();
+        assert!(sent.expect("kill is there").success());
+        std::io::copy(&mut reader, &mut std::io::sink()).expect("the rest is read");
+        let status = child.wait().expect("it ends");
+        assert_eq!(status.code(), Some(130), "{args:?}");
     }
 }
 

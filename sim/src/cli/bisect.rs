@@ -6,7 +6,7 @@ use std::process::Child;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{BisectArgs, FAILED, PASSED};
+use super::{BisectArgs, FAILED, INTERRUPTED, runs};
 use crate::fleet::process::{self, Job};
 use crate::run::bisect::{self, Parting, Record};
 use crate::run::outcome::Outcome;
@@ -27,6 +27,9 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
     process::listen();
     let (job, _) = args.which.job()?;
     for pair in 1..=args.tries.max(1) {
+        if process::is_interrupted() {
+            return Ok(INTERRUPTED);
+        }
         let [one, other] = both(&job)?.map(|(outcome, _)| outcome);
         let is_same = one.trace_hash == other.trace_hash;
         let Some(window) = bisect::window(&one.snapshots, &other.snapshots, is_same) else {
@@ -61,7 +64,7 @@ pub fn bisect(args: &BisectArgs) -> Result<u8> {
         "{scenario} seed {seed}: no difference found in {} pairs of processes",
         args.tries
     );
-    Ok(PASSED)
+    Ok(runs::code(true))
 }
 
 fn show(args: &BisectArgs, [one, other]: [&Outcome; 2], parting: &Parting) -> Result<()> {

@@ -524,11 +524,18 @@ pub fn main() -> ExitCode {
         }
         Some(Command::One(args)) => one(&args),
     };
+    ExitCode::from(exit_code(result, process::is_interrupted()))
+}
+
+/// The exit code of a command. An error after an interruption is a consequence of it, because the
+/// processes of the runs are interrupted too.
+fn exit_code(result: anyhow::Result<u8>, is_interrupted: bool) -> u8 {
     match result {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
+        Err(_) if is_interrupted => INTERRUPTED,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(WRONG)
+            WRONG
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
 
-use super::{PASSED, ReplayArgs, WRONG};
+use super::{ReplayArgs, runs};
 use crate::fleet::process;
 use crate::params::parse_duration;
 use crate::run::inspect::{State, difference};
@@ -98,11 +98,7 @@ pub fn replay(args: &ReplayArgs) -> Result<u8> {
             bail!("the run ended before the moment requested; `cargo sim run` prints when and why")
         }
     }
-    Ok(if process::is_interrupted() {
-        WRONG
-    } else {
-        PASSED
-    })
+    Ok(runs::code(true))
 }
 
 /// Returns the hidden arguments for the process of the run.

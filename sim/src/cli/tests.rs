@@ -74,3 +74,13 @@ fn command_lines_that_contradict_themselves_are_refused() {
         assert!(parse(line).is_err(), "{line}");
     }
 }
+
+#[test]
+fn an_interrupted_command_has_its_own_exit_code() {
+    let ended_early = || Err(anyhow::anyhow!("the run ended without an outcome"));
+    assert_eq!(exit_code(ended_early(), true), INTERRUPTED);
+    assert_eq!(exit_code(ended_early(), false), WRONG);
+    for code in [PASSED, FAILED] {
+        assert_eq!(exit_code(Ok(code), true), code, "the command has decided");
+    }
+}
