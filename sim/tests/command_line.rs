@@ -160,6 +160,32 @@ fn what_failed_before_a_sweep_was_resumed_is_not_forgotten() {
 }
 
 #[test]
+fn every_kind_of_fault_has_its_effects() {
+    let output = sim(&[
+        "coverage",
+        "--scenario",
+        "every_fault",
+        "--seeds",
+        "1..3",
+        "--json",
+    ]);
+    let told: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+    assert_eq!(told["failed"], serde_json::json!([]), "{}", text(&output));
+    assert!(told["missing"]["fault"].is_null(), "{}", told["missing"]);
+    // Power losses decide at random about these.
+    let rare = [
+        "disk.names_lost",
+        "disk.torn_files",
+        "disk.unsynced_sectors_kept",
+    ];
+    let missing = told["missing"]["effect"].as_array();
+    for name in missing.into_iter().flatten() {
+        assert!(rare.iter().any(|rare| name == rare), "{name}");
+    }
+}
+
+#[test]
 fn running_twice_fails_when_an_invariant_breaks_the_same_way_twice() {
     let output = sim(&[
         "check",

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Faults;
 use super::draw::{Draw, Drawing, drawing};
-use super::registry::{Fault, Hit, Kind, Words, WrongValue, declare, default, subject};
+use super::registry::{Fault, Hit, Kind, Place, Words, WrongValue, declare, default, subject};
 use super::strikes::Strike;
-use crate::params::{Ms, NodeRef, When, WorldPlan};
+use crate::params::{Ms, NodeRef, When};
 
 subject![ActorPanic, ActorFail, ActorHang, ActorSlow, ActorLoseReply];
 
@@ -133,6 +133,7 @@ declare! {
 }
 
 impl Kind for ActorPanic {
+    const EFFECTS: &'static [&'static str] = &["fault.actor-panic", "fault.actor.healed"];
     const IS_INSTANT: bool = true;
     const DRAWINGS: &'static [Drawing] = &[drawing(
         26,
@@ -168,6 +169,7 @@ declare! {
 }
 
 impl Kind for ActorFail {
+    const EFFECTS: &'static [&'static str] = &["fault.actor-fail", "fault.actor.healed"];
     const IS_INSTANT: bool = true;
     /// Drawn along with [`ActorPanic`].
     const DRAWINGS: &'static [Drawing] = &[];
@@ -190,6 +192,7 @@ declare! {
 }
 
 impl Kind for ActorHang {
+    const EFFECTS: &'static [&'static str] = &["fault.actor-hang", "fault.actor.healed"];
     const IS_INSTANT: bool = true;
     const DRAWINGS: &'static [Drawing] = &[drawing(27, "actor-hang", "Actors hang.", |draw| {
         strikes(draw, |actor, spread| ActorHang { actor, spread });
@@ -216,6 +219,7 @@ declare! {
 }
 
 impl Kind for ActorSlow {
+    const EFFECTS: &'static [&'static str] = &["fault.actor-slow"];
     const IS_INSTANT: bool = true;
     const DRAWINGS: &'static [Drawing] = &[drawing(28, "actor-slow", "Actors are slow.", |draw| {
         let delay = draw.ms_between(1, MOST_SLOW_MS);
@@ -228,7 +232,7 @@ impl Kind for ActorSlow {
         });
     })];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         check_count(self.count)
     }
 
@@ -253,6 +257,7 @@ declare! {
 }
 
 impl Kind for ActorLoseReply {
+    const EFFECTS: &'static [&'static str] = &["fault.actor-lose-reply"];
     const IS_INSTANT: bool = true;
     const DRAWINGS: &'static [Drawing] = &[drawing(
         29,
@@ -268,7 +273,7 @@ impl Kind for ActorLoseReply {
         },
     )];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         check_count(self.count)
     }
 
@@ -278,6 +283,39 @@ impl Kind for ActorLoseReply {
             Strike::new(Self::NAME, self.actor, self.spread, Injected::LoseReply).times(self.count),
         );
     }
+}
+
+/// The table of [`super::testbed`].
+#[cfg(test)]
+pub(super) fn rows() -> Vec<super::testbed::Row> {
+    use super::testbed::Row;
+    let actor = Actor::Any;
+    let spread = Ms(0);
+    vec![
+        // No actor runs on an idle machine; `every_actor_of_a_node_is_struck_and_heals` runs nodes.
+        Row::passing(ActorPanic { actor, spread }, 1, &[]),
+        Row::passing(ActorFail { actor, spread }, 1, &[]),
+        Row::passing(ActorHang { actor, spread }, 1, &[]),
+        Row::passing(
+            ActorSlow {
+                actor,
+                spread,
+                delay: Ms(5),
+                count: 1,
+            },
+            1,
+            &[],
+        ),
+        Row::passing(
+            ActorLoseReply {
+                actor,
+                spread,
+                count: 1,
+            },
+            1,
+            &[],
+        ),
+    ]
 }
 
 #[cfg(test)]

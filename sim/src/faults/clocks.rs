@@ -5,10 +5,11 @@ use alys_runtime::sim::NodeId;
 use alys_runtime::spawn;
 
 use super::draw::{Drawing, drawing};
-use super::registry::{Hit, Kind, WrongValue, declare, mirrored, subject};
+use super::registry::{Hit, Kind, Place, WrongValue, declare, mirrored, subject};
+use super::settings::Setting;
 use super::{Faults, Machine};
 use crate::cluster::now_ms;
-use crate::params::{Ms, SignedMs, WorldPlan};
+use crate::params::{Ms, SignedMs};
 
 subject![Clock, Drift, ClockEdge];
 
@@ -35,6 +36,7 @@ fn step_clocks(faults: &Faults, machines: &[NodeId], by_ms: i64) {
 }
 
 impl Kind for Clock {
+    const EFFECTS: &'static [&'static str] = &["clock.step"];
     const DRAWINGS: &'static [Drawing] = &[
         drawing(
             8,
@@ -69,14 +71,13 @@ declare! {
 impl Drift {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         for machine in faults.machines(hit, Machine::All) {
-            faults
-                .world
-                .set_clock_drift(machine, if on { self.ppm } else { 0 });
+            faults.set(hit, machine, Setting::ClockDrift, on.then_some(self.ppm));
         }
     }
 }
 
 impl Kind for Drift {
+    const EFFECTS: &'static [&'static str] = &["clock.drift"];
     const DRAWINGS: &'static [Drawing] = &[drawing(10, "drift", "A clock drifts.", |draw| {
         let ppm = draw.between(0, 40_000) as i64 - 20_000;
         draw.push_as_drawn(Drift { ppm });
@@ -97,6 +98,7 @@ declare! {
 }
 
 impl Kind for ClockEdge {
+    const EFFECTS: &'static [&'static str] = &["clock.step"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         38,
         "clock-edge",
@@ -110,7 +112,8 @@ impl Kind for ClockEdge {
         },
     )];
 
-    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, place: &Place<'_>) -> Result<(), WrongValue> {
+        let world = place.world;
         if (LEAST_EDGE_MS..=world.slot_ms).contains(&self.by.0) {
             return Ok(());
         }
@@ -151,4 +154,32 @@ impl Kind for ClockEdge {
             }
         });
     }
+}
+
+/// The table of [`super::testbed`].
+#[cfg(test)]
+pub(super) fn rows() -> Vec<super::testbed::Row> {
+    use super::testbed::Row;
+    vec![
+        Row::lasting(
+            Clock { by: SignedMs(-700) },
+            &["execution2: up, ahead -700", "node2: up, ahead -700"],
+        ),
+        Row::lasting(
+            Drift { ppm: 9_000 },
+            &[
+                "execution2: up, ClockDrift 9000",
+                "node2: up, ClockDrift 9000",
+            ],
+        ),
+        // A slot of two seconds begins with the step.
+        Row::passing(
+            ClockEdge {
+                by: Ms(800),
+                back: false,
+            },
+            1_700,
+            &["execution2: up, ahead 800", "node2: up, ahead 800"],
+        ),
+    ]
 }

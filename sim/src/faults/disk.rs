@@ -10,18 +10,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use alys_runtime::sim::{Image, NodeId, Slowness};
+use alys_runtime::sim::{Image, NodeId};
 use alys_runtime::{spawn, time};
 use alys_types::FaultModel;
 
 use super::clocks::Clock;
 use super::draw::{Draw, Drawing, drawing};
 use super::process::Kill;
-use super::registry::{Fault, Hit, Kind, WrongValue, declare, default, mirrored, subject};
+use super::registry::{Fault, Hit, Kind, Place, WrongValue, declare, default, mirrored, subject};
+use super::settings::Setting;
 use super::{Faults, Machine, lock};
 use crate::cluster::{Authority, now_ms};
 use crate::events::Announcement;
-use crate::params::{MachineRole, Ms, SignedMs, When, WorldPlan};
+use crate::params::{MachineRole, Ms, SignedMs, When};
 
 subject![
     Wipe,
@@ -40,7 +41,7 @@ subject![
 /// Most bits that one step may flip.
 const MAX_BITS: u32 = 1_000_000;
 /// Bytes in the unit of plans.
-const KBYTE: u64 = 1024;
+const KBYTE: i64 = 1024;
 /// Milliseconds after the end of the chaos during which processes may still report their damaged
 /// disks, and end because of them.
 const EXCUSED_MS: u64 = 10_000;
@@ -139,6 +140,7 @@ declare! {
 }
 
 impl Kind for Wipe {
+    const EFFECTS: &'static [&'static str] = &["disk.wiped"];
     const DRAWINGS: &'static [Drawing] = &[
         drawing(41, "wiped-disk", "A disk is emptied.", |draw| {
             let machine = draw.machine();
@@ -241,6 +243,7 @@ impl Restore {
 }
 
 impl Kind for Restore {
+    const EFFECTS: &'static [&'static str] = &["disk.restored"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         43,
         "restored-disk",
@@ -277,18 +280,13 @@ declare! {
 
 impl SlowDisk {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        let slow = Slowness {
-            per_sync: Duration::from_millis(self.delay.0),
-            ..Slowness::default()
-        };
-        for machine in faults.machines(hit, self.machine) {
-            let slowness = if on { slow } else { Slowness::default() };
-            faults.world.set_slowness(machine, slowness);
-        }
+        let delay = on.then_some(self.delay.0.cast_signed());
+        faults.set_all(hit, self.machine, Setting::SyncDelay, delay);
     }
 }
 
 impl Kind for SlowDisk {
+    const EFFECTS: &'static [&'static str] = &["disk.slow"];
     const DRAWINGS: &'static [Drawing] = &[drawing(18, "slow-disk", "Syncs take long.", |draw| {
         let machine = draw.machine();
         let delay = draw.ms_between(1, draw.slot_ms() / 3);
@@ -310,15 +308,13 @@ declare! {
 
 impl FailSyncs {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        for machine in faults.machines(hit, self.machine) {
-            faults
-                .world
-                .fail_syncs(machine, if on { self.count } else { 0 });
-        }
+        let count = on.then_some(self.count.into());
+        faults.set_all(hit, self.machine, Setting::FailingSyncs, count);
     }
 }
 
 impl Kind for FailSyncs {
+    const EFFECTS: &'static [&'static str] = &["disk.sync_failed"];
     const DRAWINGS: &'static [Drawing] = &[drawing(19, "failing-syncs", "Syncs fail.", |draw| {
         let machine = draw.machine();
         let count = draw.count(1, 4);
@@ -340,15 +336,13 @@ declare! {
 
 impl FailReads {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        for machine in faults.machines(hit, self.machine) {
-            faults
-                .world
-                .fail_reads(machine, if on { self.count } else { 0 });
-        }
+        let count = on.then_some(self.count.into());
+        faults.set_all(hit, self.machine, Setting::FailingReads, count);
     }
 }
 
 impl Kind for FailReads {
+    const EFFECTS: &'static [&'static str] = &["disk.read_failed"];
     const DRAWINGS: &'static [Drawing] = &[drawing(47, "failing-reads", "Reads fail.", |draw| {
         let machine = draw.machine();
         let count = draw.count(1, 10);
@@ -370,15 +364,13 @@ declare! {
 
 impl FailWrites {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        for machine in faults.machines(hit, self.machine) {
-            faults
-                .world
-                .fail_writes(machine, if on { self.count } else { 0 });
-        }
+        let count = on.then_some(self.count.into());
+        faults.set_all(hit, self.machine, Setting::FailingWrites, count);
     }
 }
 
 impl Kind for FailWrites {
+    const EFFECTS: &'static [&'static str] = &["disk.write_failed"];
     const DRAWINGS: &'static [Drawing] = &[drawing(48, "failing-writes", "Writes fail.", |draw| {
         let machine = draw.machine();
         let count = draw.count(1, 10);
@@ -402,14 +394,13 @@ declare! {
 
 impl FullDisk {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        let free = on.then_some(u64::from(self.free_kbytes) * KBYTE);
-        for machine in faults.machines(hit, self.machine) {
-            faults.world.set_room_to_write(machine, free);
-        }
+        let free = on.then_some(i64::from(self.free_kbytes) * KBYTE);
+        faults.set_all(hit, self.machine, Setting::RoomToWrite, free);
     }
 }
 
 impl Kind for FullDisk {
+    const EFFECTS: &'static [&'static str] = &["disk.full"];
     const DRAWINGS: &'static [Drawing] = &[drawing(49, "full-disk", "A disk is full.", |draw| {
         let machine = draw.machine();
         let free_kbytes = draw.pick(&[0, 4, 64, 512]);
@@ -453,6 +444,7 @@ declare! {
 }
 
 impl Kind for Rot {
+    const EFFECTS: &'static [&'static str] = &["disk.rotten_bits"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         44,
         "rotten-disk",
@@ -464,7 +456,7 @@ impl Kind for Rot {
         },
     )];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         if self.bits <= MAX_BITS {
             return Ok(());
         }
@@ -494,6 +486,7 @@ declare! {
 }
 
 impl Kind for MisdirectWrites {
+    const EFFECTS: &'static [&'static str] = &["disk.misdirected"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         45,
         "misdirected-writes",
@@ -507,14 +500,17 @@ impl Kind for MisdirectWrites {
 
     fn begin(&self, faults: &Faults, hit: &Hit) {
         faults.corrupt(hit, self.machine, |machine| {
-            faults.world.misdirect_writes(machine, self.count);
+            faults.set(
+                hit,
+                machine,
+                Setting::MisdirectedWrites,
+                Some(self.count.into()),
+            );
         });
     }
 
     fn end(&self, faults: &Faults, hit: &Hit) {
-        for machine in faults.machines(hit, Machine::All) {
-            faults.world.misdirect_writes(machine, 0);
-        }
+        faults.set_all(hit, Machine::All, Setting::MisdirectedWrites, None);
     }
 }
 
@@ -531,6 +527,7 @@ declare! {
 }
 
 impl Kind for StaleReads {
+    const EFFECTS: &'static [&'static str] = &["disk.stale_reads"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         46,
         "stale-reads",
@@ -544,14 +541,12 @@ impl Kind for StaleReads {
 
     fn begin(&self, faults: &Faults, hit: &Hit) {
         faults.corrupt(hit, self.machine, |machine| {
-            faults.world.make_reads_stale(machine, self.count);
+            faults.set(hit, machine, Setting::StaleReads, Some(self.count.into()));
         });
     }
 
     fn end(&self, faults: &Faults, hit: &Hit) {
-        for machine in faults.machines(hit, Machine::All) {
-            faults.world.make_reads_stale(machine, 0);
-        }
+        faults.set_all(hit, Machine::All, Setting::StaleReads, None);
     }
 }
 
@@ -565,6 +560,7 @@ declare! {
 }
 
 impl Kind for PowerAtOperation {
+    const EFFECTS: &'static [&'static str] = &["disk.power_off_at_operation"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         20,
         "power-at-operation",
@@ -579,15 +575,83 @@ impl Kind for PowerAtOperation {
     fn begin(&self, faults: &Faults, hit: &Hit) {
         for machine in faults.machines(hit, self.machine) {
             faults.hold_down(machine);
-            faults.world.power_off_at_operation(machine, self.operation);
+            let operation = self.operation.max(1).cast_signed();
+            faults.set(hit, machine, Setting::PowerLoss, Some(operation));
         }
     }
 
     fn end(&self, faults: &Faults, hit: &Hit) {
         for machine in faults.machines(hit, self.machine) {
             // The operation may never have happened, so the power-off is cancelled.
-            faults.world.heal_disk(machine);
+            faults.set(hit, machine, Setting::PowerLoss, None);
             faults.bring_up(machine);
         }
     }
+}
+
+/// The table of [`super::testbed`].
+#[cfg(test)]
+pub(super) fn rows() -> Vec<super::testbed::Row> {
+    use super::testbed::Row;
+    let machine = Machine::Node;
+    vec![
+        Row::lasting(
+            Wipe {
+                machine: Machine::Execution,
+            },
+            &["execution2: down"],
+        ),
+        Row::passing(
+            Restore {
+                machine: Machine::Execution,
+                age: Ms(300),
+                down: Ms(1_000),
+            },
+            900,
+            &["execution2: down"],
+        ),
+        Row::lasting(
+            SlowDisk {
+                machine,
+                delay: Ms(30),
+            },
+            &["node2: up, SyncDelay 30"],
+        ),
+        Row::lasting(
+            FailSyncs { machine, count: 2 },
+            &["node2: up, FailingSyncs 2"],
+        ),
+        Row::lasting(
+            FailReads { machine, count: 3 },
+            &["node2: up, FailingReads 3"],
+        ),
+        Row::lasting(
+            FailWrites { machine, count: 4 },
+            &["node2: up, FailingWrites 4"],
+        ),
+        Row::lasting(
+            FullDisk {
+                machine,
+                free_kbytes: 0,
+            },
+            &["node2: up, RoomToWrite 0"],
+        ),
+        Row::passing(Rot { machine, bits: 3 }, 1, &["node2: up, rotten 3"])
+            .leaving(&["node2: up, rotten 3"]),
+        Row::lasting(
+            MisdirectWrites { machine, count: 5 },
+            &["node2: up, MisdirectedWrites 5"],
+        ),
+        Row::lasting(
+            StaleReads { machine, count: 6 },
+            &["node2: up, StaleReads 6"],
+        ),
+        Row::lasting(
+            PowerAtOperation {
+                machine,
+                operation: 7,
+            },
+            &["node2: up, PowerLoss 7"],
+        ),
+    ]
 }

@@ -3,13 +3,12 @@
 //! An authority whose execution client reports valid payloads as invalid counts as faulty, like one
 //! whose disk lies.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use alys_integrations::embedded::ExecutionFaults;
+use alys_runtime::sim::NodeId;
 
 use super::draw::{Drawing, drawing};
 use super::registry::{Hit, Kind, declare, default, mirrored, subject};
+use super::settings::Setting;
 use super::{Faults, Machine, lock};
 use crate::params::{MachineRole, Ms, NodeRef, SignedMs};
 
@@ -26,13 +25,17 @@ subject![
 ];
 
 impl Faults {
-    /// Changes the injected faults of the execution clients of these authorities.
-    fn set_faults(&self, nodes: &BTreeSet<u8>, change: impl Fn(&mut ExecutionFaults)) {
-        for node in nodes {
-            if let Some(injector) = self.execution_faults.get(usize::from(*node)) {
-                change(&mut injector.lock());
-            }
+    /// Removes a step from those that lie to a node. True if it was the last one.
+    fn forget_lie(&self, hit: &Hit, node: NodeId) -> bool {
+        let mut lied_to = lock(&self.lied_to);
+        let Some(steps) = lied_to.get_mut(&node) else {
+            return false;
+        };
+        let is_last = steps.remove(&hit.number) && steps.is_empty();
+        if is_last {
+            lied_to.remove(&node);
         }
+        is_last
     }
 
     /// Clears the faults of all execution clients, and kills the nodes that received wrong
@@ -42,7 +45,7 @@ impl Faults {
         for injector in &self.execution_faults {
             *injector.lock() = ExecutionFaults::default();
         }
-        for machine in lied_to {
+        for machine in lied_to.into_keys() {
             self.world.kill(machine);
         }
     }
@@ -63,6 +66,8 @@ impl SlowExecution {
 }
 
 impl Kind for SlowExecution {
+    /// The slower link has no counter.
+    const EFFECTS: &'static [&'static str] = &[];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         16,
         "slow-execution",
@@ -83,11 +88,13 @@ declare! {
 
 impl ExecutionSyncing {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        faults.set_faults(&hit.nodes, |execution| execution.is_syncing = on);
+        let syncing = on.then_some(1);
+        faults.set_all(hit, Machine::Execution, Setting::ExecutionSyncing, syncing);
     }
 }
 
 impl Kind for ExecutionSyncing {
+    const EFFECTS: &'static [&'static str] = &["client.syncing"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         50,
         "execution-syncing",
@@ -116,6 +123,7 @@ declare! {
 }
 
 impl Kind for ExecutionInvalid {
+    const EFFECTS: &'static [&'static str] = &["client.invalid"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         51,
         "execution-invalid",
@@ -132,21 +140,23 @@ impl Kind for ExecutionInvalid {
                 // An invalid certified block is an error for the operator, so the node's complaints
                 // are expected.
                 lock(&faults.trust).damaged.insert(authority.node);
-                lock(&faults.lied_to).insert(authority.node);
-                let only = BTreeSet::from([authority.index]);
-                faults.set_faults(&only, |execution| execution.invalid_payloads = self.count);
+                let mut lied_to = lock(&faults.lied_to);
+                let steps = lied_to.entry(authority.node).or_default();
+                steps.insert(hit.number);
+                drop(lied_to);
+                let count = Some(self.count.into());
+                faults.set(hit, authority.execution, Setting::InvalidPayloads, count);
             }
         }
     }
 
     /// Restarts the node as an operator would after a repair of the execution client, because a
-    /// node remembers invalid payloads as long as it runs.
+    /// node remembers invalid payloads as long as it runs. The client is repaired when the last of
+    /// several steps ends.
     fn end(&self, faults: &Faults, hit: &Hit) {
         for authority in faults.authorities(hit) {
-            let only = BTreeSet::from([authority.index]);
-            faults.set_faults(&only, |execution| execution.invalid_payloads = 0);
-            let was_lied_to = lock(&faults.lied_to).remove(&authority.node);
-            if was_lied_to {
+            faults.set(hit, authority.execution, Setting::InvalidPayloads, None);
+            if faults.forget_lie(hit, authority.node) {
                 faults.take_down(authority.node, false);
                 faults.bring_up(authority.node);
             }
@@ -164,14 +174,18 @@ declare! {
 
 impl ExecutionForgets {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        let count = if on { self.count } else { 0 };
-        faults.set_faults(&hit.nodes, |execution| {
-            execution.forgotten_forkchoices = count
-        });
+        let count = on.then_some(self.count.into());
+        faults.set_all(
+            hit,
+            Machine::Execution,
+            Setting::ForgottenForkchoices,
+            count,
+        );
     }
 }
 
 impl Kind for ExecutionForgets {
+    const EFFECTS: &'static [&'static str] = &["client.forgotten"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         52,
         "execution-forgets",
@@ -192,12 +206,13 @@ declare! {
 
 impl ExecutionLate {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        let late = Duration::from_millis(if on { self.delay.0 } else { 0 });
-        faults.set_faults(&hit.nodes, |execution| execution.answer_delay = late);
+        let late = on.then_some(self.delay.0.cast_signed());
+        faults.set_all(hit, Machine::Execution, Setting::AnswerDelay, late);
     }
 }
 
 impl Kind for ExecutionLate {
+    const EFFECTS: &'static [&'static str] = &["client.late"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         53,
         "execution-late",
@@ -221,12 +236,13 @@ declare! {
 
 impl ExecutionTwice {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        let count = if on { self.count } else { 0 };
-        faults.set_faults(&hit.nodes, |execution| execution.repeated_calls = count);
+        let count = on.then_some(self.count.into());
+        faults.set_all(hit, Machine::Execution, Setting::RepeatedCalls, count);
     }
 }
 
 impl Kind for ExecutionTwice {
+    const EFFECTS: &'static [&'static str] = &["client.twice"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         54,
         "hanging-up",
@@ -255,12 +271,13 @@ declare! {
 
 impl ExecutionHangsUp {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        let count = if on { self.count } else { 0 };
-        faults.set_faults(&hit.nodes, |execution| execution.lost_answers = count);
+        let count = on.then_some(self.count.into());
+        faults.set_all(hit, Machine::Execution, Setting::LostAnswers, count);
     }
 }
 
 impl Kind for ExecutionHangsUp {
+    const EFFECTS: &'static [&'static str] = &["client.cut"];
     /// Drawn along with [`ExecutionTwice`].
     const DRAWINGS: &'static [Drawing] = &[];
 
@@ -283,6 +300,7 @@ impl ExecutionClock {
 }
 
 impl Kind for ExecutionClock {
+    const EFFECTS: &'static [&'static str] = &["clock.step"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         55,
         "execution-clock",
@@ -312,6 +330,7 @@ impl CutExecution {
 }
 
 impl Kind for CutExecution {
+    const EFFECTS: &'static [&'static str] = &["link.cut", "link.heal"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         17,
         "cut-execution",
@@ -320,4 +339,47 @@ impl Kind for CutExecution {
     )];
 
     mirrored! {}
+}
+
+/// The table of [`super::testbed`].
+#[cfg(test)]
+pub(super) fn rows() -> Vec<super::testbed::Row> {
+    use super::testbed::Row;
+    vec![
+        Row::lasting(
+            SlowExecution { delay: Ms(60) },
+            &["from execution: latency 60", "to execution: latency 60"],
+        ),
+        Row::lasting(ExecutionSyncing {}, &["execution2: up, ExecutionSyncing 1"]),
+        Row::lasting(
+            ExecutionInvalid { count: 2 },
+            &["execution2: up, InvalidPayloads 2"],
+        ),
+        Row::lasting(
+            ExecutionForgets { count: 3 },
+            &["execution2: up, ForgottenForkchoices 3"],
+        ),
+        Row::lasting(
+            ExecutionLate { delay: Ms(70) },
+            &["execution2: up, AnswerDelay 70"],
+        ),
+        Row::lasting(
+            ExecutionTwice { count: 4 },
+            &["execution2: up, RepeatedCalls 4"],
+        ),
+        Row::lasting(
+            ExecutionHangsUp { count: 5 },
+            &["execution2: up, LostAnswers 5"],
+        ),
+        Row::lasting(
+            ExecutionClock {
+                by: SignedMs(60_000),
+            },
+            &["execution2: up, ahead 60000"],
+        ),
+        Row::lasting(
+            CutExecution {},
+            &["from execution: blocked", "to execution: blocked"],
+        ),
+    ]
 }

@@ -19,7 +19,10 @@ mod network;
 mod process;
 mod reactions;
 mod registry;
+mod settings;
 mod strikes;
+#[cfg(test)]
+mod testbed;
 mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alys_integrations::embedded::ExecutionFaultInjector;
-use alys_runtime::sim::{NodeId, Rng, World};
+use alys_runtime::sim::{NodeId, World};
 use alys_runtime::time;
 
 pub use actors::{Actor, ActorFail};
@@ -38,7 +41,7 @@ pub use link_state::link;
 pub use network::{Reset, Way};
 pub use process::{CrashAgain, Machine, Stop};
 pub use reactions::Reactions;
-pub use registry::{Entry, Fault, KnownName, SUBJECTS, Step, WrongValue, kinds};
+pub use registry::{Entry, Fault, KnownName, Place, SUBJECTS, Step, WrongValue, kinds};
 pub use votes::Vote;
 
 use crate::cluster::{Authority, Living, now_ms};
@@ -49,7 +52,8 @@ use disk::Trust;
 use link_state::Links;
 use process::Processes;
 use reactions::Reaction;
-use registry::Hit;
+use registry::{Draws, Hit};
+use settings::Settings;
 
 /// Interval between two rounds of [`Faults::confirm_clocks`] after the chaos, and their number.
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(2);
@@ -80,14 +84,14 @@ pub struct Inner {
     plan: WorldPlan,
     authorities: Vec<Authority>,
     slots: Slots,
+    /// The steps of the plan.
+    steps: Vec<Step>,
     /// True if the plan has only faults of actors.
     only_actors: bool,
     /// The repeaters of the gossip that arrives at each authority's node.
     repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
     /// The fault injectors of the execution clients, by authority.
     execution_faults: Vec<ExecutionFaultInjector>,
-    /// The random stream of the step that began last.
-    rng: Mutex<Rng>,
     /// Number of steps that have begun.
     begun: Mutex<u64>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
@@ -95,8 +99,11 @@ pub struct Inner {
     links: Mutex<Links>,
     processes: Mutex<Processes>,
     trust: Mutex<Trust>,
-    /// Nodes whose execution clients report valid payloads as invalid.
-    lied_to: Mutex<BTreeSet<NodeId>>,
+    /// Settings of machines that active steps have made.
+    settings: Mutex<Settings>,
+    /// Nodes whose execution clients report valid payloads as invalid, with the numbers of the
+    /// active steps.
+    lied_to: Mutex<BTreeMap<NodeId, BTreeSet<u64>>>,
     /// Active reactions, by the number of their step.
     reactions: Mutex<BTreeMap<u64, Reaction>>,
     /// Time of the last strike at an actor of each node, in milliseconds.
@@ -157,16 +164,17 @@ impl Faults {
             living: setup.living,
             authorities: setup.authorities,
             slots: setup.slots,
+            steps: setup.steps.to_vec(),
             only_actors: setup.steps.iter().all(|step| step.fault.is_strike()),
             repeaters: setup.repeaters,
             execution_faults: setup.execution_faults,
-            rng: Mutex::new(world.rng("faults")),
             begun: Mutex::new(0),
             counts: Mutex::default(),
             recovery: Mutex::new(recovery),
             links: Mutex::new(Links::new(world, plan.nodes, plan.link.clone())),
             processes: Mutex::default(),
             trust: Mutex::default(),
+            settings: Mutex::default(),
             lied_to: Mutex::default(),
             reactions: Mutex::default(),
             struck_ms: Mutex::default(),
@@ -195,31 +203,19 @@ impl Faults {
             .collect()
     }
 
+    /// The fault injector of the execution client on this machine.
+    fn execution_faults_of(&self, machine: NodeId) -> Option<&ExecutionFaultInjector> {
+        let authority = self
+            .authorities
+            .iter()
+            .find(|one| one.execution == machine)?;
+        self.execution_faults.get(usize::from(authority.index))
+    }
+
     /// The machines that a step hits.
     fn machines(&self, hit: &Hit, machine: Machine) -> Vec<NodeId> {
         let authorities = self.authorities(hit);
         authorities.iter().flat_map(|one| machine.of(one)).collect()
-    }
-
-    /// Draws a number below `limit`.
-    pub fn draw_below(&self, limit: u64) -> u64 {
-        lock(&self.rng).below(limit)
-    }
-
-    /// Draws a number from 0 to `most`.
-    fn draw_up_to(&self, most: u64) -> u64 {
-        self.draw_below(most.saturating_add(1))
-    }
-
-    /// The nodes in a random order.
-    fn shuffled(&self, nodes: &BTreeSet<u8>) -> Vec<u8> {
-        let mut left: Vec<u8> = nodes.iter().copied().collect();
-        let mut order = Vec::new();
-        while !left.is_empty() {
-            let at = self.draw_below(left.len() as u64) as usize;
-            order.push(left.swap_remove(at));
-        }
-        order
     }
 
     /// Waits until `ms` of the simulated clock. False if everything has healed by then.
@@ -256,11 +252,11 @@ impl Faults {
         if !step.fault.is_strike() {
             self.count(step.fault.name());
         }
-        // Each step has its own stream, so that the draws of one do not depend on the other steps.
-        *lock(&self.rng) = self.world.rng(&format!("step {step}"));
+        let draws = self.draws(number, &step);
         let hit = Hit {
-            nodes: self.resolve(&step.nodes, at),
+            nodes: self.resolve(&step.nodes, at, &draws),
             number: self.next_number(),
+            draws,
         };
         let machines = self.machines(&hit, step.fault.machine());
         let began = Announcement::FaultBegan(FaultBegan {
@@ -288,6 +284,19 @@ impl Faults {
         step.fault.end(&self, &hit);
     }
 
+    /// The random stream of a step. It depends on the seed and the step only, and not on the step's
+    /// place in the plan, so that a plan without some steps leaves the draws of the others as they
+    /// are. Equal steps have different streams, by their order.
+    fn draws(&self, number: u32, step: &Step) -> Draws {
+        let earlier = self.steps.iter().take((number as usize).saturating_sub(1));
+        let equal = earlier.filter(|other| *other == step).count();
+        let label = match equal {
+            0 => format!("step {step}"),
+            _ => format!("step {step}, again {equal}"),
+        };
+        Draws::new(self.world.rng(&label))
+    }
+
     fn next_number(&self) -> u64 {
         let mut begun = lock(&self.begun);
         *begun += 1;
@@ -295,7 +304,7 @@ impl Faults {
     }
 
     /// Resolves the targets of a step that begins now.
-    fn resolve(&self, named: &[NodeRef], now_ms: u64) -> BTreeSet<u8> {
+    fn resolve(&self, named: &[NodeRef], now_ms: u64, draws: &Draws) -> BTreeSet<u8> {
         let nodes = self.plan.nodes;
         let slot = self.slots.at(now_ms);
         let mut chosen = BTreeSet::new();
@@ -314,7 +323,7 @@ impl Faults {
         }
         for _ in named.iter().filter(|name| **name == NodeRef::Any) {
             let free: Vec<u8> = (0..nodes).filter(|node| !chosen.contains(node)).collect();
-            if let Some(node) = free.get(self.draw_below(free.len() as u64) as usize) {
+            if let Some(node) = free.get(draws.below(free.len() as u64) as usize) {
                 chosen.insert(*node);
             }
         }
@@ -361,6 +370,7 @@ impl Faults {
         let now = now_ms(self.world);
         lock(&self.recovery).healed_ms = Some(now);
         lock(&self.reactions).clear();
+        lock(&self.settings).clear();
         lock(&self.processes).heal(now);
         self.links().heal();
         self.living.heal();

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use super::draw::{Draw, Drawing, drawing};
 use super::process::Kill;
-use super::registry::{Hit, Kind, WrongValue, declare, mirrored, share, subject};
+use super::registry::{Hit, Kind, Place, WrongValue, declare, mirrored, share, subject};
 use super::votes::{HoldVotes, Vote};
 use super::{Faults, Machine};
 use crate::cluster::{node_ip, now_ms};
-use crate::params::{LinkPlan, Ms, NodeRef, WorldPlan};
+use crate::params::{LinkPlan, Ms, NodeRef};
 
 subject![
     Partition,
@@ -61,6 +61,12 @@ impl Partition {
 }
 
 impl Kind for Partition {
+    const EFFECTS: &'static [&'static str] = &[
+        "link.cut",
+        "link.heal",
+        "connect.timeout",
+        "link.user_timeout",
+    ];
     const DRAWINGS: &'static [Drawing] = &[
         drawing(
             0,
@@ -97,6 +103,15 @@ impl Kind for Partition {
             deaf_leader,
         ),
     ];
+
+    fn check(&self, place: &Place<'_>) -> Result<(), WrongValue> {
+        let all = usize::from(place.world.nodes);
+        if *place.count_nodes().start() < all {
+            return Ok(());
+        }
+        let message = format!("nodes: fewer than all {all}, else nothing is cut");
+        Err(("nodes", message))
+    }
 
     mirrored! {}
 }
@@ -172,6 +187,7 @@ impl Quality for SlowLinks {
 }
 
 impl Kind for SlowLinks {
+    const EFFECTS: &'static [&'static str] = &["link.loss"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         7,
         "slow-links",
@@ -188,7 +204,7 @@ impl Kind for SlowLinks {
         },
     )];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         share("loss_ppm", self.loss_ppm)
     }
 
@@ -221,6 +237,7 @@ impl Quality for LatencySpike {
 }
 
 impl Kind for LatencySpike {
+    const EFFECTS: &'static [&'static str] = &["link.slow"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         30,
         "latency-spike",
@@ -232,7 +249,7 @@ impl Kind for LatencySpike {
         },
     )];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         share("share_ppm", self.share_ppm)
     }
 
@@ -254,6 +271,7 @@ impl Quality for Loss {
 }
 
 impl Kind for Loss {
+    const EFFECTS: &'static [&'static str] = &["link.loss"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         31,
         "loss",
@@ -265,7 +283,7 @@ impl Kind for Loss {
         },
     )];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         share("ppm", self.ppm)
     }
 
@@ -289,6 +307,8 @@ impl Quality for Reorder {
 }
 
 impl Kind for Reorder {
+    /// The slower link has no counter.
+    const EFFECTS: &'static [&'static str] = &[];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         32,
         "reorder",
@@ -318,12 +338,14 @@ impl Quality for Squeeze {
 }
 
 impl Kind for Squeeze {
+    /// The slower link has no counter.
+    const EFFECTS: &'static [&'static str] = &[];
     const DRAWINGS: &'static [Drawing] = &[drawing(33, "squeeze", "Links are narrow.", |draw| {
         let kbytes_per_s = draw.between(5, 200);
         draw.push_as_drawn(Squeeze { kbytes_per_s });
     })];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         if self.kbytes_per_s > 0 {
             return Ok(());
         }
@@ -351,6 +373,7 @@ impl Clog {
 }
 
 impl Kind for Clog {
+    const EFFECTS: &'static [&'static str] = &["link.clog", "link.heal", "link.held_segments"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         34,
         "clog",
@@ -379,10 +402,10 @@ declare! {
 impl Swizzle {
     /// Clogs the nodes one after the other, or releases them, in an order that is drawn each time.
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        let order = faults.shuffled(&hit.nodes);
+        let order = hit.draws.shuffled(&hit.nodes);
         let pause_ms = self.spread.0 / (order.len() as u64).max(1);
         for (turn, node) in order.into_iter().enumerate() {
-            let wait_ms = turn as u64 * pause_ms + faults.draw_up_to(pause_ms);
+            let wait_ms = turn as u64 * pause_ms + hit.draws.up_to(pause_ms);
             let faults = faults.clone();
             spawn("swizzle", async move {
                 let at_ms = now_ms(faults.world) + wait_ms;
@@ -395,6 +418,7 @@ impl Swizzle {
 }
 
 impl Kind for Swizzle {
+    const EFFECTS: &'static [&'static str] = &["link.clog", "link.heal"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         35,
         "swizzle",
@@ -410,6 +434,17 @@ impl Kind for Swizzle {
             draw.push(draw.moment, lasts_ms, nodes, Swizzle { spread });
         },
     )];
+
+    /// A node that is released before its turn would stay clogged.
+    fn check(&self, place: &Place<'_>) -> Result<(), WrongValue> {
+        match place.for_ms {
+            Some(ms) if ms < self.spread.0 => {
+                let message = format!("spread: at most the duration of {}", Ms(ms));
+                Err(("spread", message))
+            }
+            _ => Ok(()),
+        }
+    }
 
     mirrored! {}
 }
@@ -430,6 +465,7 @@ declare! {
 }
 
 impl Kind for HalfOpen {
+    const EFFECTS: &'static [&'static str] = &["link.half_open"];
     const IS_INSTANT: bool = true;
     const DRAWINGS: &'static [Drawing] = &[drawing(
         36,
@@ -469,6 +505,7 @@ impl DuplicateGossip {
 }
 
 impl Kind for DuplicateGossip {
+    const EFFECTS: &'static [&'static str] = &["fault.duplicate-gossip.messages"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         37,
         "duplicate-gossip",
@@ -488,6 +525,7 @@ declare! {
 }
 
 impl Kind for Reset {
+    const EFFECTS: &'static [&'static str] = &["link.reset_injected", "link.reset"];
     const IS_INSTANT: bool = true;
     const DRAWINGS: &'static [Drawing] =
         &[drawing(21, "reset", "Connections are reset.", |draw| {
@@ -501,4 +539,61 @@ impl Kind for Reset {
                 .reset_connections(node_ip(node), node_ip(other));
         }
     }
+}
+
+/// The table of [`super::testbed`].
+#[cfg(test)]
+pub(super) fn rows() -> Vec<super::testbed::Row> {
+    use super::testbed::Row;
+    vec![
+        Row::lasting(
+            Partition {
+                way: Way::In,
+                held: false,
+            },
+            &["from peer: blocked"],
+        ),
+        Row::lasting(
+            SlowLinks {
+                delay: Ms(50),
+                jitter: Ms(0),
+                loss_ppm: 7,
+                kbytes_per_s: 3,
+            },
+            &[
+                "from peer: latency 50, loss_ppm 7, rate 3000",
+                "to peer: latency 50, loss_ppm 7, rate 3000",
+            ],
+        ),
+        Row::lasting(
+            LatencySpike {
+                delay: Ms(40),
+                share_ppm: 5,
+            },
+            &[
+                "from peer: tail 40, tail_ppm 5",
+                "to peer: tail 40, tail_ppm 5",
+            ],
+        ),
+        Row::lasting(
+            Loss { ppm: 9 },
+            &["from peer: loss_ppm 9", "to peer: loss_ppm 9"],
+        ),
+        Row::lasting(
+            Reorder { window: Ms(30) },
+            &["from peer: jitter 30", "to peer: jitter 30"],
+        ),
+        Row::lasting(
+            Squeeze { kbytes_per_s: 2 },
+            &["from peer: rate 2000", "to peer: rate 2000"],
+        ),
+        Row::lasting(Clog { way: Way::Out }, &["to peer: blocked"]),
+        Row::lasting(
+            Swizzle { spread: Ms(500) },
+            &["from peer: blocked", "to peer: blocked"],
+        ),
+        Row::passing(HalfOpen {}, 100, &["connected: false"]),
+        Row::lasting(DuplicateGossip { delay: Ms(20) }, &["repeated: [20]"]),
+        Row::passing(Reset {}, 100, &["connected: false"]),
+    ]
 }

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{Draw, Drawing, drawing};
 use super::reactions::{React, Trigger};
-use super::registry::{Hit, Kind, WrongValue, declare, default, mirrored, subject, within};
+use super::registry::{Hit, Kind, Place, WrongValue, declare, default, mirrored, subject, within};
+use super::settings::Setting;
 use super::{Faults, lock};
 use crate::cluster::{Authority, now_ms};
-use crate::params::{MachineRole, Ms, NodeRef, When, WorldPlan};
+use crate::params::{MachineRole, Ms, NodeRef, When};
 
 subject![Kill, Stop, Pause, CrashAgain, KillAllAtHeight];
 
@@ -92,14 +93,17 @@ impl Processes {
         self.down.insert(machine, 1);
     }
 
-    fn note_pause(&mut self, machine: NodeId, on: bool, now_ms: u64) {
+    /// Counts a pause, or the end of one. True if no fault pauses the process any more.
+    fn note_pause(&mut self, machine: NodeId, on: bool, now_ms: u64) -> bool {
         let count = self.paused.entry(machine).or_default();
         *count = if on {
             *count + 1
         } else {
             count.saturating_sub(1)
         };
+        let is_free = *count == 0;
         self.resumed_ms.insert(machine, now_ms);
+        is_free
     }
 }
 
@@ -169,6 +173,13 @@ impl Kill {
 }
 
 impl Kind for Kill {
+    const EFFECTS: &'static [&'static str] = &[
+        "node.kill",
+        "node.power_off",
+        "node.restart",
+        "connect.refused",
+        "disk.sectors_lost",
+    ];
     const DRAWINGS: &'static [Drawing] = &[
         drawing(
             3,
@@ -273,6 +284,7 @@ impl Stop {
 }
 
 impl Kind for Stop {
+    const EFFECTS: &'static [&'static str] = &["node.stop", "node.exit", "node.restart"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         23,
         "stop",
@@ -296,10 +308,11 @@ declare! {
 impl Pause {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
         for machine in faults.machines(hit, self.machine) {
-            lock(&faults.processes).note_pause(machine, on, now_ms(faults.world));
+            let now = now_ms(faults.world);
+            let is_free = lock(&faults.processes).note_pause(machine, on, now);
             if on {
                 faults.world.pause(machine);
-            } else {
+            } else if is_free {
                 faults.world.resume(machine);
             }
         }
@@ -307,6 +320,7 @@ impl Pause {
 }
 
 impl Kind for Pause {
+    const EFFECTS: &'static [&'static str] = &["node.pause"];
     const DRAWINGS: &'static [Drawing] =
         &[drawing(22, "pause", "A process stands still.", |draw| {
             let machine = draw.machine();
@@ -336,26 +350,27 @@ declare! {
 
 impl CrashAgain {
     /// Takes one process down and up again for the planned number of times.
-    async fn crash(self, faults: Faults, machine: NodeId) {
+    async fn crash(self, faults: Faults, hit: Hit, machine: NodeId) {
         /// Longest time in milliseconds between two incarnations of the process.
         const DOWN_MS: u64 = 300;
         let world = faults.world;
         faults.take_down(machine, self.power);
         for _ in 0..self.times {
-            let down_ms = faults.draw_up_to(DOWN_MS);
+            let down_ms = hit.draws.up_to(DOWN_MS);
             if !faults.wait_until(now_ms(world) + down_ms).await {
                 return;
             }
-            let at_operation = self.operations > 0 && faults.draw_up_to(1) == 0;
+            let at_operation = self.operations > 0 && hit.draws.up_to(1) == 0;
             if at_operation {
-                let operation = 1 + faults.draw_up_to(self.operations - 1);
-                world.power_off_at_operation(machine, operation);
+                let operation = 1 + hit.draws.up_to(self.operations - 1);
+                let operation = Some(operation.cast_signed());
+                faults.set(&hit, machine, Setting::PowerLoss, operation);
             }
             faults.bring_up(machine);
             let up_ms = if at_operation {
                 self.within.0
             } else {
-                faults.draw_up_to(self.within.0)
+                hit.draws.up_to(self.within.0)
             };
             if !faults.wait_until(now_ms(world) + up_ms).await {
                 return;
@@ -365,11 +380,11 @@ impl CrashAgain {
             } else {
                 faults.count("crashed-in-recovery");
             }
-            // Power loss cancels a pending power-off, which would otherwise hit a later
-            // incarnation.
+            // A pending power-off would otherwise hit a later incarnation.
+            faults.set(&hit, machine, Setting::PowerLoss, None);
             faults.take_down(machine, self.power || at_operation);
         }
-        let down_ms = faults.draw_up_to(DOWN_MS);
+        let down_ms = hit.draws.up_to(DOWN_MS);
         if faults.wait_until(now_ms(world) + down_ms).await {
             faults.bring_up(machine);
         }
@@ -377,6 +392,11 @@ impl CrashAgain {
 }
 
 impl Kind for CrashAgain {
+    const EFFECTS: &'static [&'static str] = &[
+        "fault.crashed-at-operation",
+        "fault.crashed-in-recovery",
+        "disk.power_off_at_operation",
+    ];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         39,
         "crash-again",
@@ -398,7 +418,7 @@ impl Kind for CrashAgain {
         },
     )];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         within("times", self.times.into(), 1..=MAX_CRASHES.into())?;
         if self.within.0 > 0 {
             return Ok(());
@@ -408,7 +428,8 @@ impl Kind for CrashAgain {
 
     fn begin(&self, faults: &Faults, hit: &Hit) {
         for machine in faults.machines(hit, self.machine) {
-            spawn("crash again", self.clone().crash(faults.clone(), machine));
+            let crash = self.clone().crash(faults.clone(), hit.clone(), machine);
+            spawn("crash again", crash);
         }
     }
 }
@@ -427,6 +448,7 @@ declare! {
 }
 
 impl Kind for KillAllAtHeight {
+    const EFFECTS: &'static [&'static str] = &["fault.killed-all-on-votes"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         40,
         "all-at-height",
@@ -444,7 +466,7 @@ impl Kind for KillAllAtHeight {
         },
     )];
 
-    fn check(&self, _: &WorldPlan) -> Result<(), WrongValue> {
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
         if self.blocks > 0 {
             return Ok(());
         }
@@ -464,4 +486,60 @@ impl Kind for KillAllAtHeight {
     fn end(&self, faults: &Faults, hit: &Hit) {
         faults.forget_reaction(hit);
     }
+}
+
+/// The table of [`super::testbed`].
+#[cfg(test)]
+pub(super) fn rows() -> Vec<super::testbed::Row> {
+    use super::testbed::Row;
+    vec![
+        Row::lasting(
+            Kill {
+                machine: Machine::Execution,
+                power: false,
+            },
+            &["execution2: down"],
+        ),
+        Row::lasting(
+            Kill {
+                machine: Machine::Node,
+                power: true,
+            },
+            &[
+                "connected: false",
+                "from execution: blocked",
+                "from peer: blocked",
+                "node2: down",
+                "to execution: blocked",
+                "to peer: blocked",
+            ],
+        ),
+        Row::lasting(Stop {}, &["connected: false", "node2: down"]),
+        Row::lasting(
+            Pause {
+                machine: Machine::Node,
+            },
+            &["node2: paused"],
+        ),
+        // The time until the first restart is drawn.
+        Row::passing(
+            CrashAgain {
+                machine: Machine::Execution,
+                power: false,
+                within: Ms(100),
+                operations: 0,
+                times: 2,
+            },
+            1,
+            &["execution2: down"],
+        ),
+        Row::lasting(
+            KillAllAtHeight {
+                blocks: 3,
+                power: false,
+                down: Ms(5),
+            },
+            &["reactions: Final(3)"],
+        ),
+    ]
 }

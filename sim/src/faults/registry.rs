@@ -1,15 +1,29 @@
 //! The table of faults, collected from the files of the subjects. The parser of plans, the schema,
 //! the guide, the generator and the tables of coverage all use it.
 //!
-//! A new kind is added in the file of its subject only: declare it with [`declare!`], implement
-//! [`Kind`] for it (check, begin, end, and the generator's drawings), and add it to the `subject!`
-//! list of the file. Then generate the schema of scenario files:
-//! `cargo sim describe --schema > scenarios/scenario.schema.json`.
+//! To add a kind, work in the file of its subject (`network clocks process disk execution votes
+//! actors`):
+//!
+//! 1. Declare it with [`declare!`]: its name, its sentence, its values.
+//! 2. Implement [`Kind`]: its effects by counter, its drawings with the next number
+//!    ([`Drawing::number`]), its check, begin and end. State that lasts as long as the step belongs
+//!    into [`super::settings`] or a counted state of [`Faults`], because steps overlap.
+//! 3. Add it to the `subject!` list, and a row to the table at the end of the file.
+//! 4. Print the schema of scenario files: `cargo sim describe --schema >
+//!    scenarios/scenario.schema.json`.
+//!
+//! An effect that [`Faults`] cannot produce yet gets its lever first: in `crates/runtime/src/sim/`
+//! for links, disks and clocks, in the message interceptor in `sim/src/peers/` for single messages,
+//! in the fault injector of the embedded execution client for its answers.
+//!
+//! To add a subject, add its file as a module, a line to `subjects!` below, and its category with a
+//! colour in `sim/src/report/page.css`.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
+use alys_runtime::sim::Rng;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, VariantAccess, Visitor,
@@ -18,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::draw::Drawing;
-use super::{Faults, Machine, actors, clocks, disk, execution, network, process, votes};
+use super::{Faults, Machine, actors, clocks, disk, execution, lock, network, process, votes};
 use crate::events::FaultCategory;
 use crate::params::{Ms, NodeRef, When, WorldPlan};
 
@@ -35,6 +49,43 @@ pub trait Words:
     const SENTENCE: &'static str;
 }
 
+/// The surroundings of a fault in its plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The network of the run.
+    pub world: &'a WorldPlan,
+    /// The targets of the step.
+    pub nodes: &'a [NodeRef],
+    /// The duration of the step in milliseconds; `None`: until everything heals.
+    pub for_ms: Option<u64>,
+}
+
+impl Place<'_> {
+    /// The least and the most authorities that the targets stand for. They differ where two targets
+    /// can name one authority.
+    pub fn count_nodes(&self) -> std::ops::RangeInclusive<usize> {
+        let all = usize::from(self.world.nodes);
+        let names = |wanted: fn(&NodeRef) -> bool| self.nodes.iter().filter(move |n| wanted(n));
+        let numbers = names(|name| matches!(name, NodeRef::Number(_)));
+        let numbers = numbers.collect::<Vec<_>>();
+        let distinct = (0..numbers.len()).filter(|at| !numbers[..*at].contains(&numbers[*at]));
+        let numbers = distinct.count();
+        let leaders = names(|name| matches!(name, NodeRef::Leader(_))).count();
+        let any = names(|name| *name == NodeRef::Any).count();
+        let named = if self.nodes.contains(&NodeRef::All) {
+            all..=all
+        } else {
+            let least = numbers.max(leaders.min(1)) + any;
+            least.min(all)..=(numbers + leaders + any).min(all)
+        };
+        if self.nodes.contains(&NodeRef::Others) {
+            all - named.end()..=all - named.start()
+        } else {
+            named
+        }
+    }
+}
+
 /// A kind of fault. The fields of the implementing type are the fault's values in scenario files; a
 /// field with a default is optional.
 pub trait Kind: Words {
@@ -42,15 +93,20 @@ pub trait Kind: Words {
     /// another kind includes it.
     const DRAWINGS: &'static [Drawing];
 
+    /// The counters of a run that the kind increases, at its beginning, at its end or by its effect
+    /// on a busy machine. A sweep reports those that no run increased; the test of the kind sees
+    /// all of them increase.
+    const EFFECTS: &'static [&'static str];
+
     /// True if the fault has no end.
     const IS_INSTANT: bool = false;
 
-    /// Checks the values against the world of the plan.
+    /// Checks the values against the network of a run, and against the other values of the step.
     ///
     /// # Errors
-    /// The first value that is invalid in this world.
-    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
-        let _ = world;
+    /// The first value that is invalid.
+    fn check(&self, place: &Place<'_>) -> Result<(), WrongValue> {
+        let _ = place;
         Ok(())
     }
 
@@ -123,6 +179,8 @@ pub struct Entry {
     pub sentence: &'static str,
     /// The drawings with which the generator adds the kind to random plans.
     pub drawings: &'static [Drawing],
+    /// The counters that the kind increases.
+    pub effects: &'static [&'static str],
     /// True if the fault has no end.
     pub is_instant: bool,
     /// The schema of the values.
@@ -135,6 +193,7 @@ impl Entry {
             name: K::NAME,
             sentence: K::SENTENCE,
             drawings: K::DRAWINGS,
+            effects: K::EFFECTS,
             is_instant: K::IS_INSTANT,
             schema: K::json_schema,
         }
@@ -149,6 +208,9 @@ pub struct Subject {
     /// The machines of an authority that a fault without a `machine` value hits.
     pub machine: Machine,
     pub kinds: &'static [Entry],
+    /// The table of the test of its kinds.
+    #[cfg(test)]
+    pub rows: fn() -> Vec<super::testbed::Row>,
 }
 
 macro_rules! subjects {
@@ -158,6 +220,8 @@ macro_rules! subjects {
             category: FaultCategory::$category,
             machine: Machine::$machine,
             kinds: $subject::KINDS,
+            #[cfg(test)]
+            rows: $subject::rows,
         }),*];
 
         fn read<'de, A: VariantAccess<'de>>(name: &str, values: A) -> Result<Fault, A::Error> {
@@ -191,20 +255,53 @@ fn names() -> &'static [&'static str] {
 }
 
 /// The targets of a step that has begun. They stay the same until it ends.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Hit {
     /// The authorities, from 0.
     pub nodes: BTreeSet<u8>,
     /// The step's number, in the order in which steps begin. State that lasts until the step ends
     /// is stored under it.
     pub number: u64,
+    /// The random stream of the step.
+    pub draws: Draws,
+}
+
+/// A random stream. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Draws(Arc<Mutex<Rng>>);
+
+impl Draws {
+    pub fn new(rng: Rng) -> Self {
+        Self(Arc::new(Mutex::new(rng)))
+    }
+
+    /// Draws a number below `limit`.
+    pub fn below(&self, limit: u64) -> u64 {
+        lock(&self.0).below(limit)
+    }
+
+    /// Draws a number from 0 to `most`.
+    pub fn up_to(&self, most: u64) -> u64 {
+        self.below(most.saturating_add(1))
+    }
+
+    /// The nodes in a random order.
+    pub fn shuffled(&self, nodes: &BTreeSet<u8>) -> Vec<u8> {
+        let mut left: Vec<u8> = nodes.iter().copied().collect();
+        let mut order = Vec::new();
+        while !left.is_empty() {
+            let at = self.below(left.len() as u64) as usize;
+            order.push(left.swap_remove(at));
+        }
+        order
+    }
 }
 
 /// A [`Kind`] with its type erased.
 trait AnyKind: fmt::Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn values(&self) -> Map<String, Value>;
-    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue>;
+    fn check(&self, place: &Place<'_>) -> Result<(), WrongValue>;
     fn begin(&self, faults: &Faults, hit: &Hit);
     fn end(&self, faults: &Faults, hit: &Hit);
 }
@@ -221,8 +318,8 @@ impl<K: Kind> AnyKind for K {
         }
     }
 
-    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
-        Kind::check(self, world)
+    fn check(&self, place: &Place<'_>) -> Result<(), WrongValue> {
+        Kind::check(self, place)
     }
 
     fn begin(&self, faults: &Faults, hit: &Hit) {
@@ -291,12 +388,12 @@ impl Fault {
         actors::KINDS.iter().any(|kind| kind.name == self.name())
     }
 
-    /// Checks the values against the world of the plan.
+    /// Checks the values against the network of a run, and against the other values of the step.
     ///
     /// # Errors
-    /// The first value that is invalid in this world.
-    pub fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
-        self.0.check(world)
+    /// The first value that is invalid.
+    pub fn check(&self, place: &Place<'_>) -> Result<(), WrongValue> {
+        self.0.check(place)
     }
 
     pub(super) fn begin(&self, faults: &Faults, hit: &Hit) {
@@ -453,6 +550,7 @@ pub(super) fn share(word: &'static str, ppm: u32) -> Result<(), WrongValue> {
 #[cfg(test)]
 mod tests {
     use super::super::clocks::{Clock, Drift};
+    use super::super::network::{Partition, Swizzle, Way};
     use super::super::process::Kill;
     use super::*;
     use crate::params::SignedMs;
@@ -470,6 +568,53 @@ mod tests {
             );
         }
         assert!(known.len() >= 47);
+    }
+
+    fn place<'a>(world: &'a WorldPlan, nodes: &'a [NodeRef], for_ms: u64) -> Place<'a> {
+        Place {
+            world,
+            nodes,
+            for_ms: Some(for_ms),
+        }
+    }
+
+    #[test]
+    fn a_kind_sees_how_many_nodes_its_step_hits() {
+        use NodeRef::{All, Any, Leader, Number, Others};
+        let world = WorldPlan::default();
+        let table: [(&[NodeRef], std::ops::RangeInclusive<usize>); 7] = [
+            (&[Number(1)], 1..=1),
+            (&[Number(1), Number(1), Number(2)], 2..=2),
+            (&[Leader(0), Leader(1)], 1..=2),
+            (&[Number(1), Leader(0), Any], 2..=3),
+            (&[Any, Any, Any, Any, Any], 4..=4),
+            (&[All], 4..=4),
+            (&[Leader(0), Number(2), Others], 2..=3),
+        ];
+        for (nodes, expected) in table {
+            let counted = place(&world, nodes, 1).count_nodes();
+            assert_eq!(counted, expected, "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn a_kind_refuses_a_step_that_it_cannot_act_in() {
+        let world = WorldPlan::default();
+        let wrong = |fault: Fault, nodes: &[NodeRef], for_ms| {
+            let checked = fault.check(&place(&world, nodes, for_ms));
+            checked.err().map(|(word, _)| word)
+        };
+        let partition = || {
+            Fault::from(Partition {
+                way: Way::Both,
+                held: false,
+            })
+        };
+        assert_eq!(wrong(partition(), &[NodeRef::Any], 1), None);
+        assert_eq!(wrong(partition(), &[NodeRef::All], 1), Some("nodes"));
+        let swizzle = || Fault::from(Swizzle { spread: Ms(500) });
+        assert_eq!(wrong(swizzle(), &[NodeRef::All], 500), None);
+        assert_eq!(wrong(swizzle(), &[NodeRef::All], 499), Some("spread"));
     }
 
     #[test]

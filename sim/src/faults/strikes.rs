@@ -112,8 +112,8 @@ impl Faults {
     /// Strikes an actor of each node.
     pub(super) fn strike(&self, hit: &Hit, strike: Strike) {
         for index in &hit.nodes {
-            let wait_ms = self.draw_up_to(strike.spread.0);
-            let actor = strike.actor.drawn(|limit| self.draw_below(limit));
+            let wait_ms = hit.draws.up_to(strike.spread.0);
+            let actor = strike.actor.drawn(|limit| hit.draws.below(limit));
             let strike = Strike { actor, ..strike };
             let faults = self.clone();
             let index = *index;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Faults;
 use super::draw::{Draw, Drawing, drawing};
 use super::reactions::{React, Trigger};
-use super::registry::{Hit, Kind, WrongValue, declare, default, subject};
-use crate::params::{Ms, NodeRef, WorldPlan};
+use super::registry::{Hit, Kind, Place, WrongValue, declare, default, subject};
+use crate::params::{Ms, NodeRef};
 
 subject![HoldVotes, KillOnVote, KillAllOnVotes];
 
@@ -45,6 +45,7 @@ fn hold_votes(draw: &mut Draw<'_>, vote: Vote) {
 }
 
 impl Kind for HoldVotes {
+    const EFFECTS: &'static [&'static str] = &["fault.held-vote"];
     const DRAWINGS: &'static [Drawing] = &[
         drawing(11, "held-approvals", "Approvals are late.", |draw| {
             hold_votes(draw, Vote::Approval);
@@ -83,6 +84,7 @@ declare! {
 }
 
 impl Kind for KillOnVote {
+    const EFFECTS: &'static [&'static str] = &["fault.killed-on-vote"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         24,
         "kill-on-vote",
@@ -127,6 +129,7 @@ declare! {
 }
 
 impl Kind for KillAllOnVotes {
+    const EFFECTS: &'static [&'static str] = &["fault.killed-all-on-votes"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         25,
         "all-power-lost",
@@ -149,11 +152,12 @@ impl Kind for KillAllOnVotes {
         },
     )];
 
-    fn check(&self, world: &WorldPlan) -> Result<(), WrongValue> {
-        if self.count <= world.nodes {
+    fn check(&self, place: &Place<'_>) -> Result<(), WrongValue> {
+        let named = *place.count_nodes().end();
+        if usize::from(self.count) <= named {
             return Ok(());
         }
-        Err(("count", format!("count: at most the {} nodes", world.nodes)))
+        Err(("count", format!("count: at most the {named} named nodes")))
     }
 
     fn begin(&self, faults: &Faults, hit: &Hit) {
@@ -170,4 +174,37 @@ impl Kind for KillAllOnVotes {
     fn end(&self, faults: &Faults, hit: &Hit) {
         faults.forget_reaction(hit);
     }
+}
+
+/// The table of [`super::testbed`].
+#[cfg(test)]
+pub(super) fn rows() -> Vec<super::testbed::Row> {
+    use super::testbed::Row;
+    let vote = Vote::Approval;
+    vec![
+        Row::lasting(
+            HoldVotes {
+                vote,
+                delay: Ms(10),
+            },
+            &["reactions: Vote(Approval)"],
+        ),
+        Row::lasting(
+            KillOnVote {
+                vote,
+                power: false,
+                down: Ms(5),
+            },
+            &["reactions: Vote(Approval)"],
+        ),
+        Row::lasting(
+            KillAllOnVotes {
+                vote,
+                count: 1,
+                power: false,
+                down: Ms(5),
+            },
+            &["reactions: Vote(Approval)"],
+        ),
+    ]
 }

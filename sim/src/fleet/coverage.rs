@@ -1,11 +1,11 @@
 //! Coverage of a sweep: buggify sites, kinds of faults and their effects, states of the protocol,
 //! features of the workload.
 //!
-//! **Owns** the lists of expected items, because counters alone do not show an item that never
+//! **Owns** the lists of expected items, except for those of the registry of faults, because counters alone do not show an item that never
 //! occurred. **Promises** that every listed item that was never reached is named. **Never** judges
 //! a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alys_runtime::buggify::SITES;
 use serde::Serialize;
@@ -62,43 +62,22 @@ pub const STATES: &[&str] = &[
     "state.store.rewritten",
 ];
 
-/// Effects of faults, by the counters of the simulated runtime.
-pub const EFFECTS: &[&str] = &[
-    "clock.drift",
+/// Effects that no single kind of fault must have, because they depend on the moment or follow from
+/// the end of all faults, by the counters of the simulated runtime. The kinds list the others.
+pub const COMMON_EFFECTS: &[&str] = &[
     "clock.offset",
-    "clock.step",
-    "connect.refused",
-    "connect.timeout",
-    "disk.full",
-    "disk.misdirected",
     "disk.names_lost",
-    "disk.power_off_at_operation",
-    "disk.read_failed",
-    "disk.rotten_bits",
-    "disk.sectors_lost",
-    "disk.slow",
-    "disk.stale_reads",
-    "disk.sync_failed",
     "disk.torn_files",
     "disk.unsynced_sectors_kept",
-    "disk.wiped",
-    "disk.write_failed",
-    "link.clog",
-    "link.cut",
-    "link.heal",
-    "link.held_segments",
     "link.partial_read",
     "link.partial_write",
-    "link.reset",
-    "link.reset_injected",
-    "link.user_timeout",
-    "node.exit",
-    "node.kill",
-    "node.pause",
-    "node.power_off",
-    "node.restart",
-    "node.stop",
 ];
+
+/// The effects of all kinds of faults, each once.
+fn effects() -> BTreeSet<&'static str> {
+    let of_kinds = faults::kinds().flat_map(|kind| kind.effects);
+    of_kinds.chain(COMMON_EFFECTS).copied().collect()
+}
 
 /// Events that nodes report to their observers, by counter.
 pub const SAID: &[&str] = &[
@@ -227,8 +206,8 @@ impl Coverage {
                 .map(|name| self.row(Kind::Fault, name, &format!("fault.{name}"), None)),
         );
         rows.extend(
-            EFFECTS
-                .iter()
+            effects()
+                .into_iter()
                 .map(|name| self.row(Kind::Effect, name, name, None)),
         );
         rows.extend(
@@ -288,7 +267,6 @@ impl Coverage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
 
     fn outcome(seed: u64, counters: &[(&str, u64)]) -> Outcome {
@@ -352,6 +330,19 @@ mod tests {
         assert!(!missing[&Kind::Workload].contains(&"workload.flood".to_owned()));
         assert_eq!(missing[&Kind::Workload].len(), FEATURES.len() - 1);
         assert_eq!(missing[&Kind::Site].len(), SITES.len() - 1);
+    }
+
+    #[test]
+    fn effects_are_listed_once() {
+        let of_kinds: BTreeSet<&str> = faults::kinds()
+            .flat_map(|kind| kind.effects.iter().copied())
+            .collect();
+        let twice = COMMON_EFFECTS.iter().find(|name| of_kinds.contains(*name));
+        assert_eq!(twice, None, "a kind has it");
+        let names = effects();
+        for name in ["node.kill", "link.cut", "client.late", "fault.held-vote"] {
+            assert!(names.contains(name), "{name}");
+        }
     }
 
     /// Collects the Rust files of the workspace, without its comparison benchmarks.

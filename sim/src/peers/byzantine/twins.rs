@@ -1,6 +1,7 @@
 //! Twins: two running nodes with one authority's key, each connected to a part of the others. Every
 //! correct node sees one of the two.
 
+use alys_runtime::sim::World;
 use alys_runtime::spawn;
 
 use crate::cluster::{Authority, Seat, node_ip};
@@ -19,11 +20,12 @@ pub fn split(faults: &Faults, plan: &WorldPlan, seat: Seat, twin: Authority) {
         .filter(|other| *other != seat.index)
         .collect();
     let slot_ms = plan.slot_ms;
+    let mut rng = World::current().rng(&format!("twins {}", seat.index));
     spawn("twins", async move {
         loop {
-            let side = |other: &u8| (*other, faults.draw_below(2) == 0);
-            let sides: Vec<(u8, bool)> = others.iter().map(side).collect();
-            let slots = SPLIT_SLOTS.0 + faults.draw_below(SPLIT_SLOTS.1 + 1);
+            let mut side = |other: &u8| (*other, rng.below(2) == 0);
+            let sides: Vec<(u8, bool)> = others.iter().map(&mut side).collect();
+            let slots = SPLIT_SLOTS.0 + rng.below(SPLIT_SLOTS.1 + 1);
             cut_sides(&faults, seat, &sides, true);
             faults.count(Conduct::Twins.counter());
             if !faults.wait(slots * slot_ms).await {

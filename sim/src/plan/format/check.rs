@@ -3,7 +3,7 @@
 use alys_types::FaultModel;
 
 use super::nearest;
-use crate::faults::Step;
+use crate::faults::{Place, Step};
 use crate::params::{
     BLOCK_GAS, MAX_NODES, MAX_USERS, Ms, NodeRef, POOL, TCP_TIMEOUT_MS, WorkloadPlan, WorldPlan,
 };
@@ -226,5 +226,9 @@ fn check_step(step: &Step, world: &WorldPlan) -> Result<(), (&'static str, Strin
             ),
         ));
     }
-    step.fault.check(world)
+    step.fault.check(&Place {
+        world,
+        nodes: &step.nodes,
+        for_ms: step.for_ms,
+    })
 }

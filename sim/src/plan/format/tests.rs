@@ -345,7 +345,7 @@ fn mistakes_are_told_with_place_and_nearest_word() {
         count
             .expect_err("there are four")
             .to_string()
-            .contains("at most the 4 nodes")
+            .contains("at most the 4 named nodes")
     );
     assert!(
         parse("x.toml", "why = \" \"\nuntil = \"1s\"")
