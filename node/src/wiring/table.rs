@@ -290,8 +290,8 @@ pub fn supervisor_policies() -> Vec<SupervisorPolicy> {
 /// The supervision tree in Markdown: the content of `docs/actors.md`.
 pub fn actors_page() -> String {
     let mut page = String::from(
-        "# Actors of a node\n\nGenerated from the tables in `node/src/wiring/table.rs`; a test there \
-         compares them.\n\n\
+        "# Actors of a node\n\nGenerated from the tables in `node/src/wiring/table.rs`; a test \
+         there compares them.\n\n\
          | supervisor | strategy | gives up after | because |\n|---|---|---|---|\n",
     );
     let row = |page: &mut String, cells: &[&str]| {

@@ -1,9 +1,9 @@
 //! Coverage of a sweep: buggify sites, kinds of faults and their effects, states of the protocol,
 //! features of the workload.
 //!
-//! **Owns** the lists of expected items, except for those of the registry of faults, because counters alone do not show an item that never
-//! occurred. **Promises** that every listed item that was never reached is named. **Never** judges
-//! a run.
+//! **Owns** the lists of expected items, except for those of the registry of faults, because
+//! counters alone do not show an item that never occurred. **Promises** that every listed item that
+//! was never reached is named. **Never** judges a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -138,8 +138,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "execution-behind",
         "An execution client lacks final blocks",
-        "After the faults ended, the execution client did not receive a block that its node reports \
-         as final.",
+        "After the faults ended, the execution client did not receive a block that its node \
+         reports as final.",
     ),
     (
         "acknowledged-lost",

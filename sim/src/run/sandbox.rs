@@ -1,11 +1,10 @@
 //! The sandbox of a run: the kernel stops code that escapes from the simulation.
 //!
 //! A seccomp filter on the run's thread raises a signal at every system call that reads a clock,
-//! draws randomness, opens a file or a socket, sleeps, waits with a timeout, or starts a thread or a
-//! process. On x86-64,
-//! reads of the time-stamp counter raise a signal too, which covers the clocks that the C library
-//! reads without a system call. The signal handler captures a backtrace; a watcher thread outside
-//! of the filter resolves it and ends the process.
+//! draws randomness, opens a file or a socket, sleeps, waits with a timeout, or starts a thread or
+//! a process. On x86-64, reads of the time-stamp counter raise a signal too, which covers the clocks
+//! that the C library reads without a system call. The signal handler captures a backtrace; a
+//! watcher thread outside of the filter resolves it and ends the process.
 //!
 //! Memory allocation, writes to open files (the run's output), futexes without a timeout and the
 //! exit of the thread stay allowed, because a run needs them.

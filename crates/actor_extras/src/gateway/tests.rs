@@ -102,8 +102,8 @@ fn the_bytes_of_a_frame_are_the_golden_ones() {
                 payload: block,
             },
             "02 0201000000000000 01 0200000000000000 0500000000000000 \
-             0500000000000000 6e65742f61 01 dc05000000000000 01 abababababababababababababababab cdcdcdcdcdcdcdcd 01 \
-             02000000 0900000000000000 01020304 0100000000000000 0100000000000000 ee 01 feffffff",
+             0500000000000000 6e65742f61 01 dc05000000000000 01 \
+             abababababababababababababababab cdcdcdcdcdcdcdcd 01 02000000 0900000000000000 01020304 0100000000000000 0100000000000000 ee 01 feffffff",
         ),
     ] {
         let bytes = frame.encode(ROOM).unwrap();

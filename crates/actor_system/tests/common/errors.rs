@@ -1,5 +1,5 @@
-//! A subscriber that collects the lines logged at a level or above. An error is a root that gave up,
-//! or a bug.
+//! A subscriber that collects the lines logged at a level or above. An error is a bug, or a root
+//! that gave up.
 
 use std::{
     fmt::{Debug, Write},
@@ -53,8 +53,8 @@ pub fn listen(least: LevelFilter) {
     LISTENS.call_once(|| tracing::subscriber::set_global_default(Collector(least)).unwrap());
 }
 
-/// The lines logged so far, each with its level first, by all tests of the binary. Tests may run in parallel, so a caller
-/// filters by path, or clears the list if it is the only test.
+/// The lines logged so far, each with its level first, by all tests of the binary. Tests may run in
+/// parallel, so a caller filters by path, or clears the list if it is the only test.
 pub fn lines() -> MutexGuard<'static, Vec<String>> {
     LINES.lock().unwrap()
 }
