@@ -1,4 +1,5 @@
-//! The wire format: names, limits and envelopes. Payloads belong to the node.
+//! The wire format: names, limits and envelopes. The types and limits of payloads are those of
+//! `alys_types::wire`.
 
 use alys_types::limits::MAX_AUXPOW_BYTES;
 use alys_types::wire::{

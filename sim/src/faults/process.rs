@@ -298,7 +298,7 @@ impl Kind for Stop {
 }
 
 declare! {
-    "pause": "The process stands still."
+    "pause": "The process stands still until the fault ends, then continues with its memory."
     Pause {
         #[serde(default)]
         pub machine: Machine,

@@ -8,13 +8,17 @@
 //! 2. Implement [`Kind`]: its effects by counter, its drawings with the next number
 //!    ([`Drawing::number`]), its check, begin and end. State that lasts as long as the step belongs
 //!    into [`super::settings`] or a counted state of [`Faults`], because steps overlap.
-//! 3. Add it to the `subject!` list, and a row to the table at the end of the file.
+//!    A time drawn for each machine needs a task that draws from `hit.draws` and waits with
+//!    `Faults::wait_until`, as that of `CrashAgain` does.
+//! 3. Add it to the `subject!` list, and a row to the table at the end of the file: `Row::lasting`
+//!    if the effect lasts as long as the step, `Row::passing` if it ends by itself.
 //! 4. Print the schema of scenario files: `cargo sim describe --schema >
 //!    scenarios/scenario.schema.json`.
+//! 5. Add a step to `scenarios/every_fault.toml`, and a scenario of its own.
 //!
 //! An effect that [`Faults`] cannot produce yet gets its lever first: in `crates/runtime/src/sim/`
-//! for links, disks and clocks, in the message interceptor in `sim/src/peers/` for single messages,
-//! in the fault injector of the embedded execution client for its answers.
+//! for links, disks, clocks and processes, in the message interceptor in `sim/src/peers/` for
+//! single messages, in the fault injector of the embedded execution client for its answers.
 //!
 //! To add a subject, add its file as a module, a line to `subjects!` below, and its category with a
 //! colour in `sim/src/report/page.css`.
@@ -94,8 +98,9 @@ pub trait Kind: Words {
     const DRAWINGS: &'static [Drawing];
 
     /// The counters of a run that the kind increases, at its beginning, at its end or by its effect
-    /// on a busy machine. A sweep reports those that no run increased; the test of the kind sees
-    /// all of them increase.
+    /// on a busy machine. A sweep reports those that no run increased; runs of the scenario
+    /// `every_fault` must increase all (`every_kind_of_fault_has_its_effects` in
+    /// `sim/tests/command_line.rs`).
     const EFFECTS: &'static [&'static str];
 
     /// True if the fault has no end.
@@ -112,7 +117,7 @@ pub trait Kind: Words {
 
     fn begin(&self, faults: &Faults, hit: &Hit);
 
-    /// Ends the fault. The default does nothing, as instant faults need.
+    /// Ends the fault. The default does nothing, for faults that are instant or end by themselves.
     fn end(&self, faults: &Faults, hit: &Hit) {
         let _ = (faults, hit);
     }

@@ -485,7 +485,7 @@ fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
     (0..shared.nodes).map(add).collect()
 }
 
-/// Adds a second pair of machines for each authority whose Byzantine behaviour is twins.
+/// Adds a second set of machines for each authority whose Byzantine behaviour is twins.
 fn add_twins(world: World, plan: &WorldPlan, shared: &Shared, faults: &Faults) {
     let twins = plan
         .byzantine

@@ -19,7 +19,7 @@ use crate::interceptor;
 
 /// Next step for a received message.
 enum Next {
-    /// It contains nothing new.
+    /// It needs no check: it is known, early, or refers to a missing block.
     Judge(GossipVerdict),
     /// `is_set_known`: see [`ValidationMessage::Check`].
     Check { job: Job, is_set_known: bool },

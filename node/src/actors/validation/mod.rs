@@ -1,9 +1,9 @@
 //! ValidationActor: decodes gossip and checks signatures outside of the ChainActor's task.
 //!
-//! Owns the configuration of the rules, no state. Guarantees one answer to each message, a decoded
-//! or checked value or a refusal, and a [`ChainMessage::ChecksLost`] after a restart, which may
-//! have lost answers. Never decides relevance: the ChainActor drops known messages and names the
-//! authority set of each check.
+//! Owns the configuration of the rules, no state. Sends at most one answer to each message, a
+//! decoded or checked value or a refusal, which an overloaded ChainActor loses, and a
+//! [`ChainMessage::ChecksLost`] after a restart, which may have lost answers. Never decides
+//! relevance: the ChainActor drops known messages and names the authority set of each check.
 
 mod error;
 #[cfg(test)]
