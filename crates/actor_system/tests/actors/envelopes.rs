@@ -190,6 +190,8 @@ fn timers_of_two_incarnations_have_different_ids() {
                 .wait("the timer", |_| seen.lock().unwrap().len() == incarnation)
                 .await;
             a.addr.tell(fails()).unwrap();
+            // A failure during the shutdown would be reported.
+            a.settled().await;
         }
         let envelopes = seen.lock().unwrap().clone();
         assert_ne!(envelopes[0].1.id, envelopes[1].1.id);
