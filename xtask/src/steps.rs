@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{cargo, root, tidy};
 
-/// Crates whose tests run in the simulated world too. Pure crates behave the same in both worlds.
+/// Crates, besides the simulator, whose tests run in the simulated world too. Pure crates behave the same in both worlds.
 const SIMULATED: &[&str] = &[
     "alys-runtime",
     "alys-actor-system",
@@ -20,7 +20,6 @@ const SIMULATED: &[&str] = &[
     "alys-net",
     "alys-integrations",
     "alys-node",
-    "alys-sim",
 ];
 
 /// The alias `cargo sim`, spelled out for `--locked`.
@@ -63,6 +62,10 @@ enum Action {
 /// the steps that use it.
 pub fn ci() -> Vec<Step> {
     let tests = "test --locked --workspace --exclude alys-tests";
+    let simulated_tests = format!(
+        "test --locked --config .cargo/sim.toml --config .cargo/sim-test.toml {}",
+        simulated_packages()
+    );
     let mutants =
         format!("{SIMULATOR} mutants --only canary-always-fails,canary-leaks --seeds 1 --jobs 1");
     vec![
@@ -77,7 +80,10 @@ pub fn ci() -> Vec<Step> {
         simulated(
             "clippy-sim",
             "clippy in the simulated world",
-            &in_simulation("clippy", "-- -D warnings"),
+            &format!(
+                "clippy --locked --config .cargo/sim.toml -p alys-sim {} -- -D warnings",
+                simulated_packages()
+            ),
         ),
         step(
             "build",
@@ -91,13 +97,18 @@ pub fn ci() -> Vec<Step> {
         ),
         simulated(
             "sim-build",
-            "tests and the simulator, in the simulated world",
-            &in_simulation("test", "--no-run"),
+            "tests of the crates, in the simulated world",
+            &format!("{simulated_tests} --no-run"),
         ),
         simulated(
             "sim-test",
-            "tests inside the simulated world",
-            &in_simulation("test", ""),
+            "tests of the crates inside the simulated world",
+            &simulated_tests,
+        ),
+        simulated(
+            "sim-self",
+            "the simulator, optimised, and its tests",
+            "test --locked --config .cargo/sim.toml -p alys-sim --lib --bins --tests",
         ),
         step(
             "e2e",
@@ -299,14 +310,14 @@ fn format_step() -> Step {
     }
 }
 
-/// A command of cargo over the simulated crates. Doc-tests are not part of it: rustdoc does not get
-/// the simulation's cfg.
-fn in_simulation(command: &str, more: &str) -> String {
+/// The simulated crates and their targets as arguments of cargo. Doc-tests are not among them:
+/// rustdoc does not get the simulation's cfg.
+fn simulated_packages() -> String {
     let packages: String = SIMULATED
         .iter()
         .map(|package| format!(" -p {package}"))
         .collect();
-    format!("{command} --locked --config .cargo/sim.toml --lib --bins --tests{packages} {more}")
+    format!("--lib --bins --tests{packages}")
 }
 
 fn step(name: &'static str, about: &'static str, command: &str) -> Step {
@@ -370,6 +381,7 @@ mod tests {
             "test",
             "sim-build",
             "sim-test",
+            "sim-self",
         ];
         assert_eq!(rest, expected);
         assert_eq!(chosen(&[], &[]).expect("known").len(), ci().len());
