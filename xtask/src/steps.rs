@@ -61,7 +61,9 @@ enum Action {
 /// The steps that decide whether a change lands: cheap checks first, then each world's build before
 /// the steps that use it.
 pub fn ci() -> Vec<Step> {
-    let tests = "test --locked --workspace --exclude alys-tests";
+    // The model's checker enables features of dependencies that the node does not use: with it, the
+    // step `e2e` would build them again for the node.
+    let tests = "test --locked --workspace --exclude alys-tests --exclude alys-model";
     let simulated_tests = format!(
         "test --locked --config .cargo/sim.toml --config .cargo/sim-test.toml {}",
         simulated_packages()
@@ -94,6 +96,11 @@ pub fn ci() -> Vec<Step> {
             "test",
             "unit, integration and documentation tests, on tokio",
             tests,
+        ),
+        step(
+            "model",
+            "the model of agreement and its checker",
+            "test --locked -p alys-model",
         ),
         simulated(
             "sim-build",
@@ -379,6 +386,7 @@ mod tests {
             "clippy-sim",
             "build",
             "test",
+            "model",
             "sim-build",
             "sim-test",
             "sim-self",
