@@ -127,7 +127,7 @@ planted! {
         => "silent-leader", "no-progress";
     "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
         "The PeerActor does not get the connected peers when it restarts."
-        => "too-few-blocks";
+        => "no-progress", "too-few-blocks";
     "requests-not-limited", "network", "strangers_ask_too_much":
         "The requests of a peer are not limited."
         => "served-too-much";
