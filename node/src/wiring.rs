@@ -346,7 +346,7 @@ fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
         config.listen,
         peers,
     );
-    // The repeat filter must not drop what is rebroadcast after a slot.
+    // Messages rebroadcast after a slot must pass the repeat filter.
     let slot = Duration::from_millis(config.genesis.spec().slot_duration_ms);
     net.timing.repeat_window = net.timing.repeat_window.min(slot / 2);
     Ok(net)

@@ -81,8 +81,8 @@ fn profile_dir() -> PathBuf {
 }
 
 /// The cargo that runs this test, without the variables that describe the test's package: build
-/// scripts depend on some of them (ring's does), so that a build that inherits them would repeat
-/// what the build before the tests has made.
+/// scripts depend on some of them (ring's does), so that inheriting them would rebuild crates that
+/// the workspace's build has already compiled.
 pub(crate) fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);

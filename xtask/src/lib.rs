@@ -20,8 +20,8 @@ pub fn root() -> PathBuf {
 }
 
 /// The cargo that started this program, or the one on `PATH`, without the variables that describe
-/// this program's package: build scripts depend on some of them (ring's does), so that a build that
-/// inherits them would repeat what a shell's build has made, and the other way round.
+/// this program's package: build scripts depend on some of them (ring's does), so that
+/// inheriting them would rebuild crates that a build from a shell has already compiled.
 pub fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);

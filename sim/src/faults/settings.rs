@@ -181,7 +181,7 @@ fn count(value: Option<i64>) -> u32 {
 /// The values of one setting of one machine.
 #[derive(Debug, Default)]
 struct Values {
-    /// What is left of the value of each active step, by the step's number.
+    /// The remaining value of each active step, by step number.
     by_step: BTreeMap<u64, i64>,
     /// The value that was put into force last.
     in_force: Option<i64>,

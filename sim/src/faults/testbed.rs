@@ -172,7 +172,7 @@ impl Testbed {
         state
     }
 
-    /// The state of a machine: its process, its clock, and what is left of settings.
+    /// The state of a machine: its process, its clock, and its remaining settings.
     fn machine(&self, machine: NodeId) -> String {
         /// Milliseconds to which an offset of a clock is rounded, above the effect of a drift.
         const RESOLUTION_MS: i64 = 100;
