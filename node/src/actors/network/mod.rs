@@ -98,7 +98,7 @@ pub struct NetworkActor {
     /// message. A bus of `alys-actor-extras` does not replace this flag, because a subscriber
     /// without room misses the event for good, and the PeerActor must learn the last state.
     is_peers_outdated: bool,
-    /// The node is not the only authority.
+    /// True unless the node is the only authority.
     needs_peers: bool,
     metrics: Metrics,
 }
