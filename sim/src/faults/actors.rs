@@ -25,14 +25,14 @@ const MOST_SLOW_MS: u64 = 1_200;
 /// Declares the actors by their word in plans, each with its row of the node's table.
 macro_rules! actors {
     ($($(#[$doc:meta])* $actor:ident = $word:literal, $spec:ident;)*) => {
-        /// An actor of a node, as plans name it.
+        /// An actor of a node, by its name in plans.
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
         )]
         #[serde(rename_all = "snake_case")]
         pub enum Actor {
             $($(#[$doc])* $actor,)*
-            /// One of them, drawn as the fault begins.
+            /// A random actor, drawn when the fault begins.
             Any,
         }
 
@@ -60,19 +60,19 @@ macro_rules! actors {
 }
 
 actors! {
-    /// The one owner of the block store.
+    /// Owns the block store.
     Storage = "storage", STORAGE;
     /// Checks signatures.
     Validation = "validation", VALIDATION;
-    /// Talks to the execution client.
+    /// Communicates with the execution client.
     Engine = "engine", ENGINE;
-    /// The state machine of agreement.
+    /// Runs the state machine of consensus.
     Chain = "chain", CHAIN;
-    /// Passes users' transactions on.
+    /// Forwards users' transactions.
     TxPool = "tx_pool", TX_POOL;
-    /// The libp2p service.
+    /// Runs the libp2p service.
     Network = "network", NETWORK;
-    /// Who is connected, and catching up with them.
+    /// Tracks connected peers, and fetches missed blocks from them.
     Peers = "peers", PEERS;
 }
 
@@ -183,7 +183,7 @@ impl Kind for ActorFail {
 }
 
 declare! {
-    "actor-hang": "The handler of the actor never ends at its next message."
+    "actor-hang": "The handler of the actor never returns at its next message."
     ActorHang {
         pub actor: Actor,
         #[serde(default)]
@@ -207,7 +207,7 @@ impl Kind for ActorHang {
 }
 
 declare! {
-    "actor-slow": "The next count messages of the actor begin that much later."
+    "actor-slow": "The actor begins each of its next `count` messages `delay` later."
     ActorSlow {
         pub actor: Actor,
         #[serde(default)]
@@ -246,7 +246,7 @@ impl Kind for ActorSlow {
 }
 
 declare! {
-    "actor-lose-reply": "The answers to the next count messages of the actor are lost."
+    "actor-lose-reply": "The answers to the next `count` messages of the actor are lost."
     ActorLoseReply {
         pub actor: Actor,
         #[serde(default)]

@@ -18,7 +18,7 @@ subject![Clock, Drift, ClockEdge];
 const LEAST_EDGE_MS: u64 = 8;
 
 declare! {
-    "clock": "The wall clock steps, and back when the fault ends."
+    "clock": "The wall clock steps by `by`, and back by as much when the fault ends."
     Clock { pub by: SignedMs }
 }
 
@@ -64,7 +64,7 @@ impl Kind for Clock {
 }
 
 declare! {
-    "drift": "The wall clock gains so many microseconds a second."
+    "drift": "The wall clock gains `ppm` microseconds per second."
     Drift { pub ppm: i64 }
 }
 
@@ -88,8 +88,8 @@ impl Kind for Drift {
 
 declare! {
     "clock-edge":
-        "The wall clock steps over the edge of a slot and back at once: the slot begins or ends \
-        twice; back: the other way."
+        "The wall clock steps forward across the boundary of a slot and back at once, so that the \
+        slot begins twice. With `back` it steps back and forward, so that a slot ends twice."
     ClockEdge {
         pub by: Ms,
         #[serde(default)]
@@ -102,7 +102,7 @@ impl Kind for ClockEdge {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         38,
         "clock-edge",
-        "A clock steps over the edge of a slot and back.",
+        "A clock steps across the boundary of a slot and back.",
         |draw| {
             let most = draw.pick(&[draw.world.drift_ms, draw.slot_ms()]).max(20);
             let by = draw.ms_between(10, most);

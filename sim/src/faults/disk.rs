@@ -132,7 +132,8 @@ impl Faults {
 
 declare! {
     "wipe":
-        "The process dies and its disk is emptied. A node counts as faulty until it votes again."
+        "The process is killed and its disk is emptied. A node counts as faulty until it votes \
+        again."
     Wipe {
         #[serde(default)]
         pub machine: Machine,
@@ -149,7 +150,7 @@ impl Kind for Wipe {
         drawing(
             42,
             "stale-clock-after-wipe",
-            "A disk is emptied, and the clock is far behind at the start after it.",
+            "A disk is emptied, and the clock is far behind at the next start.",
             |draw| {
                 let slot_ms = draw.slot_ms();
                 // The node has a number so that both steps hit the same one. The clock steps while
@@ -196,8 +197,8 @@ impl Kind for Wipe {
 
 declare! {
     "restore":
-        "The process dies, and its disk is as it was that long before. A node counts as faulty \
-        until it votes again."
+        "The process is killed, and its disk is restored to its state `age` earlier. A node counts \
+        as faulty until it votes again."
     Restore {
         #[serde(default)]
         pub machine: Machine,
@@ -247,7 +248,7 @@ impl Kind for Restore {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         43,
         "restored-disk",
-        "A disk is put back to what it was.",
+        "A disk is restored to an earlier state.",
         |draw| {
             let slot_ms = draw.slot_ms();
             let machine = draw.machine();
@@ -270,7 +271,7 @@ impl Kind for Restore {
 }
 
 declare! {
-    "slow-disk": "Each sync takes longer."
+    "slow-disk": "Each sync takes `delay` longer."
     SlowDisk {
         #[serde(default)]
         pub machine: Machine,
@@ -287,7 +288,7 @@ impl SlowDisk {
 
 impl Kind for SlowDisk {
     const EFFECTS: &'static [&'static str] = &["disk.slow"];
-    const DRAWINGS: &'static [Drawing] = &[drawing(18, "slow-disk", "Syncs take long.", |draw| {
+    const DRAWINGS: &'static [Drawing] = &[drawing(18, "slow-disk", "Syncs are slow.", |draw| {
         let machine = draw.machine();
         let delay = draw.ms_between(1, draw.slot_ms() / 3);
         draw.push_as_drawn(SlowDisk { machine, delay });
@@ -297,7 +298,7 @@ impl Kind for SlowDisk {
 }
 
 declare! {
-    "fail-syncs": "So many syncs fail; what they should have written stays in doubt."
+    "fail-syncs": "The next `count` syncs fail, and their data may or may not be on disk."
     FailSyncs {
         #[serde(default)]
         pub machine: Machine,
@@ -325,7 +326,7 @@ impl Kind for FailSyncs {
 }
 
 declare! {
-    "fail-reads": "So many reads of a disk fail."
+    "fail-reads": "The next `count` reads of a disk fail."
     FailReads {
         #[serde(default)]
         pub machine: Machine,
@@ -353,7 +354,7 @@ impl Kind for FailReads {
 }
 
 declare! {
-    "fail-writes": "So many writes to a disk fail, and write nothing."
+    "fail-writes": "The next `count` writes to a disk fail and write nothing."
     FailWrites {
         #[serde(default)]
         pub machine: Machine,
@@ -382,8 +383,8 @@ impl Kind for FailWrites {
 
 declare! {
     "full-disk":
-        "There is room for so many kilobytes more, overwriting counted: the file system writes \
-        changes elsewhere."
+        "The disk has room for `free_kbytes` more. Overwriting also uses room, because the file \
+        system writes changes elsewhere."
     FullDisk {
         #[serde(default)]
         pub machine: Machine,
@@ -433,8 +434,8 @@ fn with_a_restart(draw: &mut Draw<'_>, machine: Machine, fault: impl Into<Fault>
 
 declare! {
     "rot":
-        "So many bits of what is stored turn over. The node is faulty then: beyond the tolerated \
-        its execution client is hit."
+        "The disk flips `bits` bits of its stored data. A node counts as faulty then; if the \
+        federation does not tolerate that, the disk of its execution client is hit instead."
     Rot {
         #[serde(default)]
         pub machine: Machine,
@@ -448,7 +449,7 @@ impl Kind for Rot {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         44,
         "rotten-disk",
-        "What a disk holds rots.",
+        "Bits of the data on a disk flip.",
         |draw| {
             let machine = draw.machine();
             let bits = draw.pick(&[1, 10, 100, 10_000]);
@@ -475,8 +476,9 @@ impl Kind for Rot {
 
 declare! {
     "misdirect-writes":
-        "So many writes end up elsewhere in their file. Beyond the tolerated the execution client \
-        is hit."
+        "The next `count` writes go to another position of their file. A node counts as faulty \
+        then; if the federation does not tolerate that, the disk of its execution client is hit \
+        instead."
     MisdirectWrites {
         #[serde(default)]
         pub machine: Machine,
@@ -490,7 +492,7 @@ impl Kind for MisdirectWrites {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         45,
         "misdirected-writes",
-        "Writes end up elsewhere.",
+        "Writes go to a wrong position.",
         |draw| {
             let machine = draw.machine();
             let count = draw.count(1, 20);
@@ -516,8 +518,9 @@ impl Kind for MisdirectWrites {
 
 declare! {
     "stale-reads":
-        "So many reads give what was there before the last sync. Beyond the tolerated the \
-        execution client is hit."
+        "The next `count` reads return the content from before the last sync. A node counts as \
+        faulty then; if the federation does not tolerate that, the disk of its execution client is \
+        hit instead."
     StaleReads {
         #[serde(default)]
         pub machine: Machine,
@@ -531,7 +534,7 @@ impl Kind for StaleReads {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         46,
         "stale-reads",
-        "Reads give what was there before.",
+        "Reads return outdated content.",
         |draw| {
             let machine = draw.machine();
             let count = draw.count(1, 20);
@@ -551,7 +554,9 @@ impl Kind for StaleReads {
 }
 
 declare! {
-    "power-at-operation": "The power goes in place of the disk operation of that number from now."
+    "power-at-operation":
+        "The machine loses its power in place of its disk operation number `operation`, counted \
+        from the beginning of the fault."
     PowerAtOperation {
         #[serde(default)]
         pub machine: Machine,
@@ -564,7 +569,7 @@ impl Kind for PowerAtOperation {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         20,
         "power-at-operation",
-        "The power goes in the middle of writing.",
+        "The power fails at a disk operation.",
         |draw| {
             let machine = draw.machine();
             let operation = draw.between(1, 60);

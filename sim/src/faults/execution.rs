@@ -52,7 +52,8 @@ impl Faults {
 }
 
 declare! {
-    "slow-execution": "The link to the execution client is slow by that much one way."
+    "slow-execution":
+        "The latency of the link to the execution client grows by `delay` in each direction."
     SlowExecution { pub delay: Ms }
 }
 
@@ -82,7 +83,8 @@ impl Kind for SlowExecution {
 }
 
 declare! {
-    "execution-syncing": "The execution client says of everything that it is syncing."
+    "execution-syncing":
+        "The execution client answers SYNCING to all payloads and forkchoice updates."
     ExecutionSyncing {}
 }
 
@@ -114,8 +116,8 @@ impl Kind for ExecutionSyncing {
 
 declare! {
     "execution-invalid":
-        "The execution client calls so many payloads invalid. The authority is faulty then: only \
-        the tolerated are hit."
+        "The execution client answers INVALID to the next `count` payloads. The authority then \
+        counts as faulty; authorities beyond those that the federation tolerates are not hit."
     ExecutionInvalid {
         #[serde(default = "default::one")]
         pub count: u32,
@@ -127,7 +129,7 @@ impl Kind for ExecutionInvalid {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         51,
         "execution-invalid",
-        "An execution client calls valid payloads invalid.",
+        "An execution client rejects valid payloads as invalid.",
         |draw| {
             let count = draw.count(1, 5);
             draw.push_as_drawn(ExecutionInvalid { count });
@@ -165,7 +167,8 @@ impl Kind for ExecutionInvalid {
 }
 
 declare! {
-    "execution-forgets": "The execution client accepts so many fork choices and forgets them."
+    "execution-forgets":
+        "The execution client accepts the next `count` forkchoice updates without applying them."
     ExecutionForgets {
         #[serde(default = "default::one")]
         pub count: u32,
@@ -189,7 +192,7 @@ impl Kind for ExecutionForgets {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         52,
         "execution-forgets",
-        "An execution client forgets fork choices.",
+        "An execution client forgets forkchoice updates.",
         |draw| {
             let count = draw.count(1, 20);
             draw.push_as_drawn(ExecutionForgets { count });
@@ -200,7 +203,7 @@ impl Kind for ExecutionForgets {
 }
 
 declare! {
-    "execution-late": "The execution client answers that much later."
+    "execution-late": "The execution client delays each answer of its Engine API by `delay`."
     ExecutionLate { pub delay: Ms }
 }
 
@@ -216,7 +219,7 @@ impl Kind for ExecutionLate {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         53,
         "execution-late",
-        "An execution client takes long over its answers.",
+        "An execution client delays its answers.",
         |draw| {
             let delay = draw.ms_between(50, 3_000);
             draw.push_as_drawn(ExecutionLate { delay });
@@ -227,7 +230,8 @@ impl Kind for ExecutionLate {
 }
 
 declare! {
-    "execution-twice": "The execution client carries so many payloads and fork choices out twice."
+    "execution-twice":
+        "The execution client executes the next `count` payloads and forkchoice updates twice."
     ExecutionTwice {
         #[serde(default = "default::one")]
         pub count: u32,
@@ -246,7 +250,7 @@ impl Kind for ExecutionTwice {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         54,
         "hanging-up",
-        "An execution client is asked twice, or hangs up.",
+        "An execution client executes calls twice, or loses answers.",
         |draw| {
             let is_twice = draw.flip();
             let count = draw.count(1, 20);
@@ -262,7 +266,8 @@ impl Kind for ExecutionTwice {
 }
 
 declare! {
-    "execution-hangs-up": "The execution client hangs up so often as its answer leaves."
+    "execution-hangs-up":
+        "The connections of the execution client break as it sends its next `count` answers."
     ExecutionHangsUp {
         #[serde(default = "default::one")]
         pub count: u32,
@@ -286,7 +291,8 @@ impl Kind for ExecutionHangsUp {
 
 declare! {
     "execution-clock":
-        "The clock of the execution client's machine steps, so that tokens are of another time."
+        "The clock of the execution client's machine steps by `by`, so that it differs from the \
+        issue times of the node's tokens."
     ExecutionClock { pub by: SignedMs }
 }
 

@@ -28,23 +28,23 @@ subject![
     Reset,
 ];
 
-/// Which direction is hit, seen from the nodes that are named.
+/// The blocked direction, seen from the named nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
-    /// Nothing gets in.
+    /// Incoming messages are blocked.
     In,
-    /// Nothing gets out.
+    /// Outgoing messages are blocked.
     Out,
-    /// Neither.
+    /// Messages in both directions are blocked.
     #[default]
     Both,
 }
 
 declare! {
     "partition":
-        "The named nodes and the rest do not reach each other; held: what is sent meanwhile \
-        arrives all at once."
+        "The links between the named nodes and the other nodes are cut. With `held`, messages sent \
+        meanwhile arrive all at once when the fault ends."
     Partition {
         #[serde(default)]
         pub way: Way,
@@ -89,7 +89,7 @@ impl Kind for Partition {
         drawing(
             2,
             "one-way-partition",
-            "A node hears nothing, or is not heard.",
+            "All messages to a node, or all messages from it, are blocked.",
             |draw| {
                 let way = if draw.flip() { Way::In } else { Way::Out };
                 let held = draw.flip();
@@ -162,7 +162,8 @@ trait Quality {
 
 declare! {
     "slow-links":
-        "All links of the named nodes are of this quality, where it is worse than what they have."
+        "The links of the named nodes have this delay, jitter, loss and bandwidth, each where it \
+        is worse than the link's own."
     SlowLinks {
         pub delay: Ms,
         #[serde(default)]
@@ -217,8 +218,8 @@ fn a_twentieth() -> u32 {
 
 declare! {
     "latency-spike":
-        "So many in a million of what the named nodes send and receive take up to that much \
-        longer."
+        "Segments that the named nodes send or receive are delayed by up to `delay`, each with a \
+        probability of `share_ppm` parts per million."
     LatencySpike {
         pub delay: Ms,
         #[serde(default = "a_twentieth")]
@@ -241,7 +242,7 @@ impl Kind for LatencySpike {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         30,
         "latency-spike",
-        "Some of what is sent takes much longer.",
+        "Some segments have a much higher latency.",
         |draw| {
             let delay = draw.ms_between(50, 2 * draw.slot_ms());
             let share_ppm = draw.count(1_000, 200_000);
@@ -257,7 +258,9 @@ impl Kind for LatencySpike {
 }
 
 declare! {
-    "loss": "So many in a million of what the named nodes send and receive are lost and sent again."
+    "loss":
+        "Segments that the named nodes send or receive are lost and retransmitted, each with a \
+        probability of `ppm` parts per million."
     Loss { pub ppm: u32 }
 }
 
@@ -275,7 +278,7 @@ impl Kind for Loss {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         31,
         "loss",
-        "Much is lost and sent again.",
+        "Many segments are lost and retransmitted.",
         |draw| {
             let ppm = draw.count(1_000, 300_000);
             let nodes = draw.all_or_someone();
@@ -292,8 +295,8 @@ impl Kind for Loss {
 
 declare! {
     "reorder":
-        "What the named nodes send and receive within the window arrives in any order, but for \
-        that of one connection."
+        "Segments that the named nodes send or receive within `window` arrive in any order; each \
+        connection keeps its own order."
     Reorder { pub window: Ms }
 }
 
@@ -312,7 +315,7 @@ impl Kind for Reorder {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         32,
         "reorder",
-        "What arrives within a window does so in any order.",
+        "Segments within a time window arrive in any order.",
         |draw| {
             let window = draw.ms_between(20, draw.slot_ms());
             let nodes = draw.all_or_someone();
@@ -324,7 +327,7 @@ impl Kind for Reorder {
 }
 
 declare! {
-    "squeeze": "The links of the named nodes are narrow."
+    "squeeze": "The bandwidth of the named nodes' links is limited to `kbytes_per_s`."
     Squeeze { pub kbytes_per_s: u64 }
 }
 
@@ -340,7 +343,7 @@ impl Quality for Squeeze {
 impl Kind for Squeeze {
     /// The slower link has no counter.
     const EFFECTS: &'static [&'static str] = &[];
-    const DRAWINGS: &'static [Drawing] = &[drawing(33, "squeeze", "Links are narrow.", |draw| {
+    const DRAWINGS: &'static [Drawing] = &[drawing(33, "squeeze", "Bandwidth is low.", |draw| {
         let kbytes_per_s = draw.between(5, 200);
         draw.push_as_drawn(Squeeze { kbytes_per_s });
     })];
@@ -358,8 +361,8 @@ impl Kind for Squeeze {
 
 declare! {
     "clog":
-        "What the named nodes send or are sent, by each other too, is held back and arrives all at \
-        once in the end."
+        "Segments that the named nodes send or receive, also among themselves, are held back and \
+        arrive all at once when the fault ends."
     Clog {
         #[serde(default)]
         pub way: Way,
@@ -377,7 +380,7 @@ impl Kind for Clog {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         34,
         "clog",
-        "What nodes send or are sent is held back.",
+        "Segments from or to nodes are held back.",
         |draw| {
             let way = draw.pick(&[Way::In, Way::Out, Way::Both]);
             let nodes = if draw.flip() {
@@ -394,8 +397,8 @@ impl Kind for Clog {
 
 declare! {
     "swizzle":
-        "The named nodes are clogged one after the other within the spread, and released in \
-        another order."
+        "The links of the named nodes are clogged one node after the other within `spread`, and \
+        released in another order when the fault ends."
     Swizzle { pub spread: Ms }
 }
 
@@ -422,7 +425,7 @@ impl Kind for Swizzle {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         35,
         "swizzle",
-        "Nodes are clogged one by one and released in another order.",
+        "Links of nodes are clogged one by one and released in another order.",
         |draw| {
             let spread = draw.ms_between(draw.slot_ms() / 2, 4 * draw.slot_ms());
             let nodes = if draw.flip() {
@@ -460,7 +463,7 @@ fn pairs(faults: &Faults, hit: &Hit) -> Vec<(u8, u8)> {
 }
 
 declare! {
-    "half-open": "The named nodes forget their connections and tell nobody."
+    "half-open": "The named nodes drop their connections without notifying their peers."
     HalfOpen {}
 }
 
@@ -470,7 +473,7 @@ impl Kind for HalfOpen {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         36,
         "half-open",
-        "Nodes forget their connections.",
+        "Nodes drop their connections silently.",
         |draw| {
             let nodes = draw.all_or_someone();
             draw.push(draw.moment, 0, nodes, HalfOpen {});
@@ -486,7 +489,7 @@ impl Kind for HalfOpen {
 
 declare! {
     "duplicate-gossip":
-        "Gossip that arrives at the named nodes arrives again, up to that much later."
+        "Gossip messages that arrive at the named nodes arrive a second time, up to `delay` later."
     DuplicateGossip { pub delay: Ms }
 }
 

@@ -27,12 +27,12 @@ const MAX_CRASHES: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Machine {
-    /// The node's.
+    /// The machine of the node.
     #[default]
     Node,
-    /// Its execution client's.
+    /// The machine of its execution client.
     Execution,
-    /// All at once.
+    /// All machines of the authority.
     All,
 }
 
@@ -151,7 +151,7 @@ impl Faults {
 }
 
 declare! {
-    "kill": "The process dies; with power the machine loses what was not synced."
+    "kill": "The process is killed. With `power`, its machine also loses data that was not synced."
     Kill {
         #[serde(default)]
         pub machine: Machine,
@@ -184,7 +184,7 @@ impl Kind for Kill {
         drawing(
             3,
             "leader-restart",
-            "The leader dies in its slot and is back in it.",
+            "The leader crashes and restarts within its slot.",
             |draw| {
                 let half_ms = draw.slot_ms() / 2;
                 let at = draw.between(0, half_ms);
@@ -198,7 +198,7 @@ impl Kind for Kill {
         drawing(
             4,
             "leader-and-approver",
-            "The leader and an approver die in one slot and are back in it.",
+            "The leader and an approver crash and restart within one slot.",
             |draw| {
                 let at = draw.between(0, draw.slot_ms() / 2);
                 for node in [NodeRef::Leader(0), NodeRef::Leader(1)] {
@@ -224,7 +224,7 @@ impl Kind for Kill {
         drawing(
             6,
             "rolling-power-loss",
-            "Everybody loses power, one after the other.",
+            "All authorities lose power, one after the other.",
             |draw| {
                 let machine = draw.machine();
                 for number in 1..=draw.world.nodes {
@@ -245,7 +245,7 @@ impl Kind for Kill {
         drawing(
             14,
             "execution-crash",
-            "An execution client's process dies.",
+            "An execution client's process crashes.",
             |draw| kill_execution_client(draw, false),
         ),
         drawing(
@@ -266,7 +266,7 @@ fn kill_execution_client(draw: &mut Draw<'_>, power: bool) {
 }
 
 declare! {
-    "stop": "The process is asked to end, and started again when the fault ends."
+    "stop": "The process is asked to shut down, and is started again when the fault ends."
     Stop {}
 }
 
@@ -288,7 +288,7 @@ impl Kind for Stop {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         23,
         "stop",
-        "A process is stopped in order.",
+        "A process shuts down gracefully.",
         |draw| {
             draw.push_as_drawn(Stop {});
         },
@@ -298,7 +298,8 @@ impl Kind for Stop {
 }
 
 declare! {
-    "pause": "The process stands still until the fault ends, then continues with its memory."
+    "pause":
+        "The process is suspended until the fault ends, and then continues with its memory intact."
     Pause {
         #[serde(default)]
         pub machine: Machine,
@@ -322,7 +323,7 @@ impl Pause {
 impl Kind for Pause {
     const EFFECTS: &'static [&'static str] = &["node.pause"];
     const DRAWINGS: &'static [Drawing] =
-        &[drawing(22, "pause", "A process stands still.", |draw| {
+        &[drawing(22, "pause", "A process is suspended.", |draw| {
             let machine = draw.machine();
             let stall_ms = draw.between(50, 3 * draw.slot_ms());
             draw.push_for(stall_ms, Pause { machine });
@@ -333,8 +334,8 @@ impl Kind for Pause {
 
 declare! {
     "crash-again":
-        "The process dies, and again within that time after each start, or at one of its first \
-        disk operations."
+        "The process is killed, and killed again after each of `times` restarts: within the time \
+        `within`, or at one of its first `operations` disk operations."
     CrashAgain {
         #[serde(default)]
         pub machine: Machine,
@@ -400,7 +401,7 @@ impl Kind for CrashAgain {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         39,
         "crash-again",
-        "A process dies while it recovers.",
+        "A process crashes during its recovery.",
         |draw| {
             let machine = draw.machine();
             let power = draw.flip();
@@ -436,8 +437,8 @@ impl Kind for CrashAgain {
 
 declare! {
     "kill-all-at-height":
-        "Everybody dies at once as the block so many above the highest final one becomes final \
-        anywhere."
+        "All nodes and execution clients are killed at once when the block `blocks` above the \
+        highest final one becomes final on any named node."
     KillAllAtHeight {
         pub blocks: u64,
         #[serde(default)]
@@ -452,7 +453,7 @@ impl Kind for KillAllAtHeight {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         40,
         "all-at-height",
-        "Everybody dies at one height.",
+        "All nodes crash as a block becomes final.",
         |draw| {
             let blocks = draw.between(1, 3);
             let power = draw.flip();

@@ -14,24 +14,24 @@ use crate::params::{Ms, NodeRef};
 
 subject![HoldVotes, KillOnVote, KillAllOnVotes];
 
-/// A kind of vote, as plans name it.
+/// A kind of vote, by its name in plans.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Vote {
-    /// A leader's own block.
+    /// A leader's proposal of a block.
     Proposal,
-    /// Rule 2.
+    /// An approval (rule 3.2 of the protocol).
     Approval,
-    /// Rule 4.
+    /// A confirmation (rule 3.4 of the protocol).
     Confirmation,
 }
 
 declare! {
     "hold-votes":
-        "Whenever a named node signs such a vote, what it sends is held back: kinds of votes share \
-        connections."
+        "All messages that a named node sends as it signs a vote of this kind are delayed by \
+        `delay`, because votes of all kinds share connections."
     HoldVotes {
         pub vote: Vote,
         pub delay: Ms,
@@ -72,8 +72,8 @@ impl Kind for HoldVotes {
 
 declare! {
     "kill-on-vote":
-        "A named node dies once as it signs such a vote, with the vote on its disk and not on its \
-        way."
+        "A named node is killed once as it signs a vote of this kind, after the vote is written to \
+        disk and before it is sent."
     KillOnVote {
         pub vote: Vote,
         #[serde(default)]
@@ -88,7 +88,7 @@ impl Kind for KillOnVote {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         24,
         "kill-on-vote",
-        "Nodes die as they vote.",
+        "Nodes crash while they vote.",
         |draw| {
             let fault = KillOnVote {
                 vote: draw.pick(&[Vote::Proposal, Vote::Approval, Vote::Confirmation]),
@@ -116,8 +116,8 @@ impl Kind for KillOnVote {
 
 declare! {
     "kill-all-on-votes":
-        "Everybody dies at once when so many of the named nodes have signed such a vote for one \
-        block."
+        "All nodes and execution clients are killed at once when `count` of the named nodes have \
+        signed a vote of this kind for one block."
     KillAllOnVotes {
         pub vote: Vote,
         pub count: u8,
@@ -133,7 +133,7 @@ impl Kind for KillAllOnVotes {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         25,
         "all-power-lost",
-        "Everybody loses power right after locking.",
+        "All nodes lose power right after locking.",
         |draw| {
             let quorum = draw.world.quorum() as u64;
             let count = draw.pick(&[1, quorum - 1, quorum]).max(1) as u8;

@@ -183,13 +183,13 @@ pub struct LinkPlan {
     #[serde(rename = "latency", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub latency_ms: u64,
-    /// Additional latency, uniform from zero to this.
+    /// Maximum of the additional latency, which is uniform from zero.
     #[serde(rename = "jitter", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub jitter_ms: u64,
     /// Probability of a long delay, in parts per million.
     pub tail_ppm: u32,
-    /// Duration of a long delay, uniform from zero to this.
+    /// Maximum of a long delay, which is uniform from zero.
     #[serde(rename = "tail", with = "time::ms")]
     #[schemars(with = "Ms")]
     pub tail_ms: u64,
