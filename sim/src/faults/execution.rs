@@ -96,7 +96,7 @@ impl ExecutionSyncing {
 }
 
 impl Kind for ExecutionSyncing {
-    const EFFECTS: &'static [&'static str] = &["client.syncing"];
+    const EFFECTS: &'static [&'static str] = &["execution.syncing"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         50,
         "execution-syncing",
@@ -125,7 +125,7 @@ declare! {
 }
 
 impl Kind for ExecutionInvalid {
-    const EFFECTS: &'static [&'static str] = &["client.invalid"];
+    const EFFECTS: &'static [&'static str] = &["execution.invalid"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         51,
         "execution-invalid",
@@ -188,7 +188,7 @@ impl ExecutionForgets {
 }
 
 impl Kind for ExecutionForgets {
-    const EFFECTS: &'static [&'static str] = &["client.forgotten"];
+    const EFFECTS: &'static [&'static str] = &["execution.forgotten"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         52,
         "execution-forgets",
@@ -215,7 +215,7 @@ impl ExecutionLate {
 }
 
 impl Kind for ExecutionLate {
-    const EFFECTS: &'static [&'static str] = &["client.late"];
+    const EFFECTS: &'static [&'static str] = &["execution.late"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         53,
         "execution-late",
@@ -246,7 +246,7 @@ impl ExecutionTwice {
 }
 
 impl Kind for ExecutionTwice {
-    const EFFECTS: &'static [&'static str] = &["client.twice"];
+    const EFFECTS: &'static [&'static str] = &["execution.twice"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         54,
         "hanging-up",
@@ -282,7 +282,7 @@ impl ExecutionHangsUp {
 }
 
 impl Kind for ExecutionHangsUp {
-    const EFFECTS: &'static [&'static str] = &["client.cut"];
+    const EFFECTS: &'static [&'static str] = &["execution.cut"];
     /// Drawn along with [`ExecutionTwice`].
     const DRAWINGS: &'static [Drawing] = &[];
 

@@ -72,7 +72,7 @@ impl ExecutionFaultInjector {
     pub(super) async fn before(&self, method: &str, params: &Value) -> CallDecision {
         let delay = self.lock().answer_delay;
         if !delay.is_zero() && method.starts_with("engine_") {
-            count("client.late");
+            count("execution.late");
             alys_runtime::time::sleep(delay).await;
         }
         let is_payload = method.starts_with("engine_newPayload");
@@ -82,7 +82,7 @@ impl ExecutionFaultInjector {
         }
         let mut faults = self.lock();
         if faults.is_syncing {
-            count("client.syncing");
+            count("execution.syncing");
             let syncing = PayloadStatus::new(PayloadStatusEnum::Syncing, None);
             return CallDecision::Answer(if is_payload {
                 to_json(syncing)
@@ -91,7 +91,7 @@ impl ExecutionFaultInjector {
             });
         }
         if is_payload && take(&mut faults.invalid_payloads) {
-            count("client.invalid");
+            count("execution.invalid");
             let validation_error = "the simulator says so".to_owned();
             let invalid = PayloadStatus::new(PayloadStatusEnum::Invalid { validation_error }, None);
             return CallDecision::Answer(to_json(invalid));
@@ -100,7 +100,7 @@ impl ExecutionFaultInjector {
             .get(1)
             .is_some_and(|attributes| !attributes.is_null());
         if is_forkchoice && !has_attributes && take(&mut faults.forgotten_forkchoices) {
-            count("client.forgotten");
+            count("execution.forgotten");
             let head: Option<B256> = params
                 .get(0)
                 .and_then(|state| serde_json::from_value(state["headBlockHash"].clone()).ok());
@@ -108,7 +108,7 @@ impl ExecutionFaultInjector {
             return CallDecision::Answer(to_json(ForkchoiceUpdated::new(valid)));
         }
         if take(&mut faults.repeated_calls) {
-            count("client.twice");
+            count("execution.twice");
             return CallDecision::Execute { times: 2 };
         }
         CallDecision::Execute { times: 1 }
@@ -117,7 +117,7 @@ impl ExecutionFaultInjector {
     /// Applies the faults to an answer that is ready.
     pub(super) fn after(&self, method: &str) {
         if method.starts_with("engine_") && take(&mut self.lock().lost_answers) {
-            count("client.cut");
+            count("execution.cut");
             if let Some(disconnect) = &self.disconnect {
                 disconnect();
             }
