@@ -139,7 +139,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 // The simulator drops its references to a node before other code runs, so this is
                 // the last one.
                 let Some(node) = Arc::into_inner(node) else {
-                    return Err("somebody holds the node".to_owned());
+                    return Err("another task still holds the node".to_owned());
                 };
                 let faults = node.faults().clone();
                 let report = node.shutdown(STOP).await;

@@ -42,7 +42,7 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "1.2",
-        "A block's timestamp comes from its slot, so that a leader's clock cannot bend it.",
+        "A block's timestamp comes from its slot, so that a leader's clock cannot change it.",
     ),
     rule(
         "1.3",

@@ -27,7 +27,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         rule: Rule::Seam,
         path: "sim/src/main.rs",
         what: "cfg(madsim)",
-        reason: "built for the real world it has to say so and end",
+        reason: "a build for the real world must report that and exit",
     },
     Exception {
         rule: Rule::Seam,
@@ -52,14 +52,14 @@ pub const EXCEPTIONS: &[Exception] = &[
         rule: Rule::Seam,
         path: "sim/src/run/mod.rs",
         what: "Instant::now",
-        reason: "a run tells how much real time it took, measured outside of it",
+        reason: "the real time of a run is measured and reported outside of it",
     },
     Exception {
         rule: Rule::Seam,
         path: "integrations/src/embedded/",
         what: "cfg(madsim)",
-        reason: "what bends the answers of the embedded client is there in simulations only: a \
-            production binary cannot be bent",
+        reason: "the fault injector of the embedded execution client exists in simulations only; \
+            a production binary does not contain it",
     },
     Exception {
         rule: Rule::Seam,
@@ -72,7 +72,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         rule: Rule::Seam,
         path: "sim/src/run/memory.rs",
         what: "std::fs",
-        reason: "the memory of a process is asked of the real system, after the run",
+        reason: "the operating system reports the memory of a process, after the run",
     },
     Exception {
         rule: Rule::Seam,
@@ -84,35 +84,34 @@ pub const EXCEPTIONS: &[Exception] = &[
         rule: Rule::Seam,
         path: "sim/src/run/sandbox.rs",
         what: "std::thread",
-        reason: "who watches a run for escapes is outside of it, and a canary has to try",
+        reason: "the watcher thread runs outside of the run, and a canary must attempt an escape",
     },
     Exception {
         rule: Rule::Seam,
         path: "node/src/interceptor.rs",
         what: "cfg(madsim)",
-        reason: "what bends the words of a Byzantine authority is there in simulations only: a \
-            production binary has no such thing",
+        reason: "the interceptor of a Byzantine authority's messages exists in simulations only; \
+            a production binary does not contain it",
     },
     Exception {
         rule: Rule::Seam,
         path: "sim/model/src/check.rs",
         what: "Instant::now",
-        reason: "an exploration of a model tells how much real time it took; no world is simulated \
-            in it",
+        reason: "an exploration of a model reports its real time; it simulates no world",
     },
     Exception {
         rule: Rule::Bounded,
         path: "sim/src/faults/",
         what: "",
-        reason: "the observer of a node may neither wait nor lose a fault; one entry for each vote \
-            a plan asks for",
+        reason: "the observer of a node may neither wait nor lose a fault; there is one entry for \
+            each vote in a plan",
     },
     Exception {
         rule: Rule::Bounded,
         path: "sim/src/run/mod.rs",
         what: "mpsc::unbounded_channel",
-        reason: "a machine that ends may neither wait nor be forgotten; one entry for each life of \
-            a machine",
+        reason: "a machine that ends may neither wait nor be forgotten; there is one entry for \
+            each incarnation of a machine",
     },
     Exception {
         rule: Rule::Seam,

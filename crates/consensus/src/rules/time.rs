@@ -38,7 +38,7 @@ pub(crate) fn is_too_early(slot: Slot, current: Slot, bug: &PlantedBug) -> bool 
 }
 
 /// Rule 1.2 (docs/protocol.md): the timestamp of a block, in seconds, derived from its slot, so
-/// that a leader's clock cannot bend it.
+/// that a leader's clock cannot change it.
 pub(crate) fn block_timestamp(slot: Slot, spec: &ChainSpec, now: Now, bug: &PlantedBug) -> u64 {
     if bug.active("local-timestamp") {
         return now.wall_ms / 1_000;
