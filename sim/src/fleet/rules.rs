@@ -37,8 +37,8 @@ const fn without(id: &'static str, sentence: &'static str, reason: &'static str)
 pub const RULES: &[Rule] = &[
     rule(
         "1.1",
-        "The leader of a slot is the authority of that number modulo n, and nobody else proposes \
-         in it.",
+        "The leader of a slot is the authority of that number modulo n, and no other authority \
+         proposes in it.",
     ),
     rule(
         "1.2",
@@ -68,8 +68,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "2.1",
-        "Genesis counts as certified and final: every node starts from it, and comes back to what \
-         it had.",
+        "Genesis counts as certified and final: every node starts from it, and resumes from its \
+         own state.",
     ),
     without(
         "2.2",
@@ -85,13 +85,13 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "2.4",
-        "One canonical encoding: what is cut off, longer or altered is refused, and decoders never \
-         panic.",
+        "One canonical encoding: truncated, longer or altered messages are refused, and decoders \
+         never panic.",
     ),
     without(
         "2.5",
         "A block is at most 8 MiB, a vote 1 KiB, and a full block fits.",
-        "a workload that fills blocks is worth hours of simulation a block; limits are tested in \
+        "a workload that fills blocks takes hours of simulation per block; limits are tested in \
          the crates that have them",
     ),
     rule(
@@ -114,24 +114,26 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "3.4",
-        "A node confirms what it has not approved beyond, and is locked on it before it says so.",
+        "A node confirms a block if it has approved none of a later slot, and locks it before it \
+         sends the confirmation.",
     ),
     rule(
         "3.5",
-        "A quorum of confirmations makes a block and all its ancestors final, for ever.",
+        "A quorum of confirmations makes a block and all its ancestors final, forever.",
     ),
     rule(
         "3.6",
-        "A block is valid only if the execution client, asked until the slot ends, says so.",
+        "A block is valid only if the execution client, queried until the slot ends, answers \
+         VALID.",
     ),
     rule(
         "3.7",
-        "What did not become final is said again after each slot and on each connection; receiving \
-         is idempotent.",
+        "Messages about blocks that are not final are sent again after each slot and on each \
+         connection; receiving is idempotent.",
     ),
     rule(
         "3.8",
-        "Who has lost its vote state is silent until a block later than the margin is final.",
+        "A node that lost its vote state is silent until a block later than the margin is final.",
     ),
     rule(
         "3.9",
@@ -165,7 +167,7 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "6.1",
-        "Only VALID is valid: what is not yet known is neither approved nor made head.",
+        "Only VALID is valid: a block without an answer is neither approved nor made head.",
     ),
     rule(
         "6.2",
@@ -189,27 +191,27 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "7.1",
-        "Votes, blocks and certificates reach everybody by gossip, also twice and in another \
+        "Votes, blocks and certificates reach all nodes by gossip, also twice and in another \
          order.",
     ),
     rule(
         "7.2",
-        "Status and ranges are answered by peers, and a peer's lie costs the peer and nobody else.",
+        "Peers answer requests for status and ranges, and a false answer costs only the peer.",
     ),
     without(
         "7.3",
         "Two finality certificates that contradict each other are an ERROR with evidence.",
-        "it takes more faulty authorities than are tolerated; the planted bugs show that it is \
-         seen",
+        "it requires more faulty authorities than are tolerated; planted bugs show that it is \
+         detected",
     ),
     rule(
         "7.4",
-        "A peer that breaks the rules loses score and is banned for a while; correct ones never \
-         are for long.",
+        "A peer that breaks the rules loses score and is banned for a while; a correct peer is \
+         never banned for long.",
     ),
     rule(
         "7.5",
-        "Connections break, hang, are half-open and are made again; identities persist.",
+        "Connections break, hang, are half-open and are re-established; identities persist.",
     ),
 ];
 

@@ -162,8 +162,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "wrongly-taken",
         "An execution client accepted a transaction that it must refuse",
-        "The transaction is badly signed, for another chain, or cannot pay for itself, but the \
-         client answered with its hash.",
+        "The transaction has an invalid signature, is for another chain, or lacks gas or funds, \
+         but the execution client answered with its hash.",
     ),
     (
         "not-a-transition",

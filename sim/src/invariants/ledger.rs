@@ -529,7 +529,7 @@ mod tests {
             ledger.settle(0, 1, 1, &[receipt(1, 1)]).is_ok(),
             "another execution client accepted it"
         );
-        ledger.never.insert(hash, "it is of another chain");
+        ledger.never.insert(hash, "it is for another chain");
         assert!(reason(ledger.settle(0, 1, 1, &[receipt(1, 1)])).contains("another chain"));
     }
 }

@@ -49,14 +49,14 @@ impl User {
         let (raw, why) = match self.rng.below(13) {
             0 => (
                 foreign_chain(good, &key, &mut self.rng),
-                "it is of another chain",
+                "it is for another chain",
             ),
-            1 => (good.sign_malleably(&key), "its signature is a mirror image"),
-            2 => (without_chain(good, &key), "it names no chain"),
-            3 => (garbage(&mut self.rng), "it is garbage"),
-            4 => (truncated(good, &key, &mut self.rng), "it is cut off"),
+            1 => (good.sign_malleably(&key), "its signature has a high s"),
+            2 => (without_chain(good, &key), "it has no chain id"),
+            3 => (garbage(&mut self.rng), "it is random bytes"),
+            4 => (truncated(good, &key, &mut self.rng), "it is truncated"),
             5 => (tip_above_cap(good, &key), "its tip is above its cap"),
-            6 => (below_intrinsic_gas(good, &key), "it cannot pay for itself"),
+            6 => (below_intrinsic_gas(good, &key), "its gas limit is too low"),
             7 => (
                 above_block_gas(good, &key, block_gas),
                 "it does not fit into a block",
@@ -66,14 +66,14 @@ impl User {
                 "its init code is too long",
             ),
             9 => (oversized(good, &key), "it is too large"),
-            10 => (unaffordable(good, &key), "its sender never had as much"),
+            10 => (unaffordable(good, &key), "its sender cannot afford it"),
             11 => (
                 dynamic_fee(good).sign_for_authorizations(&key),
-                "its type is not known here",
+                "its type is not supported",
             ),
             _ => match self.desk.last_final {
                 Some(nonce) => return (reused_nonce(good, &key, nonce), None),
-                None => (empty_blob(), "it is a blob transaction, and empty"),
+                None => (empty_blob(), "it is an empty blob transaction"),
             },
         };
         (raw, Some(why))
@@ -108,7 +108,7 @@ fn garbage(rng: &mut Rng) -> Raw {
     Raw::of(bytes)
 }
 
-/// A prefix of a good transaction, as a wallet leaves it that dies while it writes.
+/// A prefix of a good transaction, as left by a wallet that crashes while it writes.
 fn truncated(draft: Draft, key: &SigningKey, rng: &mut Rng) -> Raw {
     let mut bytes = draft.sign(key).bytes.to_vec();
     let kept = 1 + rng.below(bytes.len() as u64 - 1) as usize;

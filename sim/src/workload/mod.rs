@@ -469,7 +469,7 @@ impl User {
                     return Err(wrongly_taken(
                         number,
                         raw,
-                        &format!("it is called {hash} in the answer"),
+                        &format!("the execution client answered with the hash {hash}"),
                     ));
                 }
                 Err(CallError::Rpc { error, .. }) => {
