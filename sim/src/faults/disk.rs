@@ -5,7 +5,7 @@
 //! tolerates. Beyond that the fault hits the disk of the execution client, whose contents the node
 //! can send again, and is counted as `downgraded`. A node with an emptied disk counts as faulty
 //! until it votes again, and a node with a restored disk for the rest of the run; where that is too
-//! much, the disk stays as it is and the process only dies.
+//! much, the disk stays as it is and the process is only killed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -43,13 +43,13 @@ pub struct Reaction {
 pub enum React {
     /// The node's messages are delayed.
     Hold { ms: u64 },
-    /// The node dies, once.
+    /// The node is killed, once.
     Kill {
         power: bool,
         down_ms: u64,
         done: BTreeSet<u8>,
     },
-    /// All nodes die, once, when `count` of them have signed for one block.
+    /// All machines are taken down, once, when `count` nodes have signed for one block.
     KillAll {
         count: u8,
         power: bool,
@@ -57,7 +57,7 @@ pub enum React {
         signed: BTreeMap<Hash, BTreeSet<u8>>,
         is_done: bool,
     },
-    /// All nodes die, once.
+    /// All machines are taken down, once.
     KillAllNow {
         power: bool,
         down_ms: u64,

@@ -44,7 +44,7 @@ impl Swarm {
     pub fn check(&self) -> Result<(), String> {
         if self.least > self.most || self.most > 100 {
             return Err(format!(
-                "least must be at most most, and most at most 100: {} and {}",
+                "least must not exceed most, and most must not exceed 100: {} and {}",
                 self.least, self.most
             ));
         }

@@ -92,7 +92,7 @@ impl ExecutionFaultInjector {
         }
         if is_payload && take(&mut faults.invalid_payloads) {
             count("execution.invalid");
-            let validation_error = "the simulator says so".to_owned();
+            let validation_error = "injected by the simulator".to_owned();
             let invalid = PayloadStatus::new(PayloadStatusEnum::Invalid { validation_error }, None);
             return CallDecision::Answer(to_json(invalid));
         }

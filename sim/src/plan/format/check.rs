@@ -190,7 +190,7 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
             "left_dead"
         };
         let message = format!(
-            "{word}: with the forger's at most {} of the {nodes} nodes, else nothing can go on",
+            "{word}: with the forger's at most {} of the {nodes} nodes, or the chain stalls",
             world.tolerated()
         );
         return problem(["world", word], message);

@@ -215,7 +215,7 @@ fn mistakes_are_told_with_place_and_nearest_word() {
             "[swarm]\nleast = 4\nmost = 2",
             3,
             1,
-            "least must be at most most",
+            "least must not exceed most",
         ),
         (
             "[swarm]\nleast = 1\nmost = 2\nkinds = [\"stepped-clok\"]",
