@@ -30,9 +30,9 @@ use genesis::Chain;
 /// Receives each event of an authority's node, inside of the node and at the moment of the event.
 pub type Observer = Arc<dyn Fn(u8, &NodeEvent) + Send + Sync>;
 
-/// Interval between two status checks of a node or an execution client.
+/// Interval between two status checks of a machine's process.
 const LOOK: Duration = Duration::from_millis(500);
-/// Timeout of the stop of a node or an execution client.
+/// Timeout of the stop of a machine's process.
 const STOP: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy)]
