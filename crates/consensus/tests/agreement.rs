@@ -26,6 +26,7 @@ fn plan(seed: u64, nodes: usize, fault_model: FaultModel, byzantine: usize) -> P
         mutant: None,
         blackout_after_lock: false,
         changes: false,
+        choices: Vec::new(),
     }
 }
 

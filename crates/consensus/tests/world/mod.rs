@@ -43,6 +43,8 @@ pub struct Plan {
     pub blackout_after_lock: bool,
     /// Federation changes are ordered, which remove and add an authority in turns.
     pub changes: bool,
+    /// Decide in place of the seed until they are used up: the schedule of a fuzzer.
+    pub choices: Vec<u8>,
 }
 
 /// A violated invariant.
@@ -135,6 +137,8 @@ pub struct World {
     now_ms: u64,
     sequence: u64,
     random: u64,
+    /// Bytes used of the plan's choices.
+    used: usize,
     /// Bit i: node i is on the left side. 0: no partition.
     partition: u32,
     calm: bool,
@@ -211,6 +215,7 @@ impl World {
             events: BTreeMap::new(),
             now_ms: START_MS,
             sequence: 0,
+            used: 0,
             partition: 0,
             calm: false,
             finals: BTreeMap::new(),
@@ -251,7 +256,22 @@ impl World {
     }
 
     fn below(&mut self, n: u64) -> u64 {
-        self.random() % n.max(1)
+        let drawn = self.chosen(n).unwrap_or_else(|| self.random());
+        drawn % n.max(1)
+    }
+
+    /// The plan's next choice, of as few bytes as `n` needs.
+    fn chosen(&mut self, n: u64) -> Option<u64> {
+        let length = match n {
+            0..=0x100 => 1,
+            0x101..=0x1_0000 => 2,
+            _ => 4,
+        };
+        let end = self.used + length;
+        let bytes = self.plan.choices.get(self.used..end)?;
+        self.used = end;
+        let append = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        Some(bytes.iter().fold(0, append))
     }
 
     fn chance(&mut self, per_mille: u64) -> bool {
