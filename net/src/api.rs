@@ -30,6 +30,30 @@ pub struct GossipId {
     pub(crate) from: PeerId,
 }
 
+/// Ids of no request and no message, for tests that take the place of the service. The service
+/// ignores a command that names one, as it ignores one that comes too late.
+impl RequestId {
+    /// The service counts from 0, and does not reach these.
+    pub const fn unknown(number: u32) -> RequestId {
+        RequestId(u64::MAX - number as u64)
+    }
+}
+
+impl InboundId {
+    /// As [`RequestId::unknown`].
+    pub const fn unknown(number: u32) -> InboundId {
+        InboundId(u64::MAX - number as u64)
+    }
+}
+
+impl GossipId {
+    /// Four bytes; the id of a message has twenty.
+    pub fn unknown(number: u32, from: PeerId) -> GossipId {
+        let message = MessageId::new(&number.to_be_bytes());
+        GossipId { message, from }
+    }
+}
+
 /// The node's verdict on a gossip message, which is forwarded only after [`Accept`](Self::Accept).
 /// A verdict later than three seconds has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
