@@ -21,6 +21,7 @@ const SIMULATED: &[&str] = &[
     "alys-integrations",
     "alys-node",
     "alys-sim",
+    "alys-fuzz-targets",
 ];
 
 /// The alias `cargo sim`, spelled out for `--locked`.
@@ -96,7 +97,7 @@ pub fn ci() -> Vec<Step> {
         ),
         simulated(
             "sim-test",
-            "tests inside the simulated world",
+            "tests inside the simulated world, the replay of the fuzz corpora among them",
             &in_simulation("test", ""),
         ),
         step(
