@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::CertifiedHeader;
 use alys_types::{
     Address, Authority, Block, ExecutionPayload, FederationOrder, Hash, Height, Slot, VoteTarget,
@@ -104,8 +105,13 @@ pub enum Input {
     HeldVote(VerifiedVote),
     /// A federation change that governance ordered.
     Order(Box<FederationOrder>),
-    /// The operator confirms the wall clock after a jump.
+    /// The operator confirms the wall clock after a jump, or at the start.
     ClockConfirmed,
+    /// A peer says that the clock of an authority, its own, is in a slot. Unsigned.
+    ClockStated {
+        authority: PublicKeyBytes,
+        slot: Slot,
+    },
 }
 
 /// The execution layer's answer about a payload.
@@ -228,8 +234,13 @@ pub struct Finalization {
 pub enum Notice {
     /// The wall clock jumped against the monotonic one: no votes until it is confirmed.
     ClockJumped { by_ms: i64 },
+    /// At the start of the process the wall clock is far ahead of the chain: no votes until it is
+    /// confirmed.
+    ClockUnconfirmed { slot: Slot, highest: Slot },
     /// The wall clock is trusted again.
     ClockTrusted,
+    /// The node has approved in a slot that its clock is far from reaching: no approvals until then.
+    ApprovedAhead { approved: Slot, slot: Slot },
     /// The vote state was lost: no votes until a block after this slot is final.
     VotesLost { silent_until: Slot },
     /// The silence after a loss is over.

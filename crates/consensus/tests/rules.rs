@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use alys_consensus::{
     Broadcast, Effect, Input, Notice, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote,
+    VoteState,
 };
+use alys_types::bls::SecretKey;
 use alys_types::wire::Proposal;
 use alys_types::{Address, Hash, Slot, VoteKind};
 use single::{FIRST, SLOT_MS, World, approvals, confirmations, finals, notices};
@@ -273,6 +275,77 @@ fn authorities_that_vote_in_the_new_slot_confirm_a_clock() {
         notices(&w.give_vote(second)).contains(&Notice::ClockTrusted),
         "q - 1 are"
     );
+}
+
+#[test]
+fn a_clock_far_ahead_of_the_chain_at_the_start_signs_nothing_until_peers_agree() {
+    let builds = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Build(_)));
+    // Slots by which the clock is ahead at the start, with a rejoin margin of 3, and whether the
+    // node waits for its peers.
+    for (ahead, waits) in [(1, false), (3, false), (4, true), (20_000, true)] {
+        let mut w = World::new();
+        w.wall_ms = (FIRST + ahead) * SLOT_MS;
+        w.restart(None);
+        let unconfirmed = |notice: &Notice| matches!(notice, Notice::ClockUnconfirmed { .. });
+        let told = notices(&w.start).iter().any(unconfirmed);
+        assert_eq!((told, w.state.summary().silent), (waits, waits), "{ahead}");
+        assert_eq!(w.state.trusted_clock_ms().is_none(), waits, "{ahead}");
+        // The next slot that authority 3, the node itself, leads.
+        let mut later = FIRST + ahead + 1..;
+        let lead = later.find(|slot| slot % 4 == 3).expect("one of four");
+        let effects = w.at_slot(lead - FIRST, 10);
+        assert_eq!(builds(&effects), !waits, "{ahead}");
+        if !waits {
+            continue;
+        }
+        // Of its own clock, of an unknown key, of another time, twice by one authority.
+        let says = |w: &World, index: usize, slot: u64| Input::ClockStated {
+            authority: w.keys[index].public_key().to_bytes(),
+            slot: Slot(slot),
+        };
+        let stranger = SecretKey::derive_stand_in(&[77; 32]).public_key();
+        let from_stranger = Input::ClockStated {
+            authority: stranger.to_bytes(),
+            slot: Slot(lead),
+        };
+        for input in [
+            says(&w, 3, lead),
+            from_stranger,
+            says(&w, 1, lead - 3),
+            says(&w, 2, lead + 3),
+            says(&w, 0, lead),
+            says(&w, 0, lead),
+        ] {
+            assert!(notices(&w.input(input)).is_empty(), "{ahead}");
+        }
+        let agreed = says(&w, 1, lead + 2);
+        let effects = w.input(agreed);
+        assert!(
+            notices(&effects).contains(&Notice::ClockTrusted),
+            "q - 1 do"
+        );
+        assert!(
+            builds(&w.input(Input::Tick)),
+            "{ahead}: its slot still lasts"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_approved_by_a_clock_that_was_ahead_says_so_once() {
+    let approved = Slot(FIRST + 100);
+    let mut w = World::with(|fresh| {
+        Some(VoteState {
+            approved_slot: approved,
+            ..fresh
+        })
+    });
+    let slot = Slot(FIRST + 1);
+    assert_eq!(
+        notices(&w.start),
+        [Notice::ApprovedAhead { approved, slot }]
+    );
+    assert!(notices(&w.at_slot(2, 10)).is_empty());
 }
 
 #[test]

@@ -46,6 +46,29 @@ pub(crate) fn block_timestamp(slot: Slot, spec: &ChainSpec, now: Now, bug: &Plan
     slot.timestamp(spec.slot_duration_ms)
 }
 
+/// Slots by which the clock of a peer may differ from the own one and still agree with it: one for
+/// the drift allowance, which is below a slot, one for the way of the statement.
+const AGREED_SLOTS: u64 = 2;
+
+/// Rule 3.9 (docs/protocol.md): true when the slot of a wall clock at the start of a process is no
+/// more than `rejoin_margin` above the highest certified one. An authority that signed in a later
+/// slot by a wrong clock would be silent until then.
+pub(crate) fn is_near_chain(current: Slot, highest: Slot, spec: &ChainSpec) -> bool {
+    current <= highest.saturating_add(spec.rejoin_margin)
+}
+
+/// Rule 3.9 (docs/protocol.md): true when a peer's clock, of which it stated the slot, agrees with
+/// the own one.
+pub(crate) fn is_same_time(stated: Slot, current: Slot) -> bool {
+    stated.0.abs_diff(current.0) <= AGREED_SLOTS
+}
+
+/// Rule 3.9 (docs/protocol.md): true when the highest approved slot is ahead of a trusted clock by
+/// more than drift explains, so that the node cannot approve until then.
+pub(crate) fn is_approval_ahead(approved: Slot, current: Slot) -> bool {
+    approved > current.saturating_add(EARLY_SLOTS)
+}
+
 /// Rule 3.9 (docs/protocol.md): true when the wall clock moved against the monotonic one
 /// by more than the drift allowance.
 pub(crate) fn has_clock_jumped(by_ms: i64, allowance_ms: u64, bug: &PlantedBug) -> bool {

@@ -39,7 +39,7 @@ pub(crate) struct Candidate {
 }
 
 /// Rules 3.8 and 3.9 (docs/protocol.md): an authority that lost its vote state, or whose wall clock
-/// jumped, is silent.
+/// is not trusted, is silent.
 pub(crate) fn may_vote(
     votes: &VoteState,
     is_clock_trusted: bool,

@@ -74,6 +74,12 @@ impl State {
         self.clock.trusted_ms()
     }
 
+    /// True from the start of the process until the clock is confirmed: peers should be asked for
+    /// theirs.
+    pub fn awaits_clock(&self) -> bool {
+        !self.clock.is_confirmed_at_start()
+    }
+
     /// The data to check a proposal on `parent` against; `None` while the parent or its successors'
     /// set is unknown.
     pub fn proposal_context(&self, parent: &Hash) -> Option<ProposalContext> {

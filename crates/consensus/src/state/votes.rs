@@ -16,7 +16,7 @@ impl State {
     pub(super) fn on_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
         self.report_equivocation(vote, now, out);
         self.record_latest_vote(&vote);
-        let needed = rules::clock_confirmations(&self.newest_set(), self.bug());
+        let needed = self.clock_confirmations();
         if self.is_in_slot(vote.vote().target.slot, now)
             && self
                 .clock

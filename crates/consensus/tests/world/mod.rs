@@ -494,6 +494,20 @@ impl World {
         self.nodes[node].state = Some(state);
         self.carry_out(node, effects);
         self.input(node, Input::PeerConnected);
+        for peer in self.correct().filter(|peer| *peer != node) {
+            self.state_clock(node, peer);
+            self.state_clock(peer, node);
+        }
+    }
+
+    /// The status message of a connection: `from` says in which slot its clock is.
+    fn state_clock(&mut self, from: usize, to: usize) {
+        if self.nodes[from].state.is_none() {
+            return;
+        }
+        let authority = self.nodes[from].key.public_key().to_bytes();
+        let slot = Slot::at(self.clock(from).wall_ms, SLOT_MS);
+        self.input(to, Input::ClockStated { authority, slot });
     }
 
     fn input(&mut self, node: usize, input: Input) {
