@@ -7,7 +7,7 @@ use crate::limits::{
     MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
     MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
 };
-use crate::{Block, Certificate, Hash, Header, Height, Vote};
+use crate::{Block, Certificate, Hash, Header, Height, Slot, Vote};
 
 /// A proposal: the block and its leader's signature (topic `blocks`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Status {
     pub finalized: Option<CertifiedHeader>,
     /// BLS key of the sender, if it is an authority: it asks for the votes held of this key.
     pub authority: Option<crate::bls::PublicKeyBytes>,
+    /// The slot that the sender's wall clock is in, which confirms the clock of an authority that
+    /// starts (rule 3.9).
+    pub slot: Slot,
 }
 
 /// The latest votes held of an authority. A node that lost its vote state notices the loss by them.

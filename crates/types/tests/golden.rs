@@ -180,6 +180,7 @@ fn status() -> Status {
         highest: Some(certified(VoteKind::Approval)),
         finalized: Some(certified(VoteKind::Confirmation)),
         authority: Some(PublicKeyBytes([65; 48])),
+        slot: Slot(850_000_066),
     }
 }
 
