@@ -95,7 +95,17 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
             "the wall clock jumped by {by_ms} ms: no votes until peers confirm it; if the clock \
              is right, restart the node to vote at once"
         ),
-        AgreementNotice::ClockTrusted => f.write_str("the wall clock is trusted again"),
+        AgreementNotice::ClockUnconfirmed { slot, highest } => write!(
+            f,
+            "the wall clock is in slot {slot}, far ahead of slot {highest}, the last certified one: \
+             no votes until peers confirm it; check the clock of this machine"
+        ),
+        AgreementNotice::ClockTrusted => f.write_str("the wall clock is trusted"),
+        AgreementNotice::ApprovedAhead { approved, slot } => write!(
+            f,
+            "this authority has approved in slot {approved}, and its clock is in slot {slot}: it \
+             cannot approve until then; a clock that was ahead caused it"
+        ),
         AgreementNotice::VotesLost { silent_until } => write!(
             f,
             "the vote state is lost: no votes until a block after slot {silent_until} is final"

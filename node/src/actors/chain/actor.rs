@@ -210,6 +210,7 @@ impl ChainActor {
     async fn on_tick(&mut self, ctx: &Context<Self>) -> Result<(), ChainError> {
         self.schedule_tick(ctx);
         self.fetch_parents();
+        self.request_clocks();
         if buggify!("node.chain.tick_twice") {
             self.input(Input::Tick).await?;
         }
@@ -408,10 +409,10 @@ impl ChainActor {
             }
             ChainMessage::PeerListens => self.catchup.on_new_peer(),
             ChainMessage::StatusRequested { id, peer, payload } => {
-                self.on_status_request(id, peer, &payload);
+                self.on_status_request(id, peer, &payload).await?;
             }
             ChainMessage::StatusReceived { peer, answer } => {
-                self.on_status_answer(peer, *answer);
+                self.on_status_answer(peer, *answer).await?;
             }
             ChainMessage::RangeReceived { peer, range } => self.on_range(peer, range),
             ChainMessage::BodiesReceived { peer, blocks } => {

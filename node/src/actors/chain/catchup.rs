@@ -20,6 +20,10 @@ pub const MAX_PARENTS: usize = 8;
 /// rebroadcast.
 pub const REBROADCAST_INTERVAL_MS: u64 = 500;
 
+/// Shortest interval, in milliseconds, between two requests for the statuses of all peers. Peers
+/// answer one a second.
+pub const STATUS_INTERVAL_MS: u64 = 5_000;
+
 /// Position of the local chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -58,6 +62,7 @@ pub struct Catchup {
     claimed: Option<Height>,
     has_new_peers: bool,
     rebroadcast_ms: Option<u64>,
+    statuses_ms: Option<u64>,
 }
 
 impl Catchup {
@@ -162,6 +167,16 @@ impl Catchup {
         }
         self.has_new_peers = false;
         self.rebroadcast_ms = Some(now_ms);
+        true
+    }
+
+    /// True when the statuses of the peers may be requested; counts as the request.
+    pub fn is_status_due(&mut self, now_ms: u64) -> bool {
+        let is_recent = |last_ms: u64| now_ms.saturating_sub(last_ms) < STATUS_INTERVAL_MS;
+        if self.statuses_ms.is_some_and(is_recent) {
+            return false;
+        }
+        self.statuses_ms = Some(now_ms);
         true
     }
 }
@@ -343,6 +358,21 @@ mod tests {
             }
             due.push(catchup.is_rebroadcast_due(now_ms));
         }
+        assert_eq!(due, [true, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn statuses_are_requested_at_intervals() {
+        let mut catchup = Catchup::default();
+        let times = [
+            0,
+            1,
+            STATUS_INTERVAL_MS - 1,
+            STATUS_INTERVAL_MS,
+            5_001,
+            10_000,
+        ];
+        let due = times.map(|now_ms| catchup.is_status_due(now_ms));
         assert_eq!(due, [true, false, false, true, false, true]);
     }
 }

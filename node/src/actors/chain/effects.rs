@@ -237,6 +237,14 @@ impl ChainActor {
                 reached("state.chain.clock_distrusted");
                 tracing::warn!("{text}");
             }
+            Notice::ClockUnconfirmed { .. } => {
+                reached("state.chain.clock_unconfirmed");
+                tracing::warn!("{text}");
+            }
+            Notice::ApprovedAhead { .. } => {
+                reached("state.chain.approved_ahead");
+                tracing::warn!("{text}");
+            }
             Notice::ClockTrusted => {
                 reached("state.chain.clock_trusted");
                 tracing::info!("{text}");

@@ -1,10 +1,12 @@
 //! The status exchange with a peer. This node sends its position, and the ValidationActor checks
 //! the certificates and votes that the peer reports.
 
+use alys_consensus::Input;
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal};
 use alys_types::wire::{CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer};
 
-use super::ChainActor;
+use super::{ChainActor, ChainError};
+use crate::actors::peers::PeerMessage;
 use crate::actors::validation::{Job, Source};
 
 impl ChainActor {
@@ -18,6 +20,7 @@ impl ChainActor {
             highest: self.state.highest_certified(),
             finalized: self.state.last_final(),
             authority: self.key.as_ref().map(|k| k.public_key().to_bytes()),
+            slot: self.state.slot_at(self.now()),
         }
     }
 
@@ -33,7 +36,21 @@ impl ChainActor {
         }
     }
 
-    pub(super) fn on_status_request(&mut self, id: InboundId, peer: PeerId, payload: &[u8]) {
+    /// Asks all peers for their statuses while the clock of this node is not confirmed: those of the
+    /// first connection may be of a time at which their clocks were wrong.
+    pub(super) fn request_clocks(&mut self) {
+        if self.state.awaits_clock() && self.catchup.is_status_due(self.now().mono_ms) {
+            let status = self.status().encode();
+            self.tell_peers(PeerMessage::AskStatus { status });
+        }
+    }
+
+    pub(super) async fn on_status_request(
+        &mut self,
+        id: InboundId,
+        peer: PeerId,
+        payload: &[u8],
+    ) -> Result<(), ChainError> {
         let theirs = match Status::decode(payload) {
             Ok(theirs) => theirs,
             Err(error) => {
@@ -42,7 +59,7 @@ impl ChainActor {
                 self.command(Command::Respond { id, response });
                 let offence = Offence::InvalidRequest;
                 self.command(Command::Report { peer, offence });
-                return;
+                return Ok(());
             }
         };
         let held = theirs.authority.map(|key| self.state.held_votes(&key));
@@ -55,10 +72,14 @@ impl ChainActor {
         };
         let response = Ok(answer.encode());
         self.command(Command::Respond { id, response });
-        self.on_status(peer, theirs);
+        self.on_status(peer, theirs).await
     }
 
-    pub(super) fn on_status_answer(&mut self, peer: PeerId, answer: StatusAnswer) {
+    pub(super) async fn on_status_answer(
+        &mut self,
+        peer: PeerId,
+        answer: StatusAnswer,
+    ) -> Result<(), ChainError> {
         let StatusAnswer { status, held } = answer;
         for vote in held.approval.into_iter().chain(held.confirmation) {
             let set = self.state.set_for_vote(&vote);
@@ -69,13 +90,20 @@ impl ChainActor {
                 is_set_known,
             );
         }
-        self.on_status(peer, status);
+        self.on_status(peer, status).await
     }
 
-    fn on_status(&mut self, peer: PeerId, status: Status) {
+    async fn on_status(&mut self, peer: PeerId, status: Status) -> Result<(), ChainError> {
         for certified in status.highest.into_iter().chain(status.finalized) {
             self.check_certified(peer, certified);
         }
+        if let Some(authority) = status.authority
+            && self.state.awaits_clock()
+        {
+            let slot = status.slot;
+            self.input(Input::ClockStated { authority, slot }).await?;
+        }
+        Ok(())
     }
 
     fn check_certified(&self, peer: PeerId, certified: CertifiedHeader) {

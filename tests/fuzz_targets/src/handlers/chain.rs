@@ -310,6 +310,7 @@ impl Chain {
             authority: choices
                 .flag()
                 .then(|| federation::key(signer(choices)).public_key().to_bytes()),
+            slot: Slot(choices.near(slot_now().0)),
         }
     }
 

@@ -96,7 +96,7 @@ impl Peers {
 
     async fn step(&mut self, choices: &mut Choices<'_>) {
         let peer = peer(choices.byte());
-        match choices.below(14) {
+        match choices.below(15) {
             0 => {
                 let pause_ms = choices.number() % MAX_PAUSE_MS;
                 sleep(Duration::from_millis(pause_ms)).await;
@@ -161,14 +161,17 @@ impl Peers {
                 self.connected = list.iter().map(|(peer, _)| *peer).collect();
                 self.tell(PeerMessage::Connected(list));
             }
+            12 => {
+                let status = self.own_status(choices).encode();
+                self.tell(PeerMessage::AskStatus { status });
+            }
             _ => self.answer(choices),
         }
     }
 
-    /// A status answer, sometimes damaged.
-    fn status(&mut self, choices: &mut Choices<'_>) -> Vec<u8> {
+    fn own_status(&self, choices: &mut Choices<'_>) -> Status {
         let genesis = self.federation.genesis();
-        let status = Status {
+        Status {
             genesis: genesis.hash(),
             fork_id: genesis.fork_id(),
             head_height: Height(choices.near(0)),
@@ -176,7 +179,13 @@ impl Peers {
             highest: None,
             finalized: None,
             authority: None,
-        };
+            slot: Slot(choices.near(850_000_000)),
+        }
+    }
+
+    /// A status answer, sometimes damaged.
+    fn status(&self, choices: &mut Choices<'_>) -> Vec<u8> {
+        let status = self.own_status(choices);
         let held = HeldVotes::default();
         let mut bytes = StatusAnswer { status, held }.encode();
         if choices.flag() {
@@ -207,7 +216,8 @@ impl Peers {
                 let count = choices.byte() % 3;
                 self.blocks(choices, count.into()).blocks.encode()
             }
-            Protocol::Status | Protocol::HeadersByRange => Vec::new(),
+            Protocol::Status => self.status(choices),
+            Protocol::HeadersByRange => Vec::new(),
         };
         let result = match choices.byte() {
             0xf0.. => Err(RequestError::Timeout),
@@ -274,7 +284,10 @@ impl Peers {
                     let hashes = Vec::<Hash>::decode(&payload).expect("a request of our own");
                     assert_eq!(hashes.len(), 1);
                 }
-                Protocol::Status | Protocol::HeadersByRange => panic!("{protocol:?} is asked"),
+                Protocol::Status => {
+                    Status::decode(&payload).expect("a status of our own");
+                }
+                Protocol::HeadersByRange => panic!("{protocol:?} is asked"),
             }
             if self.requests.len() == MAX_REQUESTS {
                 self.requests.pop_front();
