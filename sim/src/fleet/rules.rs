@@ -135,8 +135,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "3.9",
-        "A node whose clock jumped beyond the drift allowance is silent until the time is \
-         confirmed.",
+        "A node whose clock jumped, or is far ahead of the chain at its start, is silent until the \
+         time is confirmed.",
     ),
     rule(
         "3.10",
