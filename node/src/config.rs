@@ -43,6 +43,8 @@ pub struct Config {
     pub execution: Execution,
     /// Listen address of the metrics server; `None` for no server.
     pub metrics_addr: Option<SocketAddr>,
+    /// Listen address of the operator's JSON-RPC.
+    pub rpc_addr: SocketAddr,
     pub log: Log,
 }
 
@@ -96,6 +98,7 @@ pub struct Overrides {
     pub jwt_secret: Option<PathBuf>,
     pub password_file: Option<PathBuf>,
     pub metrics_addr: Option<SocketAddr>,
+    pub rpc_addr: Option<SocketAddr>,
 }
 
 /// Reason for which a configuration is refused.
@@ -137,6 +140,8 @@ struct File {
     execution: ExecutionTable,
     #[serde(default, deserialize_with = "some_address")]
     metrics_addr: Option<SocketAddr>,
+    #[serde(default = "any_port", deserialize_with = "address")]
+    rpc_addr: SocketAddr,
     #[serde(default)]
     log: LogTable,
 }
@@ -235,6 +240,7 @@ impl Config {
             storage: read.storage,
             execution,
             metrics_addr: overrides.metrics_addr.or(read.metrics_addr),
+            rpc_addr: overrides.rpc_addr.unwrap_or(read.rpc_addr),
             log: Log {
                 format: read.log.format,
                 filter: read.log.filter,
@@ -494,6 +500,7 @@ mod tests {
 
     #[test]
     fn the_command_line_overrides() {
+        let rpc_addr = SocketAddr::from(([127, 0, 0, 1], 9545));
         let overrides = Overrides {
             datadir: Some("elsewhere".into()),
             listen: Some(any_port()),
@@ -501,12 +508,14 @@ mod tests {
             execution_url: Some(parse_url("http://127.0.0.1:8551").expect("a URL")),
             jwt_secret: Some("secret.hex".into()),
             metrics_addr: Some(any_port()),
+            rpc_addr: Some(rpc_addr),
             ..Overrides::default()
         };
         let config = Config::parse("f", SMALL, Path::new("/etc/alys"), overrides).expect("small");
         assert_eq!(config.datadir, Path::new("elsewhere"));
         assert_eq!(config.listen, any_port());
         assert_eq!(config.metrics_addr, Some(any_port()));
+        assert_eq!(config.rpc_addr, rpc_addr);
         assert_eq!(config.bootnodes, ["1.2.3.4:5"]);
         assert!(matches!(config.execution, Execution::Remote(_)));
     }

@@ -93,12 +93,13 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
         AgreementNotice::ClockJumped { by_ms } => write!(
             f,
             "the wall clock jumped by {by_ms} ms: no votes until peers confirm it; if the clock \
-             is right, restart the node to vote at once"
+             is right, `alys admin confirm-clock` ends the wait"
         ),
         AgreementNotice::ClockUnconfirmed { slot, highest } => write!(
             f,
             "the wall clock is in slot {slot}, far ahead of slot {highest}, the last certified one: \
-             no votes until peers confirm it; check the clock of this machine"
+             no votes until peers confirm it; if the clock is right, `alys admin confirm-clock` ends \
+             the wait"
         ),
         AgreementNotice::ClockTrusted => f.write_str("the wall clock is trusted"),
         AgreementNotice::ApprovedAhead { approved, slot } => write!(

@@ -23,6 +23,7 @@ pub mod interceptor;
 pub mod keys;
 pub mod metrics;
 pub mod node;
+pub mod operator;
 mod rights;
 pub mod telemetry;
 pub mod toml_text;

@@ -126,6 +126,11 @@ impl Node {
         self.chain.confirm_clock()
     }
 
+    /// The owner's access to the chain, for servers of this process.
+    pub fn chain(&self) -> chain::Handle {
+        self.chain.clone()
+    }
+
     /// The supervision tree: states, restarts, queues.
     pub fn actors(&self) -> Snapshot {
         self.system.snapshot()

@@ -10,8 +10,8 @@ use alys_types::bls::SecretKey;
 use clap::Args;
 
 use super::{
-    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, open_locked, stop_signal,
-    unless_forced,
+    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, open_locked, operator_refused,
+    stop_signal, unless_forced,
 };
 use crate::config::{self, Config, Overrides, Role};
 use crate::files;
@@ -20,6 +20,7 @@ use crate::host::{Host, HostConfig};
 use crate::keys::{self, KeysError, Purpose};
 use crate::metrics::MetricsServer;
 use crate::node::{NodeEvent, Observer};
+use crate::operator::{Operated, OperatorServer};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -73,6 +74,15 @@ pub struct NodeArgs {
         value_parser = config::parse_address
     )]
     metrics_addr: Option<SocketAddr>,
+    /// Serve the operator's JSON-RPC, which `alys status` and `alys admin` use, on this address;
+    /// default: a free port of this machine.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "ALYS_RPC_ADDR",
+        value_parser = config::parse_address
+    )]
+    rpc_addr: Option<SocketAddr>,
 }
 
 /// Runs one node until a signal stops it.
@@ -89,6 +99,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         jwt_secret: args.jwt_secret,
         password_file: args.password_file,
         metrics_addr: args.metrics_addr,
+        rpc_addr: args.rpc_addr,
     };
     let config = Config::load(&args.config, overrides).map_err(Failure::refused)?;
     init_log(
@@ -106,7 +117,12 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         None => None,
     };
     let (datadir, _lock) = open_locked(&config.datadir)?;
+    let operator = OperatorServer::bind(config.rpc_addr, datadir.clone())
+        .await
+        .map_err(operator_refused)?;
     announce(&config, &chain, key.as_ref());
+    let (name, genesis) = (config.name.clone(), chain.genesis.clone());
+    let authority = key.as_ref().map(|key| key.public_key().to_bytes());
     let execution = config.execution.read_secret(read_secret)?;
     // Not earlier, because ctrl-c at the prompt for a password has to end the process at once.
     let mut stop = stop_signal().await;
@@ -128,11 +144,19 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     if let Some(server) = &metrics {
         server.monitors().add(host.monitor(None));
     }
+    operator.serve(Operated {
+        name,
+        genesis,
+        authority,
+        peer_id: host.node().peer_id(),
+        chain: host.node().chain(),
+    });
     tracing::info!(
         peers_on = %host.node().listen_addr(),
         peer_id = %host.node().peer_id(),
         rpc_on = host.http_addr().map(tracing::field::display),
         metrics_on = metrics.as_ref().map(|server| tracing::field::display(server.local_addr())),
+        operator_on = %operator.local_addr(),
         "started"
     );
     let broken = alys_runtime::select! {
@@ -143,6 +167,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         }
     };
     let clean = unless_forced(host.stop(STOP_DEADLINE)).await;
+    unless_forced(operator.stop()).await;
     if let Some(server) = metrics {
         unless_forced(server.stop()).await;
     }

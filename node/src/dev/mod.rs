@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use alys_consensus::Summary;
 use alys_runtime::disk::Dir;
 use alys_runtime::select;
 use alys_runtime::signal::Shutdown;
@@ -319,7 +320,20 @@ async fn watch(
                 let after = ending.report.height().0;
                 let slots = SILENT_SLOTS;
                 tracing::warn!(after, slots, "no final block for a while");
+                confirm_clocks(hosts).await;
             }
+        }
+    }
+}
+
+/// Confirms the clocks of validators that wait for it: after a suspension of this machine, whose
+/// clock all of them share, nobody else can.
+async fn confirm_clocks(hosts: &[Host]) {
+    for (index, host) in hosts.iter().enumerate() {
+        let summary = host.node().summary().await;
+        let waits = |summary: &Summary| summary.silent && summary.votes.silent_until.is_none();
+        if summary.as_ref().is_some_and(waits) && host.node().confirm_clock() {
+            tracing::warn!(validator = index, "the clock of this machine is confirmed");
         }
     }
 }

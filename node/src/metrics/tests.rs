@@ -319,7 +319,7 @@ fn a_node_is_ready_when_it_is_synced_and_votes() {
     let table: [(Summary, bool, &[&str]); 5] = [
         (summary(5, 5), true, &[]),
         (summary(6, 5), true, &["not synced"]),
-        (silent.clone(), true, &["restart the node"]),
+        (silent.clone(), true, &["confirm-clock"]),
         (lost, true, &["after slot 9"]),
         (silent, false, &[]),
     ];
