@@ -2,6 +2,7 @@
 //! proof that the tests would notice: with a rule or a persisted field left out they find a
 //! violation.
 
+#[allow(dead_code, reason = "the fuzz targets use the record of signatures")]
 mod world;
 
 use alys_types::FaultModel;

@@ -1,6 +1,7 @@
 //! The state machines of a federation on the schedule of the fuzzer: delays, losses, partitions,
-//! crashes between two effects, equivocation. Final blocks agree, nobody signs twice in a slot, and
-//! finality goes on once the faults have ended.
+//! crashes between two effects, equivocation. Final blocks agree, nobody signs twice in a slot,
+//! finality goes on once the faults have ended, and each signature is a step that the model in
+//! `sim/model` allows.
 //!
 //! The world is that of the tests of the consensus crate, which draw the same choices from seeds.
 
@@ -11,8 +12,11 @@
 #[path = "../../../crates/consensus/tests/world/mod.rs"]
 mod world;
 
-use alys_types::FaultModel;
-use world::Plan;
+use alys_consensus::BlockRef;
+use alys_sim::invariants::Conformance;
+use alys_sim::params::WorldPlan;
+use alys_types::{FaultModel, VoteKind};
+use world::{Plan, Signed};
 
 use crate::choices::Choices;
 
@@ -42,7 +46,48 @@ pub fn run(data: &[u8]) {
         changes,
         choices: choices.rest().to_vec(),
     };
-    if let Err(violation) = world::run(&plan) {
+    let (result, signatures) = world::run_recorded(&plan);
+    if let Err(violation) = result {
         panic!("{violation:?} with {plan:?}");
+    }
+    // The model has one set of authorities.
+    if !plan.changes {
+        conform(&plan, &signatures);
+    }
+}
+
+/// Checks each signature of a correct node against the model.
+fn conform(plan: &Plan, signatures: &[Signed]) {
+    let number = |node: usize| u8::try_from(node).expect("a federation has at most 15 nodes");
+    let mut model = Conformance::new(&WorldPlan {
+        nodes: number(plan.nodes),
+        fault_model: plan.fault_model,
+        slot_ms: world::SLOT_MS,
+        ..WorldPlan::default()
+    });
+    for node in plan.nodes - plan.byzantine..plan.nodes {
+        model.distrust(number(node));
+    }
+    for signed in signatures {
+        let Signed {
+            at_ms,
+            node,
+            target,
+            parent,
+        } = *signed;
+        let node = number(node);
+        let block = BlockRef {
+            slot: target.slot,
+            hash: target.hash,
+        };
+        let is_vote_for_block = target.kind != VoteKind::Confirmation;
+        let known = match parent.filter(|_| is_vote_for_block) {
+            Some(parent) => model.votes_for(node, block, parent),
+            None => Ok(()),
+        };
+        let allowed = known.and_then(|()| model.signed(at_ms, node, &target));
+        if let Err(violation) = allowed {
+            panic!("{violation:?} with {plan:?}");
+        }
     }
 }

@@ -144,6 +144,7 @@ pub struct World {
     calm: bool,
     finals: BTreeMap<u64, Hash>,
     signed: BTreeSet<(usize, VoteKind, u64, Hash)>,
+    signatures: Vec<Signed>,
     seen_by_adversary: BTreeMap<Hash, (Header, Option<Certificate>)>,
     adversary_voted: BTreeSet<(usize, Hash)>,
     violation: Option<Violation>,
@@ -162,8 +163,25 @@ pub struct Report {
     pub evidence: usize,
 }
 
+/// A signature of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed {
+    pub at_ms: u64,
+    pub node: usize,
+    pub target: VoteTarget,
+    /// The parent of the block; `None` where the node knows none.
+    pub parent: Option<BlockRef>,
+}
+
 pub fn run(plan: &Plan) -> Result<Report, Violation> {
     World::new(plan.clone()).go()
+}
+
+/// As [`run`], with all signatures in their order.
+pub fn run_recorded(plan: &Plan) -> (Result<Report, Violation>, Vec<Signed>) {
+    let mut world = World::new(plan.clone());
+    let result = world.go();
+    (result, world.signatures)
 }
 
 fn secret(i: u8) -> SecretKey {
@@ -220,6 +238,7 @@ impl World {
             calm: false,
             finals: BTreeMap::new(),
             signed: BTreeSet::new(),
+            signatures: Vec::new(),
             seen_by_adversary: BTreeMap::new(),
             adversary_voted: BTreeSet::new(),
             violation: None,
@@ -652,6 +671,12 @@ impl World {
         }
         self.signed
             .insert((node, target.kind, target.slot.0, target.hash));
+        self.signatures.push(Signed {
+            at_ms: self.now_ms - START_MS,
+            node,
+            target,
+            parent: self.parent_of(node, &target.hash),
+        });
         let signature = self.nodes[node]
             .key
             .sign(&target.message(&self.genesis.chain_id()).0);
@@ -660,6 +685,16 @@ impl World {
             signer,
             signature,
         }
+    }
+
+    fn parent_of(&self, node: usize, hash: &Hash) -> Option<BlockRef> {
+        let state = self.nodes[node].state.as_ref()?;
+        let parent_hash = state.header(hash)?.parent_hash;
+        let parent = state.header(&parent_hash)?;
+        Some(BlockRef {
+            slot: parent.slot,
+            hash: parent_hash,
+        })
     }
 
     fn send(&mut self, node: usize, broadcast: Broadcast) {

@@ -1,5 +1,6 @@
 //! The ChainActor with the state machine behind it, the ValidationActor and the storage: gossip,
-//! status messages, ranges and bodies of peers, answers of the execution client, and time.
+//! status messages, ranges and bodies of peers, answers of the execution client, time, and steps of
+//! the clock.
 //!
 //! The fuzzer has the keys of all authorities, more than the protocol tolerates: agreement between
 //! nodes is not among the invariants here, but the promises of one node are. It signs one block of
@@ -25,6 +26,7 @@ use alys_node::actors::validation::{
 };
 use alys_node::events::{NodeEvent, Observer};
 use alys_runtime::disk::Dir;
+use alys_runtime::sim::{World, here};
 use alys_runtime::{clock, time::sleep};
 use alys_storage::Engine;
 use alys_types::wire::{
@@ -42,6 +44,8 @@ use crate::in_world;
 const MAX_QUESTIONS: usize = 64;
 /// Longest pause between two steps.
 const MAX_PAUSE_MS: u64 = 3 * SLOT_MS;
+/// Largest step of the wall clock, in either direction: beyond the rejoin margin.
+const MAX_STEP_MS: u64 = 20 * SLOT_MS;
 
 pub fn run(data: &[u8]) {
     let data = data.to_vec();
@@ -185,7 +189,7 @@ impl Chain {
     }
 
     async fn step(&mut self, choices: &mut Choices<'_>) {
-        match choices.below(18) {
+        match choices.below(19) {
             0 | 1 => {
                 let pause_ms = choices.number() % MAX_PAUSE_MS;
                 sleep(Duration::from_millis(pause_ms)).await;
@@ -241,6 +245,11 @@ impl Chain {
                     hash: Hash(choices.array()),
                 },
             }),
+            15 => {
+                let by_ms = choices.number() % (2 * MAX_STEP_MS);
+                let by_ms = by_ms as i64 - MAX_STEP_MS as i64;
+                World::current().step_clock(here().node, by_ms);
+            }
             _ => self.answer(choices),
         }
     }
