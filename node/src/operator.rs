@@ -42,7 +42,7 @@ pub enum OperatorError {
         #[from]
         source: io::Error,
     },
-    #[error("{TOKEN_FILE} in the data directory is damaged: delete it, and the node makes another")]
+    #[error("admin.token in the data directory is damaged: delete it, and the node makes another")]
     Token,
 }
 
@@ -251,6 +251,11 @@ mod tests {
         Arc::new(Genesis::new(spec).expect("a good spec"))
     }
 
+    fn read(dir: &Dir, name: &str) -> String {
+        let bytes = dir.read(name).expect("readable").expect("it is there");
+        String::from_utf8(bytes).expect("text").trim().to_owned()
+    }
+
     #[test]
     fn only_the_token_of_the_data_directory_confirms_a_clock() {
         let temporary = tempfile::tempdir().expect("a temporary directory");
@@ -279,12 +284,8 @@ mod tests {
             }
             assert!(mailbox.now().is_none(), "the chain hears of no wrong token");
 
-            let read = |name: &str| {
-                let bytes = dir.read(name).expect("readable").expect("it is there");
-                String::from_utf8(bytes).expect("text").trim().to_owned()
-            };
-            assert_eq!(read(ADDRESS_FILE), server.local_addr().to_string());
-            let token = read(TOKEN_FILE);
+            assert_eq!(read(&dir, ADDRESS_FILE), server.local_addr().to_string());
+            let token = read(&dir, TOKEN_FILE);
             let confirmed = client.call("admin_confirmClock", (token.clone(),)).await;
             assert_eq!(confirmed.ok(), Some(true));
             let message = mailbox.next().await;
@@ -293,7 +294,7 @@ mod tests {
             server.stop().await;
             assert_eq!(dir.read(ADDRESS_FILE).expect("readable"), None);
             let again = OperatorServer::bind(loopback(0), dir.clone()).await;
-            assert_eq!(read(TOKEN_FILE), token, "a restart keeps the token");
+            assert_eq!(read(&dir, TOKEN_FILE), token, "a restart keeps the token");
             again.expect("a free port").stop().await;
             dir.write_atomic(TOKEN_FILE, b"12").expect("written");
             let damaged = OperatorServer::bind(loopback(0), dir).await;
