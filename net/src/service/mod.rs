@@ -26,9 +26,11 @@ use libp2p::{PeerId, noise, swarm};
 use crate::addr::to_multiaddr;
 use crate::api::{Command, DisconnectReason, Event, Events, Handle};
 use crate::behaviour::{Behaviour, BehaviourEvent, ProtocolEvent, millis};
+use crate::budgets::Budgets;
 use crate::config::Config;
 use crate::dial::Dialler;
 use crate::gossip::GossipSetupError;
+use crate::handshakes::Upgrades;
 use crate::repeats::RepeatFilter;
 use crate::scores::Scores;
 use crate::transport;
@@ -93,6 +95,7 @@ pub struct Service {
     start: Instant,
     peers: BTreeMap<PeerId, Peer>,
     scores: Scores,
+    budgets: Budgets,
     dialler: Dialler,
     /// Dials in progress.
     dials: BTreeMap<ConnectionId, SocketAddr>,
@@ -123,8 +126,10 @@ impl Service {
         let start = time::now();
         let clock = Box::new(move || millis(time::now().saturating_duration_since(start)));
 
-        let behaviour = Behaviour::new(&config, clock)?;
+        let upgrades = Upgrades::default();
+        let behaviour = Behaviour::new(&config, clock, upgrades.clone())?;
         let transport = transport::build(&config.key, listener, config.timing.dial_timeout)?;
+        let transport = upgrades.guard(transport);
         let executor = |connection| {
             spawn("net-connection", connection);
         };
@@ -159,6 +164,7 @@ impl Service {
             start,
             peers: BTreeMap::new(),
             scores: Scores::new(millis(config.timing.ban)),
+            budgets: Budgets::new(0),
             dialler: Dialler::new(config.dial, local),
             dials: BTreeMap::new(),
             warned_addresses: BTreeSet::new(),

@@ -160,6 +160,7 @@ fn known_peers_may_exceed_the_peer_limit_and_unknown_ones_may_not() {
     block_on_main(async {
         let mut small = config(1, vec![]);
         small.limits.max_peers = 2;
+        small.limits.max_proving = 0;
         let small = TestNode::start(small).await;
         let mut others = Vec::new();
         for n in 2..=4 {
@@ -179,6 +180,53 @@ fn known_peers_may_exceed_the_peer_limit_and_unknown_ones_may_not() {
             small.seen().peers() == 3
         })
         .await;
+    });
+}
+
+/// Review B6: an authority that no configuration names has a place.
+#[test]
+fn an_authority_has_a_place_although_strangers_take_all() {
+    block_on_main(async {
+        let mut small = config(1, vec![]);
+        small.limits.max_peers = 1;
+        small.limits.max_proving = 1;
+        small.timing.handshake_timeout = Duration::from_secs(2);
+        let small = TestNode::start(small).await;
+        let stranger = TestNode::start(config(2, vec![small.addr()])).await;
+        small.connected_with(1).await;
+        stranger.connected_with(1).await;
+        let authority = TestNode::start(config(3, vec![small.addr()])).await;
+        eventually("it may prove itself", SOON, || small.seen().peers() == 2).await;
+        small.command(Command::Vouch {
+            peer: authority.id(),
+        });
+        pause(3000).await;
+        assert_eq!(small.seen().peers(), 2, "both stay");
+        assert!(small.seen().disconnected.is_empty());
+        let other = TestNode::start(config(4, vec![small.addr()])).await;
+        let full = (other.id(), DisconnectReason::Full);
+        eventually("a stranger beyond the limit leaves", SOON, || {
+            small.seen().disconnected.contains(&full)
+        })
+        .await;
+    });
+}
+
+/// Review A4: connections that say nothing take no place for long.
+#[test]
+fn hundreds_of_silent_connections_keep_nobody_out() {
+    block_on_main(async {
+        let node = TestNode::start(config(1, vec![])).await;
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            let stream = Stream::connect(node.handle.local_addr()).await;
+            silent.push(stream.expect("it listens"));
+        }
+        let other = TestNode::start(config(2, vec![node.addr()])).await;
+        // Sooner than the silent ones time out.
+        let soon = Duration::from_secs(3);
+        eventually("connected", soon, || other.seen().peers() == 1).await;
+        drop(silent);
     });
 }
 
