@@ -244,8 +244,8 @@ impl Service {
         self.answer(protocol, channel, request, response);
     }
 
-    /// True while `more` bytes of answers to the peer stay within the limits. Strangers may use half
-    /// of the limit of all, so that they cannot keep members of the federation from syncing.
+    /// True while `more` bytes of answers to the peer stay within the limits. Strangers may use
+    /// half of the limit of all, so that they cannot keep members of the federation from syncing.
     fn has_room_for_answer(&self, peer: &PeerId, more: usize) -> bool {
         let limits = &self.config.limits;
         let total = if self.is_known(peer) {
