@@ -70,7 +70,8 @@ impl VerifiedProposal {
         &self.vote
     }
 
-    pub(crate) fn set_hash(&self) -> Hash {
+    /// Hash of the set that the leader's signature was checked against.
+    pub fn set_hash(&self) -> Hash {
         self.set_hash
     }
 }

@@ -34,6 +34,7 @@ pub const STATES: &[&str] = &[
     "state.chain.range_taken",
     "state.chain.range_useless",
     "state.chain.refused",
+    "state.chain.screened",
     "state.chain.votes_lost",
     "state.chain.votes_regained",
     "state.engine.back",
@@ -65,6 +66,7 @@ pub const STATES: &[&str] = &[
     "state.store.page_wrong",
     "state.store.poisoned",
     "state.store.rewritten",
+    "state.validation.strangers_full",
 ];
 
 /// Effects that no single kind of fault must have, because they depend on the moment or follow from

@@ -164,6 +164,11 @@ pub const RULES: &[Rule] = &[
          the chain.",
     ),
     rule(
+        "3.15",
+        "Nodes check votes and proposals of the slots that are open, two different ones of each \
+         signer, slot and kind at most.",
+    ),
+    rule(
         "6.1",
         "Only VALID is valid: what is not yet known is neither approved nor made head.",
     ),

@@ -15,6 +15,7 @@ use alys_types::wire::{BlockRange, Status};
 use alys_types::{Certificate, Genesis, Hash, Header};
 
 use super::catchup::{Catchup, MAX_PARENTS, Orphan, Position};
+use super::screen::Screen;
 use super::{ChainMessage, Clock, Metrics};
 use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
@@ -79,6 +80,7 @@ pub struct ChainActor {
     /// The status that the network has.
     pub(super) published: Option<Status>,
     pub(super) catchup: Catchup,
+    pub(super) screen: Screen,
     pub(super) metrics: Metrics,
 }
 
@@ -109,6 +111,7 @@ impl ChainActor {
             clock,
             published: None,
             catchup: Catchup::default(),
+            screen: Screen::default(),
             metrics,
         })
     }
@@ -138,6 +141,8 @@ impl ChainActor {
                 break;
             }
         }
+        self.screen
+            .forget_until(self.state.summary().finalized.slot);
         self.publish_status();
         self.update_metrics();
         Ok(())
@@ -374,7 +379,9 @@ impl ChainActor {
                 self.is_resume_scheduled = false;
                 self.process_queue().await?;
             }
-            ChainMessage::GossipReceived { source, gossip } => self.on_gossip(source, gossip),
+            ChainMessage::GossipReceived { source, gossip } => {
+                self.on_gossip(source, gossip).await?;
+            }
             ChainMessage::Checked { source, checked } => self.on_checked(source, *checked).await?,
             ChainMessage::ChecksLost => self.tell_peers(PeerMessage::RangeLost),
             ChainMessage::Executed { hash, verdict } => {

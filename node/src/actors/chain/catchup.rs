@@ -20,6 +20,10 @@ pub const MAX_PARENTS: usize = 8;
 /// rebroadcast.
 pub const REBROADCAST_INTERVAL_MS: u64 = 500;
 
+/// Doubtful messages that a claimed height excuses, because a claim costs nothing: the backlog of a
+/// link, as in the budget of a peer.
+pub const MAX_EXCUSED: u32 = 2000;
+
 /// Position of the local chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -56,6 +60,11 @@ pub struct Catchup {
     /// A height above ours that peers claim is certified, by an authority set that is unknown below
     /// it.
     claimed: Option<Height>,
+    /// The last range that was requested for a claim brought nothing. Claims excuse no forgery
+    /// until a range brings progress.
+    is_claim_disproved: bool,
+    /// Doubtful messages that the claim excused.
+    excused: u32,
     has_new_peers: bool,
     rebroadcast_ms: Option<u64>,
 }
@@ -110,14 +119,21 @@ impl Catchup {
     }
 
     /// A forgery is cheap to make, so it costs its sender a little. While blocks are missing, valid
-    /// data fails as well, and an honest peer that forwards it must not pay.
+    /// data fails as well, and an honest peer that forwards it must not pay. A mere claim that they
+    /// are missing is as cheap as a forgery: it excuses a limited number of messages, and none
+    /// after a claim was disproved.
     pub fn on_doubtful(
         &mut self,
         is_gossip: bool,
         claimed: Option<Height>,
         at: &Position,
     ) -> Doubt {
-        let is_behind = self.claimed.is_some() || at.goal.is_some();
+        let is_excused =
+            self.claimed.is_some() && !self.is_claim_disproved && self.excused < MAX_EXCUSED;
+        let is_behind = at.goal.is_some() || is_excused;
+        if is_gossip && is_excused && at.goal.is_none() {
+            self.excused = self.excused.saturating_add(1);
+        }
         let is_goal_raised = claimed.is_some_and(|height| height > at.highest_height);
         if is_goal_raised {
             self.claimed = self.claimed.max(claimed);
@@ -131,7 +147,11 @@ impl Catchup {
     /// A range without progress ends the pursuit of a claimed height, because the claim may be a
     /// lie.
     pub fn on_range_taken(&mut self, has_progress: bool) {
-        if !has_progress {
+        if has_progress {
+            self.is_claim_disproved = false;
+            self.excused = 0;
+        } else {
+            self.is_claim_disproved |= self.claimed.is_some();
             self.claimed = None;
         }
     }
@@ -316,6 +336,31 @@ mod tests {
             );
             assert_eq!(catchup.goal(&at), expected.map(goal), "row {row}");
         }
+    }
+
+    /// Review A5: a claim without proof excuses no flood of forgeries.
+    #[test]
+    fn a_disproved_claim_excuses_nobody() {
+        let mut catchup = Catchup::default();
+        let doubt = |catchup: &mut Catchup| {
+            let doubt = catchup.on_doubtful(true, Some(Height(9)), &position());
+            doubt.is_penalized
+        };
+        assert!(doubt(&mut catchup), "the claim itself costs");
+        assert!(!doubt(&mut catchup), "it may be true");
+        catchup.on_range_taken(false);
+        for _ in 0..5 {
+            assert!(
+                doubt(&mut catchup),
+                "it was not, nor are later ones believed"
+            );
+        }
+        catchup.on_range_taken(true);
+        assert!(!doubt(&mut catchup));
+        for _ in 1..MAX_EXCUSED {
+            assert!(!doubt(&mut catchup));
+        }
+        assert!(doubt(&mut catchup), "a claim excuses a limited number");
     }
 
     #[test]

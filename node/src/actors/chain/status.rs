@@ -83,12 +83,11 @@ impl ChainActor {
         if self.state.knows_certificate(&target.hash, target.kind) {
             return;
         }
-        let is_set_known = self.state.known_set(&certified.header).is_some();
-        if !is_set_known && certified.header.height <= self.state.summary().final_height {
-            // At or below the last final height and on no branch that this node knows: the peer is
-            // behind, or on an abandoned branch.
+        if self.is_stale(&certified) {
+            // The peer is behind, or on an abandoned branch.
             return;
         }
+        let is_set_known = self.state.known_set(&certified.header).is_some();
         let set = self.state.set_for(&certified.header);
         let certified = Box::new(certified);
         self.check(

@@ -233,7 +233,8 @@ impl NetworkActor {
 
     fn on_gossip(&mut self, id: GossipId, from: PeerId, topic: Topic, payload: Vec<u8>) {
         let gossip = GossipRef { topic, id };
-        let source = Source::gossip(from, gossip.clone());
+        let is_known = self.connected.get(&from).copied().unwrap_or_default();
+        let source = Source::gossip(from, is_known, gossip.clone());
         let is_taken = match topic {
             Topic::Transactions => {
                 let received = TxPoolMessage::Received { source, payload };
