@@ -3,7 +3,8 @@
 //! Owns the network service of this incarnation. Passes transactions to the
 //! TxPoolActor and other gossip to the ValidationActor, has requests answered from the storage or
 //! the chain, and guarantees that the PeerActor eventually knows the connected peers. When a
-//! receiver is overloaded, gossip is dropped and requests are refused as busy. Decodes requests for blocks, and no other payload.
+//! receiver is overloaded, gossip is dropped and requests are refused as busy. Decodes requests for
+//! blocks, and no other payload.
 
 mod metrics;
 
