@@ -14,7 +14,7 @@ use crate::handshake::{ChainTag, TAG_BYTES};
 /// or protocols, increments it, because
 /// [`Event::PeerSubscribed`](crate::Event::PeerSubscribed) waits for all topics: a peer with
 /// another list would never receive the votes that are rebroadcast on a connection.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 
 /// Declares an enum from a table of variants, each with its name on the wire and its limits.
 macro_rules! table {
@@ -251,10 +251,10 @@ mod tests {
             genesis: [0x0f; 32],
             fork: [0; 32],
         };
-        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/1");
+        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/2");
         assert_eq!(
             Protocol::BlocksByHash.full_name(&chain),
-            "/alys/0f0f0f0f/blocks_by_hash/1"
+            "/alys/0f0f0f0f/blocks_by_hash/2"
         );
     }
 

@@ -20,6 +20,7 @@ pub const STATES: &[&str] = &[
     "state.actors.breaker_open",
     "state.actors.gave_up",
     "state.actors.restarted",
+    "state.chain.authority_proven",
     "state.chain.certificate_learnt",
     "state.chain.certificate_made",
     "state.chain.clock_distrusted",

@@ -1,6 +1,6 @@
 //! The actor: messages become inputs of the state machine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;
 use alys_types::bls::SecretKey;
-use alys_types::wire::{BlockRange, Status};
+use alys_types::wire::{AuthorityProof, BlockRange, Status};
 use alys_types::{Certificate, Genesis, Hash, Header};
 
 use super::catchup::{Catchup, MAX_PARENTS, Orphan, Position};
@@ -81,6 +81,10 @@ pub struct ChainActor {
     pub(super) published: Option<Status>,
     pub(super) catchup: Catchup,
     pub(super) screen: Screen,
+    /// Proof for peers that this node holds its authority's key.
+    pub(super) proof: Option<AuthorityProof>,
+    /// Peers that proved an authority's key to this network service.
+    pub(super) vouched: BTreeSet<PeerId>,
     pub(super) metrics: Metrics,
 }
 
@@ -89,6 +93,7 @@ impl ChainActor {
     pub async fn restore(
         config: Config,
         key: Option<Arc<SecretKey>>,
+        peer_id: PeerId,
         mailboxes: Mailboxes,
         observer: Option<Observer>,
         clock: Clock,
@@ -96,6 +101,10 @@ impl ChainActor {
     ) -> Result<ChainActor, ChainError> {
         let stored = mailboxes.storage.load().await?;
         let genesis = config.genesis.clone();
+        let peer = peer_id.to_bytes();
+        let proof = key
+            .as_ref()
+            .map(|key| AuthorityProof::sign(key, &genesis.chain_id(), &peer));
         let (state, start_effects) =
             State::restore(config, stored, clock.now(), clock.trusted_ms())?;
         Ok(ChainActor {
@@ -112,6 +121,8 @@ impl ChainActor {
             published: None,
             catchup: Catchup::default(),
             screen: Screen::default(),
+            proof,
+            vouched: BTreeSet::new(),
             metrics,
         })
     }
@@ -411,6 +422,7 @@ impl ChainActor {
             ChainMessage::ExecutionRestarted => self.input(Input::ExecutionRestarted).await?,
             ChainMessage::NetworkStarted => {
                 self.published = None;
+                self.vouched.clear();
                 self.publish_status();
             }
             ChainMessage::PeerListens => self.catchup.on_new_peer(),

@@ -230,7 +230,8 @@ impl ChainActor {
             | Checked::Confirmation(..)
             | Checked::Certified(_)
             | Checked::Range { .. }
-            | Checked::Bodies(_) => self.judge(&source, GossipVerdict::Accept),
+            | Checked::Bodies(_)
+            | Checked::Authority(_) => self.judge(&source, GossipVerdict::Accept),
         }
         match checked {
             Checked::Refused(error) => self.refuse(&source, error),
@@ -273,6 +274,7 @@ impl ChainActor {
                 self.process_queue().await?;
             }
             Checked::Bodies(bodies) => self.on_bodies(bodies).await?,
+            Checked::Authority(peer) => self.on_authority(peer),
         }
         Ok(())
     }

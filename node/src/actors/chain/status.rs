@@ -2,10 +2,16 @@
 //! the certificates and votes that the peer reports.
 
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal};
-use alys_types::wire::{CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer};
+use alys_runtime::trace::reached;
+use alys_types::wire::{
+    AuthorityProof, CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer,
+};
 
 use super::ChainActor;
 use crate::actors::validation::{Job, Source};
+
+/// Peers that proved an authority's key, a few for each of 15 authorities.
+const MAX_VOUCHED: usize = 64;
 
 impl ChainActor {
     fn status(&self) -> Status {
@@ -17,7 +23,7 @@ impl ChainActor {
             head: summary.head,
             highest: self.state.highest_certified(),
             finalized: self.state.last_final(),
-            authority: self.key.as_ref().map(|k| k.public_key().to_bytes()),
+            authority: self.proof,
         }
     }
 
@@ -45,7 +51,9 @@ impl ChainActor {
                 return;
             }
         };
-        let held = theirs.authority.map(|key| self.state.held_votes(&key));
+        let held = theirs
+            .authority
+            .map(|proof| self.state.held_votes(&proof.key));
         let answer = StatusAnswer {
             status: self.status(),
             held: held.unwrap_or(HeldVotes {
@@ -73,8 +81,31 @@ impl ChainActor {
     }
 
     fn on_status(&mut self, peer: PeerId, status: Status) {
+        if let Some(proof) = status.authority {
+            self.check_authority(peer, proof);
+        }
         for certified in status.highest.into_iter().chain(status.finalized) {
             self.check_certified(peer, certified);
+        }
+    }
+
+    fn check_authority(&self, peer: PeerId, proof: AuthorityProof) {
+        let set = self.state.newest_set();
+        if set.index_of(&proof.key).is_some() && !self.vouched.contains(&peer) {
+            let job = Job::Authority { peer, proof, set };
+            self.check(Source::answer(peer), job, true);
+        }
+    }
+
+    /// The peer has proven that it holds an authority's key: the network keeps a place for it.
+    pub(super) fn on_authority(&mut self, peer: PeerId) {
+        reached("state.chain.authority_proven");
+        if self.vouched.len() >= MAX_VOUCHED {
+            // All prove themselves again on their next connection.
+            self.vouched.clear();
+        }
+        if self.command(Command::Vouch { peer }) {
+            self.vouched.insert(peer);
         }
     }
 

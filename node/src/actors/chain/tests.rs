@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_actor_system::{Addr, AlysActor, Context, Fault};
 use alys_consensus::{Config, Stored, StoredBlock};
-use alys_net::{Command, Topic};
+use alys_net::{Command, NodeKey, Topic};
 use alys_types::bls::SecretKey;
 use alys_types::spec::{
     AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash,
@@ -154,6 +154,7 @@ impl Chain {
             ChainActor::restore(
                 Config::new(genesis.clone(), None),
                 None,
+                NodeKey::from_bytes([1; 32]).peer_id(),
                 mailboxes.clone(),
                 None,
                 clock.clone(),

@@ -93,7 +93,8 @@ pub struct NetworkActor {
     /// A status for which the service had no room. It is retried at the next message, because the
     /// chain does not send it again.
     unsent_status: Option<Vec<u8>>,
-    /// The connected peers and whether each is expected; bounded by the limits of the service.
+    /// The connected peers, and whether each is expected or an authority; bounded by the limits of
+    /// the service.
     connected: BTreeMap<PeerId, bool>,
     /// The PeerActor had no room for an event about connections. All of them are sent at the next
     /// message. A bus of `alys-actor-extras` does not replace this flag, because a subscriber
@@ -143,6 +144,11 @@ impl NetworkActor {
             Command::SetStatus { status } => Some(status.clone()),
             _ => None,
         };
+        if let Command::Vouch { peer } = &command
+            && let Some(is_known) = self.connected.get_mut(peer)
+        {
+            *is_known = true;
+        }
         let is_full = buggify!("node.network.full_service", 10_000);
         let sent = if is_full {
             Err(SendError::Full)

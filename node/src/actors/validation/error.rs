@@ -47,6 +47,8 @@ pub enum CheckError {
     RangeUncertified,
     #[error("the certificate of a range is of kind {found:?}, not of approvals")]
     RangeCertificateKind { found: VoteKind },
+    #[error("proof of an authority's key: {0}")]
+    Authority(#[source] alys_types::bls::Error),
     #[error("blocks that were not requested")]
     UnrequestedBlocks,
     #[error("a confirmation beside the certificate of another block")]
@@ -82,6 +84,7 @@ impl CheckError {
             | Self::RangeNotConsecutive
             | Self::RangeUncertified
             | Self::RangeCertificateKind { .. }
+            | Self::Authority(_)
             | Self::UnrequestedBlocks
             | Self::ConfirmationOfOther
             | Self::ConfirmationCertificateKind { .. } => Blame::Sender,

@@ -22,7 +22,9 @@ use alys_consensus::{
 };
 use alys_net::{GossipId, PeerId, Topic};
 use alys_runtime::time;
-use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Message as Wire, Proposal};
+use alys_types::wire::{
+    AuthorityProof, BlockRange, CertifiedHeader, Confirmation, Message as Wire, Proposal,
+};
 use alys_types::{AuthoritySet, Block, Certificate, Height, Vote, VoteKind, VoteTarget};
 
 use crate::actors::chain::ChainMessage;
@@ -163,6 +165,12 @@ pub enum Job {
     Bodies {
         blocks: Vec<Block>,
     },
+    /// The proof of a peer that it holds an authority's key.
+    Authority {
+        peer: PeerId,
+        proof: AuthorityProof,
+        set: Arc<AuthoritySet>,
+    },
 }
 
 /// Result of a check.
@@ -181,6 +189,8 @@ pub enum Checked {
         finalized: Option<CertifiedBlock>,
     },
     Bodies(Vec<VerifiedBody>),
+    /// The peer holds an authority's key.
+    Authority(PeerId),
     Refused(CheckError),
 }
 
@@ -195,7 +205,8 @@ impl Job {
             | Job::Vote { .. }
             | Job::HeldVote { .. }
             | Job::Range { .. }
-            | Job::Bodies { .. } => None,
+            | Job::Bodies { .. }
+            | Job::Authority { .. } => None,
         }
     }
 }
@@ -243,6 +254,12 @@ impl ValidationActor {
             }
             Job::Range { range, set } => self.check_range(*range, &set)?,
             Job::Bodies { blocks } => Checked::Bodies(check_bodies(blocks)?),
+            Job::Authority { peer, proof, set } => {
+                proof
+                    .verify(&set, &genesis.chain_id(), &peer.to_bytes())
+                    .map_err(CheckError::Authority)?;
+                Checked::Authority(peer)
+            }
         })
     }
 
