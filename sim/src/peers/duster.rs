@@ -66,7 +66,8 @@ async fn life(shared: &Shared) {
             event = stranger.next() => event,
             () = time::sleep_until(sends_at) => {
                 sends_at += PAUSE;
-                for _ in 0..if is_heard { AT_ONCE } else { 0 } {
+                let messages = if is_heard { AT_ONCE } else { 0 };
+                for _ in 0..messages {
                     let draft = Draft::new(Form::DynamicFee, nonce, FEES, sink_address(0));
                     let transaction = draft.sign(&key).bytes.to_vec();
                     nonce += 1;
