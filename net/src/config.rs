@@ -62,6 +62,9 @@ pub struct Limits {
     pub max_answer_bytes_per_peer: usize,
     /// Bytes of answers to all peers that they have not read yet. Strangers may use half of it.
     pub max_answer_bytes: usize,
+    /// Bytes of gossip queued for a peer that does not read, until it is disconnected: four of the
+    /// largest blocks.
+    pub max_unread_bytes: u64,
     /// Checks in a row, one for each heartbeat, at which the queue of messages for a peer is full,
     /// until the peer is disconnected.
     pub max_slow_heartbeats: u32,
@@ -85,6 +88,7 @@ impl Default for Limits {
             max_outbound: 256,
             max_answer_bytes_per_peer: 32 * 1024 * 1024,
             max_answer_bytes: 256 * 1024 * 1024,
+            max_unread_bytes: 32 * 1024 * 1024,
             max_slow_heartbeats: 4,
             max_queued_events: 1024,
             max_queued_bytes: 64 * 1024 * 1024,

@@ -21,6 +21,8 @@
 //!   once published messages reach the peer.
 //! - There is one connection per peer. A silent one is closed after [`Timing::ping_interval`] +
 //!   [`Timing::ping_timeout`].
+//! - A peer that does not read is disconnected: after [`Limits::max_unread_bytes`], or after
+//!   [`Limits::max_slow_heartbeats`] with a full queue.
 //! - Known addresses are redialled without end, with a capped backoff.
 //! - No input of a peer causes a panic. Malformed and oversized input costs the peer points, until
 //!   it is banned.
@@ -42,6 +44,7 @@
 
 mod addr;
 mod api;
+mod backlog;
 mod behaviour;
 pub mod budgets;
 mod codec;

@@ -111,6 +111,7 @@ impl Service {
         let acceptance = match verdict {
             GossipVerdict::Accept => {
                 if self.budgets.take_relayed(id.topic, id.bytes, now_ms) {
+                    self.add_to_backlogs(id.bytes, Some(&id.from));
                     MessageAcceptance::Accept
                 } else {
                     alys_runtime::trace::reached("state.net.relay_throttled");
@@ -123,6 +124,16 @@ impl Service {
         self.report_acceptance(&id.message, &id.from, acceptance);
         if verdict == GossipVerdict::Reject {
             self.penalize(id.from, Offence::InvalidGossip);
+        }
+    }
+
+    /// Counts a message as queued for all peers but its sender. gossipsub sends it to fewer, those
+    /// of the mesh without it; the count matters only while a peer does not read.
+    fn add_to_backlogs(&mut self, bytes: usize, sender: Option<&PeerId>) {
+        for (id, peer) in &mut self.peers {
+            if Some(id) != sender {
+                peer.backlog.add(bytes);
+            }
         }
     }
 
@@ -152,6 +163,7 @@ impl Service {
         self.budgets.take_relayed(topic, payload.len(), now_ms);
         self.nonce = self.nonce.wrapping_add(1);
         let data = wire::seal(self.nonce, payload);
+        self.add_to_backlogs(data.len(), None);
         let hash = topic_hash(topic, &self.config.chain);
         match self
             .swarm

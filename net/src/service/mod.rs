@@ -25,6 +25,7 @@ use libp2p::{PeerId, noise, swarm};
 
 use crate::addr::to_multiaddr;
 use crate::api::{Command, DisconnectReason, Event, Events, Handle};
+use crate::backlog::Meters;
 use crate::behaviour::{Behaviour, BehaviourEvent, ProtocolEvent, millis};
 use crate::budgets::Budgets;
 use crate::config::Config;
@@ -97,6 +98,8 @@ pub struct Service {
     scores: Scores,
     budgets: Budgets,
     dialler: Dialler,
+    /// Meters of the connections.
+    meters: Meters,
     /// Dials in progress.
     dials: BTreeMap<ConnectionId, SocketAddr>,
     /// Addresses for which an unexpected identity was logged, so that it is logged once.
@@ -129,7 +132,8 @@ impl Service {
         let upgrades = Upgrades::default();
         let behaviour = Behaviour::new(&config, clock, upgrades.clone())?;
         let transport = transport::build(&config.key, listener, config.timing.dial_timeout)?;
-        let transport = upgrades.guard(transport);
+        let meters = Meters::default();
+        let transport = meters.measure(upgrades.guard(transport));
         let executor = |connection| {
             spawn("net-connection", connection);
         };
@@ -166,6 +170,7 @@ impl Service {
             scores: Scores::new(millis(config.timing.ban)),
             budgets: Budgets::new(0),
             dialler: Dialler::new(config.dial, local),
+            meters,
             dials: BTreeMap::new(),
             warned_addresses: BTreeSet::new(),
             repeats: RepeatFilter::new(
@@ -307,6 +312,7 @@ impl Service {
             .set_banned(self.scores.banned(now_ms));
         self.dial_due(now_ms);
         self.check_peers(now_ms);
+        self.check_backlogs();
         if buggify!("net.service.disconnect", 5_000)
             && let Some(peer) = self.peers.keys().next().copied()
         {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use alys_runtime::{buggify, rand, trace};
 use libp2p::core::ConnectedPoint;
@@ -12,6 +13,7 @@ use libp2p::{PeerId, identify, ping};
 use super::Service;
 use crate::addr::{PeerAddr, to_multiaddr, to_socket};
 use crate::api::{DisconnectReason, Event};
+use crate::backlog::{Backlog, Meter};
 use crate::behaviour::millis;
 use crate::handshake::{Mismatch, check_identify};
 use crate::scores::{Offence, Standing};
@@ -39,6 +41,10 @@ pub(super) struct Peer {
     topics: BTreeSet<Topic>,
     /// [`Event::PeerSubscribed`] was emitted.
     subscribed: bool,
+    /// Measures its connection.
+    meter: Option<Arc<Meter>>,
+    /// The gossip that it has not read.
+    pub(super) backlog: Backlog,
     /// Heartbeats in a row at which the queue of messages for it was full, and the last one.
     slow: (u32, u64),
     /// Set while the peer is being disconnected. Its messages are ignored then.
@@ -145,6 +151,8 @@ impl Service {
             status_due_ms: Some(now_ms),
             topics: BTreeSet::new(),
             subscribed: false,
+            meter: self.meters.get(&addr),
+            backlog: Backlog::default(),
             slow: (0, now_ms),
             closing: None,
             close_at_ms: None,
@@ -324,9 +332,29 @@ impl Service {
         self.swarm.behaviour().gate.is_known(id)
     }
 
-    /// Disconnects a peer that does not read its messages for several heartbeats in a row. Its
-    /// queue is bounded by their number, so it keeps the memory of as many messages as long as it
-    /// stays.
+    /// Disconnects the peers that do not read their gossip.
+    pub(super) fn check_backlogs(&mut self) {
+        let limit = self.config.limits.max_unread_bytes;
+        let mut slow = Vec::new();
+        for (id, peer) in &mut self.peers {
+            let Some(meter) = &peer.meter else {
+                continue;
+            };
+            let (written, is_waiting) = meter.read();
+            let unread = peer.backlog.observe(written, is_waiting);
+            if unread > limit && peer.closing.is_none() {
+                slow.push((*id, unread));
+            }
+        }
+        for (id, unread) in slow {
+            trace::reached("state.net.slow_reader");
+            tracing::debug!(peer = %id, unread, limit, "peer does not read");
+            self.disconnect(id, DisconnectReason::SlowReader);
+        }
+    }
+
+    /// Disconnects a peer whose queue is full for several heartbeats in a row: it keeps the memory
+    /// of its messages as long as it stays, and receives no others.
     pub(super) fn on_slow_peer(&mut self, id: PeerId) {
         let now_ms = self.now_ms();
         let longest_gap_ms = 3 * millis(self.config.timing.heartbeat);

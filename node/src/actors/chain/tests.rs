@@ -307,11 +307,11 @@ fn two_votes_of_a_signer_in_a_slot_are_checked_and_no_more() {
                 };
                 checked += 1;
                 let vote = VerifiedVote::check(vote, &set, &genesis).expect("a valid vote");
-                let checked = ChainMessage::Checked {
+                let answer = ChainMessage::Checked {
                     source,
                     checked: Box::new(Checked::Vote(vote)),
                 };
-                chain.actor.tell(checked).expect("room");
+                chain.actor.tell(answer).expect("room");
             }
         }
         assert_eq!(checked, 2);
