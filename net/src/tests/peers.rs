@@ -1,11 +1,12 @@
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_runtime::block_on_main;
 use alys_runtime::io::AsyncWriteExt;
 use alys_runtime::net::Stream;
 
-use super::{CHAIN, SOON, TestNode, config, eventually, key, pause};
+use super::{CHAIN, SOON, Seen, TestNode, config, eventually, key, pause, play};
 use crate::{ChainTag, Command, DisconnectReason, Service, SetupError, Topic};
 
 #[test]
@@ -227,6 +228,35 @@ fn hundreds_of_silent_connections_keep_nobody_out() {
         let soon = Duration::from_secs(3);
         eventually("connected", soon, || other.seen().peers() == 1).await;
         drop(silent);
+    });
+}
+
+/// Review B7: a peer that reads nothing costs a limited number of bytes.
+#[test]
+fn a_peer_that_does_not_read_is_disconnected_before_it_is_silent() {
+    block_on_main(async {
+        let node = TestNode::start(config(1, vec![])).await;
+        let (service, handle, events) = Service::bind(config(2, vec![node.addr()]))
+            .await
+            .expect("the port is free");
+        let reader = handle.peer_id();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        alys_runtime::spawn("reader", play(handle, events, seen));
+        // From here on nothing polls its service, whose connection is open.
+        let mut running = Box::pin(service.run());
+        alys_runtime::select! {
+            () = &mut running => panic!("it runs"),
+            () = node.connected_with(1) => {}
+        }
+        for n in 0..12 {
+            node.publish(Topic::Blocks, &vec![n; Topic::Blocks.max_payload()]);
+        }
+        let slow = (reader, DisconnectReason::SlowReader);
+        eventually("disconnected", Duration::from_secs(8), || {
+            node.seen().disconnected.contains(&slow)
+        })
+        .await;
+        drop(running);
     });
 }
 

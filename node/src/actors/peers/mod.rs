@@ -79,8 +79,8 @@ impl Message for PeerMessage {
     }
 }
 
-/// Requests without an answer: one range, and the fetches of the time in which the network answers a
-/// request, five times [`FETCH_TIMEOUT`].
+/// Requests without an answer: one range, and the fetches of the time in which the network answers
+/// a request, five times [`FETCH_TIMEOUT`].
 const MAX_PENDING: usize = 1 + 8 * MAX_FETCHES;
 
 /// A request without an answer yet.
