@@ -1,6 +1,6 @@
 //! The actor: messages become inputs of the state machine.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use alys_net::{Command, GossipVerdict, PeerId};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;
-use alys_types::bls::SecretKey;
+use alys_types::bls::{PublicKeyBytes, SecretKey};
 use alys_types::wire::{AuthorityProof, BlockRange, Status};
 use alys_types::{Certificate, Genesis, Hash, Header};
 
@@ -83,8 +83,8 @@ pub struct ChainActor {
     pub(super) screen: Screen,
     /// Proof for peers that this node holds its authority's key.
     pub(super) proof: Option<AuthorityProof>,
-    /// Peers that proved an authority's key to this network service.
-    pub(super) vouched: BTreeSet<PeerId>,
+    /// Peers that proved an authority's key while this network service runs, with the key.
+    pub(super) vouched: BTreeMap<PeerId, PublicKeyBytes>,
     pub(super) metrics: Metrics,
 }
 
@@ -122,7 +122,7 @@ impl ChainActor {
             catchup: Catchup::default(),
             screen: Screen::default(),
             proof,
-            vouched: BTreeSet::new(),
+            vouched: BTreeMap::new(),
             metrics,
         })
     }

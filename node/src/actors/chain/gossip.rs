@@ -231,7 +231,7 @@ impl ChainActor {
             | Checked::Certified(_)
             | Checked::Range { .. }
             | Checked::Bodies(_)
-            | Checked::Authority(_) => self.judge(&source, GossipVerdict::Accept),
+            | Checked::Authority { .. } => self.judge(&source, GossipVerdict::Accept),
         }
         match checked {
             Checked::Refused(error) => self.refuse(&source, error),
@@ -274,7 +274,7 @@ impl ChainActor {
                 self.process_queue().await?;
             }
             Checked::Bodies(bodies) => self.on_bodies(bodies).await?,
-            Checked::Authority(peer) => self.on_authority(peer),
+            Checked::Authority { peer, key } => self.on_authority(peer, key),
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal};
 use alys_runtime::trace::reached;
+use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::{
     AuthorityProof, CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer,
 };
@@ -91,21 +92,22 @@ impl ChainActor {
 
     fn check_authority(&self, peer: PeerId, proof: AuthorityProof) {
         let set = self.state.newest_set();
-        if set.index_of(&proof.key).is_some() && !self.vouched.contains(&peer) {
+        let is_proven = self.vouched.get(&peer) == Some(&proof.key);
+        if set.index_of(&proof.key).is_some() && !is_proven {
             let job = Job::Authority { peer, proof, set };
             self.check(Source::answer(peer), job, true);
         }
     }
 
     /// The peer has proven that it holds an authority's key: the network keeps a place for it.
-    pub(super) fn on_authority(&mut self, peer: PeerId) {
+    pub(super) fn on_authority(&mut self, peer: PeerId, key: PublicKeyBytes) {
         reached("state.chain.authority_proven");
         if self.vouched.len() >= MAX_VOUCHED {
             // All prove themselves again on their next connection.
             self.vouched.clear();
         }
         if self.command(Command::Vouch { peer }) {
-            self.vouched.insert(peer);
+            self.vouched.insert(peer, key);
         }
     }
 

@@ -22,6 +22,7 @@ use alys_consensus::{
 };
 use alys_net::{GossipId, PeerId, Topic};
 use alys_runtime::time;
+use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::{
     AuthorityProof, BlockRange, CertifiedHeader, Confirmation, Message as Wire, Proposal,
 };
@@ -190,7 +191,10 @@ pub enum Checked {
     },
     Bodies(Vec<VerifiedBody>),
     /// The peer holds an authority's key.
-    Authority(PeerId),
+    Authority {
+        peer: PeerId,
+        key: PublicKeyBytes,
+    },
     Refused(CheckError),
 }
 
@@ -258,7 +262,8 @@ impl ValidationActor {
                 proof
                     .verify(&set, &genesis.chain_id(), &peer.to_bytes())
                     .map_err(CheckError::Authority)?;
-                Checked::Authority(peer)
+                let key = proof.key;
+                Checked::Authority { peer, key }
             }
         })
     }
