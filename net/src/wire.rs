@@ -84,7 +84,7 @@ impl Topic {
             // One block of the largest size in each second, rebroadcast or proposed twice.
             Self::Blocks => GossipRate {
                 messages: (256, 16),
-                bytes: (256 * MIB, 16 * MIB),
+                bytes: (256 * MIB, 17 * MIB),
             },
             // 15 new votes in each second, and as many rebroadcasts of the slots before.
             Self::Approvals | Self::Confirmations | Self::Finality => GossipRate {

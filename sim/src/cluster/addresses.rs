@@ -35,6 +35,8 @@ pub enum Net {
     Vanish = 12,
     /// The peer that signs votes with a stolen key.
     VoteFlooder = 13,
+    /// The peer that forges certificates of blocks far ahead.
+    CertificateFlooder = 14,
 }
 
 impl Net {

@@ -136,11 +136,19 @@ pub enum Stranger {
     Vanish,
     /// Signs approvals of blocks that do not exist with the key of the forger.
     Votes,
+    /// Gossips forged certificates of blocks far ahead.
+    Certificates,
 }
 
 impl Stranger {
     /// All attacks. The generator draws by index, so the order is part of every seed's plan.
-    pub const ALL: [Self; 4] = [Self::Idle, Self::Dust, Self::Vanish, Self::Votes];
+    pub const ALL: [Self; 5] = [
+        Self::Idle,
+        Self::Dust,
+        Self::Vanish,
+        Self::Votes,
+        Self::Certificates,
+    ];
 }
 
 /// A Byzantine authority.

@@ -2,6 +2,7 @@
 //! and the interceptor in front of every node, which carries out the conduct of the Byzantine ones.
 
 pub mod byzantine;
+pub mod certificate_flooder;
 pub mod duster;
 pub mod flooder;
 pub mod idler;

@@ -48,7 +48,7 @@ async fn life(shared: &Shared) {
     let Some(mut stranger) = Outsider::join(shared, config).await else {
         return;
     };
-    let claimed = forge(shared);
+    let claimed = forge(shared, 0);
     let genesis = &shared.chain.genesis;
     let status = Status {
         genesis: genesis.hash(),
@@ -65,8 +65,11 @@ async fn life(shared: &Shared) {
     while stranger.next().await.is_some() {}
 }
 
-/// A certified header with all signers and no valid signature.
-fn forge(shared: &Shared) -> CertifiedHeader {
+/// A certified header with all signers and no valid signature. Different numbers make different
+/// headers.
+pub(super) fn forge(shared: &Shared, number: u64) -> CertifiedHeader {
+    let mut body_hash = [0xdb; 32];
+    body_hash[..8].copy_from_slice(&number.to_le_bytes());
     let genesis = &shared.chain.genesis;
     let header = Header {
         version: HEADER_VERSION,
@@ -78,7 +81,7 @@ fn forge(shared: &Shared) -> CertifiedHeader {
         parent_hash: Hash([0xdb; 32]),
         parent_certificate: None,
         execution_hash: Hash([0xdb; 32]),
-        body_hash: Hash([0xdb; 32]),
+        body_hash: Hash(body_hash),
         set_hash: genesis.set().hash(),
         ledger_hash: empty_ledger_hash(),
     };

@@ -43,6 +43,7 @@ use crate::invariants::{ExecutionClients, Judge, Oracles, Violation};
 use crate::params::Slots;
 use crate::params::{Conduct, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
+use crate::peers::certificate_flooder;
 use crate::peers::duster;
 use crate::peers::flooder;
 use crate::peers::idler;
@@ -524,6 +525,7 @@ fn add_outsiders(world: World, plan: &WorldPlan, shared: &Shared) {
             Stranger::Idle => idler::add(world, shared),
             Stranger::Dust => duster::add(world, shared),
             Stranger::Vanish => vanisher::add(world, shared),
+            Stranger::Certificates => certificate_flooder::add(world, shared),
             Stranger::Votes => {
                 if let Some(number) = plan.forger {
                     vote_flooder::add(world, shared, number.saturating_sub(1));
