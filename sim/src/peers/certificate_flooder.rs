@@ -1,7 +1,7 @@
 //! A peer that gossips forged certificates of blocks far ahead, a hundred in a second, and returns
 //! with another identity. A node cannot know the authority set of such a block, so it cannot blame
-//! the peer for sure; it must not believe the claim for long either, nor let its checks wait (review
-//! A5).
+//! the peer for sure; it must not believe the claim for long either, nor let other checks wait
+//! (review A5).
 
 use std::net::IpAddr;
 use std::time::Duration;
