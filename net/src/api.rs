@@ -28,6 +28,8 @@ pub struct InboundId(pub(crate) u64);
 pub struct GossipId {
     pub(crate) message: MessageId,
     pub(crate) from: PeerId,
+    pub(crate) topic: Topic,
+    pub(crate) bytes: usize,
 }
 
 /// Ids of no request and no message, for tests that take the place of the service. The service
@@ -48,9 +50,13 @@ impl InboundId {
 
 impl GossipId {
     /// Four bytes; the id of a message has twenty.
-    pub fn unknown(number: u32, from: PeerId) -> GossipId {
-        let message = MessageId::new(&number.to_be_bytes());
-        GossipId { message, from }
+    pub fn unknown(number: u32, topic: Topic, from: PeerId) -> GossipId {
+        GossipId {
+            message: MessageId::new(&number.to_be_bytes()),
+            from,
+            topic,
+            bytes: 0,
+        }
     }
 }
 
@@ -109,6 +115,9 @@ pub enum Command {
     Report { peer: PeerId, offence: Offence },
     /// Disconnects the peer and refuses it for `duration`.
     Ban { peer: PeerId, duration: Duration },
+    /// The peer has proven that it holds the key of an authority. From now on it has a place that
+    /// no stranger can take, and is never banned for load.
+    Vouch { peer: PeerId },
     /// Ends a ban and resets the score.
     Pardon { peer: PeerId },
     /// Closes all connections and ends the service.
@@ -200,6 +209,10 @@ pub enum DisconnectReason {
     Closed,
     /// The peer did not answer pings.
     Silent,
+    /// The peer did not read what this node sent.
+    SlowReader,
+    /// All places are taken, and the peer has not proven that it is an authority.
+    Full,
     /// The peer was banned.
     Banned,
     /// The peer is on another chain.

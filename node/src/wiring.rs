@@ -185,14 +185,21 @@ impl Wiring {
             peers: self.peers.clone(),
         };
         let rules = self.rules();
-        let NodeConfig { key, observer, .. } = self.config.clone();
+        let NodeConfig {
+            key,
+            observer,
+            identity,
+            ..
+        } = self.config.clone();
         let key = key.map(Arc::new);
+        let peer_id = NodeKey::from_bytes(identity).peer_id();
         let clock = chain::Clock::start();
         let metrics = self.metrics.chain.clone();
         group.start(CHAIN.child(&self.rights)?, slot, move || {
             ChainActor::restore(
                 rules.clone(),
                 key.clone(),
+                peer_id,
                 mailboxes.clone(),
                 observer.clone(),
                 clock.clone(),

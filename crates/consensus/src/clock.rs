@@ -117,9 +117,8 @@ impl ClockWatchdog {
         (doubt.confirmed_by.len() >= needed).then(|| self.trust(now))
     }
 
-    /// Counts the statement of an authority that its clock shows this time. Statements are not
-    /// signed, so they confirm a clock at the start of a process only, where a lie of strangers
-    /// removes the protection and does no more.
+    /// Counts the statement of an authority that its clock shows this time. Statements confirm a
+    /// clock at the start of a process only: they are not of the moment of a jump.
     pub(crate) fn count_statement(
         &mut self,
         now: Now,

@@ -107,7 +107,7 @@ pub enum Input {
     Order(Box<FederationOrder>),
     /// The operator confirms the wall clock after a jump, or at the start.
     ClockConfirmed,
-    /// A peer says that the clock of an authority, its own, is in a slot. Unsigned.
+    /// An authority, a peer that proved its key, says that its clock is in a slot.
     ClockStated {
         authority: PublicKeyBytes,
         slot: Slot,

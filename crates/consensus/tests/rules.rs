@@ -397,6 +397,26 @@ fn a_certified_block_that_does_not_connect_starts_a_sync_and_stops_proposals() {
     assert_eq!(w.state.summary().highest.hash, b.block.header.hash());
 }
 
+/// A forged proposal of the largest size costs its receiver one signature check and no hash of its
+/// body.
+#[test]
+fn a_forged_signature_is_refused_before_the_body_is_hashed() {
+    let w = World::new();
+    let genesis = w.genesis.header().clone();
+    let mut p = w.proposal(1, &genesis, None, 0);
+    p.block.body.payload.timestamp += 1;
+    p.vote.signature = w.vote(0, VoteKind::Confirmation, &p.block.header).signature;
+    let context = w
+        .state
+        .proposal_context(&genesis.hash())
+        .expect("genesis is known");
+    let error = VerifiedProposal::check(p, &context, &w.config).expect_err("it is forged");
+    assert!(
+        matches!(error, alys_consensus::verify::ProposalError::Vote(_)),
+        "{error}"
+    );
+}
+
 #[test]
 fn invalid_proposals_are_refused_with_the_rule_named() {
     let w = World::new();

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use alys_types::bls::{PublicKeyBytes, SecretKey, Signature};
 use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
 use alys_types::wire::{
-    BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message, Proposal, RangeRequest, Status,
-    StatusAnswer,
+    AuthorityProof, BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message, Proposal,
+    RangeRequest, Status, StatusAnswer,
 };
 use alys_types::*;
 use proptest::prelude::*;
@@ -179,7 +179,10 @@ fn status() -> Status {
         head: hash(64),
         highest: Some(certified(VoteKind::Approval)),
         finalized: Some(certified(VoteKind::Confirmation)),
-        authority: Some(PublicKeyBytes([65; 48])),
+        authority: Some(AuthorityProof {
+            key: PublicKeyBytes([65; 48]),
+            signature: Signature([66; 96]),
+        }),
         slot: Slot(850_000_066),
     }
 }

@@ -164,6 +164,11 @@ pub const RULES: &[Rule] = &[
          the chain.",
     ),
     rule(
+        "3.15",
+        "Nodes check votes and proposals of the slots that are open, two different ones of each \
+         signer, slot and kind at most.",
+    ),
+    rule(
         "6.1",
         "Only VALID is valid: what is not yet known is neither approved nor made head.",
     ),
@@ -210,6 +215,12 @@ pub const RULES: &[Rule] = &[
     rule(
         "7.5",
         "Connections break, hang, are half-open and are made again; identities persist.",
+    ),
+    without(
+        "7.6",
+        "Authorities that prove their key have a place that no stranger takes.",
+        "a world with more strangers than places costs more than it shows; tests of the network \
+         service hold it",
     ),
 ];
 

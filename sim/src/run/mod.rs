@@ -41,13 +41,18 @@ use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
 use crate::invariants::{ExecutionClients, Judge, Oracles, Violation};
 use crate::params::Slots;
-use crate::params::{Conduct, Ms, Stack, WorldPlan};
+use crate::params::{Conduct, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
+use crate::peers::certificate_flooder;
+use crate::peers::duster;
 use crate::peers::flooder;
+use crate::peers::idler;
 use crate::peers::interceptor;
 use crate::peers::key_thief;
 use crate::peers::light_client;
 use crate::peers::staller;
+use crate::peers::vanisher;
+use crate::peers::vote_flooder;
 use crate::plan::mutants::{self, Planted};
 use crate::plan::{Expect, Plan};
 use crate::workload::{Desk, User};
@@ -514,6 +519,19 @@ fn add_outsiders(world: World, plan: &WorldPlan, shared: &Shared) {
     }
     if plan.silent_peers {
         staller::add(world, shared);
+    }
+    for stranger in &plan.strangers {
+        match stranger {
+            Stranger::Idle => idler::add(world, shared),
+            Stranger::Dust => duster::add(world, shared),
+            Stranger::Vanish => vanisher::add(world, shared),
+            Stranger::Certificates => certificate_flooder::add(world, shared),
+            Stranger::Votes => {
+                if let Some(number) = plan.forger {
+                    vote_flooder::add(world, shared, number.saturating_sub(1));
+                }
+            }
+        }
     }
 }
 

@@ -33,8 +33,13 @@ pub(crate) fn may_sign_in(
 /// Rule 3.2 (docs/protocol.md), "early proposals wait for their slot": true when `slot` is too far
 /// ahead of `current` for its proposals to be kept.
 pub(crate) fn is_too_early(slot: Slot, current: Slot, bug: &PlantedBug) -> bool {
-    slot > current.saturating_add(EARLY_SLOTS)
-        || (slot > current && bug.active("early-proposal-dropped"))
+    slot > latest_slot(current) || (slot > current && bug.active("early-proposal-dropped"))
+}
+
+/// Rules 3.2 and 3.15 (docs/protocol.md): the latest slot whose proposals and votes are taken while
+/// the clock is in `current`.
+pub(crate) fn latest_slot(current: Slot) -> Slot {
+    current.saturating_add(EARLY_SLOTS)
 }
 
 /// Rule 1.2 (docs/protocol.md): the timestamp of a block, in seconds, derived from its slot, so

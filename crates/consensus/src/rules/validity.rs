@@ -63,7 +63,9 @@ pub fn check_body_belongs(block: &Block) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_header(
+/// Checks the header against its parent, as far as it needs neither the body nor the parent's
+/// certificate.
+pub(crate) fn check_header(
     header: &Header,
     context: &ProposalContext,
     config: &Config,

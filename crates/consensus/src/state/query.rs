@@ -177,6 +177,13 @@ impl State {
         rules::is_too_early(slot, self.slot_at(now), self.bug())
     }
 
+    /// The slot of the last final block, and the latest slot that an honest authority may be in.
+    /// Votes count in the slots between: above the first, and not above the second.
+    pub fn vote_window(&self, now: Now) -> (Slot, Slot) {
+        let last_final = self.tree.root_entry().header.slot;
+        (last_final, rules::latest_slot(self.slot_at(now)))
+    }
+
     /// True when the block is known with its body.
     pub fn has_body(&self, hash: &Hash) -> bool {
         self.tree.get(hash).is_some_and(Entry::has_body)

@@ -3,11 +3,18 @@
 
 use alys_consensus::Input;
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal};
-use alys_types::wire::{CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer};
+use alys_runtime::trace::reached;
+use alys_types::bls::PublicKeyBytes;
+use alys_types::wire::{
+    AuthorityProof, CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer,
+};
 
 use super::{ChainActor, ChainError};
 use crate::actors::peers::PeerMessage;
 use crate::actors::validation::{Job, Source};
+
+/// Peers that proved an authority's key, a few for each of 15 authorities.
+const MAX_VOUCHED: usize = 64;
 
 impl ChainActor {
     fn status(&self) -> Status {
@@ -19,7 +26,7 @@ impl ChainActor {
             head: summary.head,
             highest: self.state.highest_certified(),
             finalized: self.state.last_final(),
-            authority: self.key.as_ref().map(|k| k.public_key().to_bytes()),
+            authority: self.proof,
             slot: self.state.slot_at(self.now()),
         }
     }
@@ -62,7 +69,9 @@ impl ChainActor {
                 return Ok(());
             }
         };
-        let held = theirs.authority.map(|key| self.state.held_votes(&key));
+        let held = theirs
+            .authority
+            .map(|proof| self.state.held_votes(&proof.key));
         let answer = StatusAnswer {
             status: self.status(),
             held: held.unwrap_or(HeldVotes {
@@ -94,10 +103,14 @@ impl ChainActor {
     }
 
     async fn on_status(&mut self, peer: PeerId, status: Status) -> Result<(), ChainError> {
+        if let Some(proof) = status.authority {
+            self.check_authority(peer, proof);
+        }
         for certified in status.highest.into_iter().chain(status.finalized) {
             self.check_certified(peer, certified);
         }
-        if let Some(authority) = status.authority
+        // The answer to a later request counts, once the proof in this one is checked.
+        if let Some(authority) = self.vouched.get(&peer).copied()
             && self.state.awaits_clock()
         {
             let slot = status.slot;
@@ -106,17 +119,37 @@ impl ChainActor {
         Ok(())
     }
 
+    fn check_authority(&self, peer: PeerId, proof: AuthorityProof) {
+        let set = self.state.newest_set();
+        let is_proven = self.vouched.get(&peer) == Some(&proof.key);
+        if set.index_of(&proof.key).is_some() && !is_proven {
+            let job = Job::Authority { peer, proof, set };
+            self.check(Source::answer(peer), job, true);
+        }
+    }
+
+    /// The peer has proven that it holds an authority's key: the network keeps a place for it.
+    pub(super) fn on_authority(&mut self, peer: PeerId, key: PublicKeyBytes) {
+        reached("state.chain.authority_proven");
+        if self.vouched.len() >= MAX_VOUCHED {
+            // All prove themselves again on their next connection.
+            self.vouched.clear();
+        }
+        if self.command(Command::Vouch { peer }) {
+            self.vouched.insert(peer, key);
+        }
+    }
+
     fn check_certified(&self, peer: PeerId, certified: CertifiedHeader) {
         let target = certified.certificate.target;
         if self.state.knows_certificate(&target.hash, target.kind) {
             return;
         }
-        let is_set_known = self.state.known_set(&certified.header).is_some();
-        if !is_set_known && certified.header.height <= self.state.summary().final_height {
-            // At or below the last final height and on no branch that this node knows: the peer is
-            // behind, or on an abandoned branch.
+        if self.is_stale(&certified) {
+            // The peer is behind, or on an abandoned branch.
             return;
         }
+        let is_set_known = self.state.known_set(&certified.header).is_some();
         let set = self.state.set_for(&certified.header);
         let certified = Box::new(certified);
         self.check(

@@ -82,6 +82,10 @@ impl Message for PeerMessage {
     }
 }
 
+/// Requests without an answer: one range, and the fetches of the time in which the network answers
+/// a request, five times [`FETCH_TIMEOUT`].
+const MAX_PENDING: usize = 1 + 8 * MAX_FETCHES;
+
 /// A request without an answer yet.
 enum Pending {
     Range,
@@ -156,6 +160,10 @@ impl PeerActor {
         if self.network.tell(request).is_ok() {
             self.metrics.requests.inc();
             self.pending.insert(tag, pending);
+            // An answer that found the mailbox full never comes.
+            if self.pending.len() > MAX_PENDING {
+                self.pending.pop_first();
+            }
         } else if let Pending::Range = pending {
             let now = self.now_ms();
             self.planner.range_failed(&peer, now);

@@ -30,8 +30,8 @@ use alys_runtime::sim::{World, here};
 use alys_runtime::{clock, time::sleep};
 use alys_storage::Engine;
 use alys_types::wire::{
-    BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message as Wire, Proposal, Status,
-    StatusAnswer,
+    AuthorityProof, BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message as Wire,
+    Proposal, Status, StatusAnswer,
 };
 use alys_types::{Certificate, Hash, Header, Height, Slot, Vote, VoteKind};
 
@@ -168,6 +168,7 @@ impl Chain {
             ChainActor::restore(
                 config.clone(),
                 key.clone(),
+                peer(0),
                 mailboxes.clone(),
                 Some(observer.clone()),
                 clock.clone(),
@@ -277,8 +278,8 @@ impl Chain {
     fn source(&mut self, choices: &mut Choices<'_>, topic: Topic) -> Source {
         self.received += 1;
         let peer = peer(choices.byte());
-        let id = GossipId::unknown(self.received, peer);
-        Source::gossip(peer, GossipRef { topic, id })
+        let id = GossipId::unknown(self.received, topic, peer);
+        Source::gossip(peer, choices.flag(), GossipRef { topic, id })
     }
 
     /// Delivers gossip as bytes, sometimes damaged ones, to the ValidationActor.
@@ -316,9 +317,12 @@ impl Chain {
             head: head.as_ref().map_or(Hash::ZERO, Header::hash),
             highest: self.certified(choices),
             finalized: self.certified(choices),
-            authority: choices
-                .flag()
-                .then(|| federation::key(signer(choices)).public_key().to_bytes()),
+            authority: choices.flag().then(|| {
+                let key = federation::key(signer(choices));
+                let chain = self.federation.genesis().chain_id();
+                // Now and then the proof of another peer.
+                AuthorityProof::sign(&key, &chain, &peer(choices.byte()).to_bytes())
+            }),
             slot: Slot(choices.near(slot_now().0)),
         }
     }

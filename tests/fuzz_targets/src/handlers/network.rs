@@ -140,12 +140,15 @@ impl Network {
                 let pause_ms = choices.number() % MAX_PAUSE_MS;
                 sleep(Duration::from_millis(pause_ms)).await;
             }
-            1..=3 => self.event(Event::Gossip {
-                id: GossipId::unknown(number, peer),
-                from: peer,
-                topic: topic(choices),
-                payload: choices.bytes(MAX_PAYLOAD),
-            }),
+            1..=3 => {
+                let topic = topic(choices);
+                self.event(Event::Gossip {
+                    id: GossipId::unknown(number, topic, peer),
+                    from: peer,
+                    topic,
+                    payload: choices.bytes(MAX_PAYLOAD),
+                });
+            }
             4 | 5 => self.event(Event::Request {
                 id: InboundId::unknown(number),
                 peer,
@@ -190,7 +193,7 @@ impl Network {
                 topic: topic(choices),
                 payload: choices.bytes(MAX_PAYLOAD),
             }),
-            15 => self.command(match choices.byte() % 4 {
+            15 => self.command(match choices.byte() % 5 {
                 0 => Command::SetStatus {
                     status: choices.bytes(MAX_PAYLOAD),
                 },
@@ -202,6 +205,7 @@ impl Network {
                     peer,
                     duration: Duration::from_millis(choices.number() % MAX_PAUSE_MS),
                 },
+                3 => Command::Vouch { peer },
                 _ => Command::Pardon { peer },
             }),
             16 => {
@@ -219,7 +223,7 @@ impl Network {
                 1 => self.tell(NetworkMessage::ServiceEnded { incarnation: 0 }),
                 _ => {
                     let topic = topic(choices);
-                    let id = GossipId::unknown(number, peer);
+                    let id = GossipId::unknown(number, topic, peer);
                     let verdicts = [
                         GossipVerdict::Accept,
                         GossipVerdict::Ignore,
