@@ -73,7 +73,7 @@ impl ExecutionCore {
 
     /// `engine_getPayload`: builds the block from the current contents of the pool.
     pub fn get_payload(&mut self, id: PayloadId) -> Result<BuiltPayload, Error> {
-        let pool_version = self.pool.version();
+        let pool_version = self.pool_version();
         let index = self
             .jobs
             .0
@@ -120,7 +120,8 @@ impl ExecutionCore {
         let mut transactions = Vec::new();
         let mut senders = Vec::new();
         let mut bytes = 0;
-        let mut best = self.pool.best(header.base_fee_per_gas.unwrap_or_default());
+        let pool = self.pool.read();
+        let mut best = pool.best(header.base_fee_per_gas.unwrap_or_default());
         while executor.gas_left() >= MIN_TRANSACTION_GAS {
             // A client is free to leave out transactions.
             if buggify!("execution.builder.stop_early", 100_000) {

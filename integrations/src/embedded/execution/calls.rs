@@ -2,11 +2,12 @@
 
 use super::{
     blocks::{ChainAncestors, SealedHeader},
-    chain::ExecutionCore,
     error::{Error, PoolError},
     executor::{self, BlockContext, TxFailure},
     limits,
+    meter::MeterInspector,
     state::Overlay,
+    view::ChainView,
 };
 use alloy_consensus::TrieAccount;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
@@ -29,7 +30,7 @@ const CALL_STIPEND: u64 = 2_300;
 /// Tolerance of the search for a gas limit in thousandths, as in Geth.
 const ESTIMATE_TOLERANCE: u64 = 15;
 
-impl ExecutionCore {
+impl ChainView {
     /// A balance in wei.
     ///
     /// # Errors
@@ -42,7 +43,11 @@ impl ExecutionCore {
     pub fn nonce(&self, address: Address, block: BlockId) -> Result<u64, Error> {
         let nonce = self.account_at(address, block)?.1.nonce;
         let pooled = match block {
-            BlockId::Number(BlockNumberOrTag::Pending) => self.pool.next_nonce(&address),
+            BlockId::Number(BlockNumberOrTag::Pending) => {
+                let pool = self.pool.read();
+                self.check_pool(&pool)?;
+                pool.next_nonce(&address)
+            }
             _ => None,
         };
         Ok(pooled.unwrap_or(nonce).max(nonce))
@@ -77,6 +82,7 @@ impl ExecutionCore {
         let storage_proof = keys
             .iter()
             .map(|slot| {
+                self.check_meter()?;
                 Ok(EIP1186StorageProof {
                     key: (*slot).into(),
                     value: self
@@ -248,6 +254,8 @@ impl ExecutionCore {
         header: &Arc<SealedHeader>,
         gas: u64,
     ) -> Result<Result<ExecutionResult, InvalidTransaction>, Error> {
+        // A call of few instructions does not reach a check of its own.
+        self.check_meter()?;
         let price = request
             .gas_price
             .or(request.max_fee_per_gas)
@@ -308,7 +316,8 @@ impl ExecutionCore {
         };
         let ancestors = ChainAncestors::new(&self.blocks, header);
         let overlay = Overlay::new(&self.state, header.header.state_root, &ancestors);
-        match executor::simulate(overlay, cfg, context.env, tx) {
+        let inspector = MeterInspector::new(self.meter.clone());
+        match executor::simulate(overlay, cfg, context.env, tx, inspector) {
             Ok(result) => Ok(Ok(result)),
             Err(TxFailure::Invalid(refusal)) => Ok(Err(refusal)),
             Err(TxFailure::Fault(error)) => Err(error),

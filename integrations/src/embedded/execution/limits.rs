@@ -12,10 +12,18 @@ pub const BLOCK_CACHE: usize = 16;
 pub const INVALID_CACHE: usize = 1_024;
 /// Payload builds; a new one replaces the oldest.
 pub const PAYLOAD_JOBS: usize = 16;
-/// Blocks in one `eth_getLogs`.
-pub const LOG_BLOCK_RANGE: u64 = 10_000;
+/// Blocks of the chain in one `eth_getLogs`. The time limit of a call ends most searches of this
+/// size before; Geth has no limit of blocks.
+pub const LOG_BLOCK_RANGE: u64 = 1_000_000;
 /// Logs in one answer.
 pub const LOG_RESULTS: usize = 20_000;
+/// Bytes of the logs in one answer. As JSON they take up to three times as much.
+pub const LOG_RESULT_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a log without its data: address, topics, and its place in the chain.
+pub const LOG_BYTES: usize = 256;
+/// Addresses, and topics, in one filter, as in Geth. A search compares a bloom for each of them in
+/// every block.
+pub const FILTER_CONDITIONS: usize = 1_000;
 /// Blocks in one `eth_feeHistory`, as in Geth.
 pub const FEE_HISTORY_BLOCKS: u64 = 1_024;
 /// Percentiles in one `eth_feeHistory`, as in Geth.

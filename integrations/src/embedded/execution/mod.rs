@@ -24,6 +24,7 @@
 //! ```text
 //! ExecutionCore::open(store: Store, genesis: &alloy_genesis::Genesis, config: CoreConfig)
 //!     -> Result<ExecutionCore, Error>
+//! reader() -> ChainReader          // view() -> ChainView: every query below, without the core
 //! chain_id() -> u64            genesis_hash() -> B256          fork_at(timestamp: u64) -> Fork
 //! head() / safe() / finalized() -> BlockNumHash       // safe and finalized: initially genesis
 //!
@@ -35,7 +36,7 @@
 //!     -> Result<BuiltPayload, Error>
 //! payload_body_by_hash(B256) / payload_bodies_by_range(start: u64, count: u64)
 //!
-//! add_transaction(&mut self, raw: &[u8])              // Error::Pool(PoolError), Geth's texts
+//! add_transaction(raw: &[u8])                         // Error::Pool(PoolError), Geth's texts
 //!     -> Result<B256, Error>
 //! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256)
 //! pool_version()
@@ -68,18 +69,23 @@ mod genesis;
 mod header;
 mod jobs;
 pub mod limits;
+mod meter;
 mod pool;
 mod queries;
 mod sender;
 mod state;
 mod trie;
+mod view;
 
 pub use blocks::{SealedHeader, StoredBlock};
 pub use builder::BuiltPayload;
 pub use chain::{CoreConfig, ExecutionCore};
 pub use error::{Error, PoolError};
 pub use genesis::{ChainRules, Fork};
+pub use meter::{Interrupted, Meter};
 pub use pool::{BySender, PoolConfig, PoolContent, PoolStatus};
+pub use queries::check_filter;
+pub use view::{ChainReader, ChainView};
 
 #[cfg(test)]
 mod tests;

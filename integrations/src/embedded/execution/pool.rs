@@ -166,6 +166,8 @@ pub(crate) struct Pool {
     bytes: usize,
     arrivals: u64,
     version: u64,
+    /// The number of moves of the head that the pool has followed.
+    moves: u64,
 }
 
 impl Pool {
@@ -177,7 +179,16 @@ impl Pool {
             bytes: 0,
             arrivals: 0,
             version: 0,
+            moves: 0,
         }
+    }
+
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    pub(crate) fn set_moves(&mut self, moves: u64) {
+        self.moves = moves;
     }
 
     /// Increases with every change of the pool's contents or order.

@@ -2,10 +2,10 @@
 
 use super::{
     blocks::{SealedHeader, StoredBlock},
-    chain::ExecutionCore,
     error::Error,
     limits,
     pool::{PoolContent, PoolStatus},
+    view::ChainView,
 };
 use alloy_consensus::{
     ReceiptEnvelope, Sealed, Transaction as _, TxEnvelope,
@@ -30,7 +30,55 @@ const TIP_BLOCKS: u64 = 20;
 /// Lowest tips sampled per block.
 const TIP_SAMPLES: usize = 3;
 
-impl ExecutionCore {
+/// The number of addresses and topics of a filter.
+///
+/// # Errors
+/// [`Error::LimitExceeded`] beyond [`limits::FILTER_CONDITIONS`] of either.
+pub fn check_filter(filter: &Filter) -> Result<usize, Error> {
+    let addresses = filter.address.len();
+    let topics: usize = filter.topics.iter().map(|topic| topic.len()).sum();
+    for (what, count) in [
+        ("addresses in a filter", addresses),
+        ("topics in a filter", topics),
+    ] {
+        if count > limits::FILTER_CONDITIONS {
+            return Err(Error::LimitExceeded {
+                what,
+                limit: limits::FILTER_CONDITIONS as u64,
+            });
+        }
+    }
+    Ok(addresses + topics)
+}
+
+/// Logs that were found, within the limits of an answer.
+#[derive(Default)]
+struct FoundLogs {
+    logs: Vec<Log>,
+    bytes: usize,
+}
+
+impl FoundLogs {
+    fn push(&mut self, log: Log) -> Result<(), Error> {
+        self.bytes += limits::LOG_BYTES + log.inner.data.data.len();
+        if self.logs.len() >= limits::LOG_RESULTS {
+            return Err(Error::LimitExceeded {
+                what: "logs in an answer",
+                limit: limits::LOG_RESULTS as u64,
+            });
+        }
+        if self.bytes > limits::LOG_RESULT_BYTES {
+            return Err(Error::LimitExceeded {
+                what: "bytes of the logs in an answer",
+                limit: limits::LOG_RESULT_BYTES as u64,
+            });
+        }
+        self.logs.push(log);
+        Ok(())
+    }
+}
+
+impl ChainView {
     /// The header of a stored block. `pending` means the head, because this client has no pending
     /// block.
     pub fn header(&self, id: BlockId) -> Result<Option<Arc<SealedHeader>>, Error> {
@@ -49,6 +97,8 @@ impl ExecutionCore {
                 BlockNumberOrTag::Safe => Ok(Some(self.safe.clone())),
                 BlockNumberOrTag::Finalized => Ok(Some(self.finalized.clone())),
                 BlockNumberOrTag::Earliest => Ok(Some(self.genesis.clone())),
+                // The index may already reach beyond the head of this view.
+                BlockNumberOrTag::Number(number) if number > self.head.header.number => Ok(None),
                 BlockNumberOrTag::Number(number) => match self.blocks.canonical(number)? {
                     Some(hash) => self.blocks.header(hash),
                     None => Ok(None),
@@ -106,7 +156,8 @@ impl ExecutionCore {
         if let Some((block, index)) = self.mined(hash)? {
             return Ok(rpc_transaction(&block, index));
         }
-        let pooled = self.pool.get(&hash).map(|pooled| pooled.as_ref().clone());
+        let pooled = self.pool_transaction(hash);
+        let pooled = pooled.map(|pooled| pooled.as_ref().clone());
         Ok(pooled.map(|pooled| Transaction::from_transaction(pooled, TransactionInfo::default())))
     }
 
@@ -145,10 +196,12 @@ impl ExecutionCore {
     /// `eth_getLogs` over one block or a range of the canonical chain.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] beyond [`limits::LOG_BLOCK_RANGE`] or [`limits::LOG_RESULTS`], and
-    /// [`Error::UnknownBlock`] for an unknown block hash.
+    /// [`Error::LimitExceeded`] beyond [`limits::LOG_BLOCK_RANGE`], [`limits::LOG_RESULTS`],
+    /// [`limits::LOG_RESULT_BYTES`] or the limits of [`check_filter`], and [`Error::UnknownBlock`]
+    /// for an unknown block hash.
     pub fn logs(&self, filter: &Filter) -> Result<Vec<Log>, Error> {
-        let mut found = Vec::new();
+        check_filter(filter)?;
+        let mut found = FoundLogs::default();
         match filter.block_option {
             FilterBlockOption::AtBlockHash(hash) => {
                 let id = BlockId::from(hash);
@@ -177,13 +230,16 @@ impl ExecutionCore {
                         reason: "invalid block range params",
                     });
                 }
-                if to - from >= limits::LOG_BLOCK_RANGE {
+                // Blocks that do not exist yet cost nothing.
+                let to = to.min(self.head.header.number);
+                if to.saturating_sub(from) >= limits::LOG_BLOCK_RANGE {
                     return Err(Error::LimitExceeded {
                         what: "block range",
                         limit: limits::LOG_BLOCK_RANGE,
                     });
                 }
-                for number in from..=to.min(self.head.header.number) {
+                for number in from..=to {
+                    self.check_meter()?;
                     let Some(header) = self.header(BlockId::number(number))? else {
                         break;
                     };
@@ -191,14 +247,14 @@ impl ExecutionCore {
                 }
             }
         }
-        Ok(found)
+        Ok(found.logs)
     }
 
     fn block_logs(
         &self,
         header: &SealedHeader,
         filter: &Filter,
-        found: &mut Vec<Log>,
+        found: &mut FoundLogs,
     ) -> Result<(), Error> {
         if !filter.matches_bloom(header.header.logs_bloom) {
             return Ok(());
@@ -207,13 +263,7 @@ impl ExecutionCore {
         let receipts = self.stored_receipts(header.hash)?;
         for log in rpc_receipts(&block, &receipts).flat_map(|receipt| receipt.inner.into_logs()) {
             if filter.matches(&log.inner) {
-                if found.len() >= limits::LOG_RESULTS {
-                    return Err(Error::LimitExceeded {
-                        what: "logs in an answer",
-                        limit: limits::LOG_RESULTS as u64,
-                    });
-                }
-                found.push(log);
+                found.push(log)?;
             }
         }
         Ok(())
@@ -262,6 +312,7 @@ impl ExecutionCore {
         }
         let mut rewards = Vec::new();
         for number in history.oldest_block..=newest.header.number {
+            self.check_meter()?;
             let id = BlockId::number(number);
             let header = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
             let inner = &header.header;
@@ -359,7 +410,7 @@ impl ExecutionCore {
             0 => DEFAULT_TIP,
             count => samples[(count - 1) * 60 / 100],
         };
-        Ok(suggested.clamp(self.pool.min_tip(), MAX_TIP))
+        Ok(suggested.clamp(self.pool.read().min_tip(), MAX_TIP))
     }
 
     /// `eth_gasPrice` in wei: the next block's base fee plus the suggested tip.
@@ -416,24 +467,24 @@ impl ExecutionCore {
     }
 
     pub fn pool_status(&self) -> PoolStatus {
-        self.pool.status()
+        self.pool.read().status()
     }
 
     pub fn pool_content(&self) -> PoolContent {
-        self.pool.content(None)
+        self.pool.read().content(None)
     }
 
     pub fn pool_content_from(&self, sender: Address) -> PoolContent {
-        self.pool.content(Some(sender))
+        self.pool.read().content(Some(sender))
     }
 
     pub fn pool_transaction(&self, hash: B256) -> Option<Arc<Recovered<TxEnvelope>>> {
-        self.pool.get(&hash).cloned()
+        self.pool.read().get(&hash).cloned()
     }
 
     /// Increases whenever a transaction enters or leaves the pool, and whenever the head moves.
     pub fn pool_version(&self) -> u64 {
-        self.pool.version()
+        self.pool.read().version()
     }
 
     /// Block and index of a transaction of the canonical chain.
@@ -441,6 +492,10 @@ impl ExecutionCore {
         let Some((number, index)) = self.blocks.lookup(hash)? else {
             return Ok(None);
         };
+        if number > self.head.header.number {
+            // The pool may have dropped it already, so the answer would be "unknown".
+            return Err(Error::Superseded);
+        }
         let block = self.block(BlockId::number(number))?;
         Ok(block.map(|block| (block, index as usize)))
     }

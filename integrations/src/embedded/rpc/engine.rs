@@ -58,10 +58,10 @@ pub(super) async fn call(shared: &Shared, method: &str, params: Value) -> Result
                 return Err(RpcError::new(TOO_LARGE, "Too large request"));
             }
             shared
-                .read(|core| {
+                .read(|view| {
                     let bodies: Result<Vec<_>, _> = hashes
-                        .into_iter()
-                        .map(|hash| core.payload_body_by_hash(hash))
+                        .iter()
+                        .map(|hash| view.payload_body_by_hash(*hash))
                         .collect();
                     to_json(bodies?)
                 })
@@ -78,7 +78,7 @@ pub(super) async fn call(shared: &Shared, method: &str, params: Value) -> Result
                 return Err(RpcError::new(TOO_LARGE, "Too large request"));
             }
             shared
-                .read(|core| to_json(core.payload_bodies_by_range(start, count)?))
+                .read(|view| to_json(view.payload_bodies_by_range(start, count)?))
                 .await
         }
         _ => Err(RpcError::method_not_found(method)),
@@ -96,7 +96,7 @@ async fn forkchoice_updated(
     let attributes: Option<PayloadAttributes> = args.optional()?;
     if let Some(attributes) = &attributes {
         let fork = shared
-            .read(|core| Ok(core.fork_at(attributes.timestamp)))
+            .read(|view| Ok(view.fork_at(attributes.timestamp)))
             .await?;
         check_attributes(version, fork, attributes)?;
     }
@@ -189,7 +189,7 @@ async fn new_payload(shared: &Shared, method: &str, params: Value) -> Result<Val
         }
     };
     let timestamp = payload.as_v1().timestamp;
-    let fork = shared.read(|core| Ok(core.fork_at(timestamp))).await?;
+    let fork = shared.read(|view| Ok(view.fork_at(timestamp))).await?;
     check_fork(version, fork)?;
     match (&payload, fork) {
         (ExecutionPayload::V1(_), Fork::Shanghai) => {
@@ -230,7 +230,7 @@ async fn get_payload(shared: &Shared, version: Fork, params: Value) -> Result<Va
     }
     let built = shared.write(|core| core.get_payload(id)).await?;
     let timestamp = built.payload.as_v1().timestamp;
-    let fork = shared.read(|core| Ok(core.fork_at(timestamp))).await?;
+    let fork = shared.read(|view| Ok(view.fork_at(timestamp))).await?;
     check_fork(version, fork)?;
     if version == Fork::Paris {
         return to_json(built.payload);

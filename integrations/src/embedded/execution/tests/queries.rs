@@ -292,7 +292,7 @@ fn proofs_verify_against_the_state_root() {
         &[B256::ZERO; limits::PROOF_KEYS + 1],
         BlockId::latest(),
     );
-    assert_eq!(error.expect_err("too many").code(), -32005);
+    assert_eq!(error.expect_err("too many").code(), -32602);
 }
 
 #[test]
@@ -320,12 +320,26 @@ fn logs_are_found_by_block_range_address_and_topic() {
     );
     assert!(find(Filter::new().from_block(0).address(account(0))).is_empty());
     assert!(find(Filter::new().from_block(0).event_signature(B256::ZERO)).is_empty());
-    let wide = Filter::new()
-        .from_block(0)
-        .to_block(limits::LOG_BLOCK_RANGE);
+    let beyond_the_head = Filter::new().from_block(0).to_block(u64::MAX);
+    assert_eq!(find(beyond_the_head).len(), 4);
+    let at_limit = std::iter::once(CONTRACT).chain(
+        (1..limits::FILTER_CONDITIONS as u64).map(|n| Address::left_padding_from(&n.to_be_bytes())),
+    );
+    let at_limit: Vec<Address> = at_limit.collect();
     assert_eq!(
-        client.core.logs(&wide).expect_err("too wide").code(),
-        -32005
+        find(Filter::new().from_block(0).address(at_limit.clone())).len(),
+        4
+    );
+    let many = Filter::new()
+        .from_block(0)
+        .address([at_limit, vec![Address::repeat_byte(9)]].concat());
+    assert_eq!(
+        client
+            .core
+            .logs(&many)
+            .expect_err("too many addresses")
+            .code(),
+        -32602
     );
     let reversed = Filter::new().from_block(3).to_block(2);
     assert_eq!(
@@ -565,6 +579,6 @@ fn payload_bodies_are_served_up_to_the_head() {
             .payload_bodies_by_range(1, 9_999)
             .expect_err("too many")
             .code(),
-        -32005
+        -32602
     );
 }
