@@ -151,6 +151,7 @@ impl Host {
                     engine_addr: engine,
                     jwt_secret: secret.clone(),
                     genesis: chain.execution,
+                    access: Default::default(),
                     store: open_execution_store(&datadir, storage)?,
                     core: CoreConfig::default(),
                 };
@@ -366,6 +367,7 @@ mod tests {
             engine_addr: loopback(0),
             jwt_secret,
             genesis,
+            access: Default::default(),
             store: Arc::new(alys_storage::MemoryStore::new()),
             core: CoreConfig::default(),
         })

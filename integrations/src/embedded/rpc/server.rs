@@ -10,7 +10,7 @@ use alys_storage::Store;
 use super::requests::Requests;
 use super::shared::{EnginePort, PublicPort, Shared};
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
-use crate::http::{HttpServer, JwtSecret, ServeError, ServerConfig};
+use crate::http::{Access, HttpServer, JwtSecret, ServeError, ServerConfig};
 
 /// Configuration of an embedded execution client.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct ExecutionServerConfig {
     /// Shared with the consensus node.
     pub jwt_secret: JwtSecret,
     pub genesis: Genesis,
+    /// Web pages that may call the public port.
+    pub access: Access,
     /// Storage of the chain, which no other component may write.
     pub store: Store,
     pub core: CoreConfig,
@@ -76,6 +78,7 @@ impl ExecutionServer {
             engine_addr,
             jwt_secret,
             genesis,
+            access,
             store,
             core,
         } = config;
@@ -94,8 +97,11 @@ impl ExecutionServer {
             Some(addr) => {
                 // Public calls carry transactions and filters, not blocks.
                 let limits = ServerConfig {
-                    cors: true,
+                    pages: Some(access),
                     max_body_bytes: 5 << 20,
+                    // As in Geth. Batches are executed one request after the other.
+                    max_batch: 1_000,
+                    max_pending_bytes: 64 << 20,
                     ..ServerConfig::new("json-rpc")
                 };
                 let public_port = PublicPort::new(shared.clone(), requests.clone());
@@ -141,6 +147,11 @@ impl ExecutionServer {
     /// has reopened the store.
     pub fn has_failed(&self) -> bool {
         self.shared.has_failed()
+    }
+
+    /// Waits until a write to the store fails; see [`Self::has_failed`].
+    pub async fn failure(&self) {
+        self.shared.failure().await;
     }
 
     /// Finishes the requests in progress, closes the ports and releases the store.
