@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use alys_integrations::http::{Endpoint, JwtSecret};
+use alys_integrations::http::{Access, Endpoint, JwtSecret};
 use alys_net::PeerAddr;
 use alys_storage::Engine;
 use serde::{Deserialize, Deserializer};
@@ -69,6 +69,8 @@ pub enum Execution<Secret = PathBuf> {
         http: Option<SocketAddr>,
         /// The Engine API. Port 0 picks a free one.
         engine: SocketAddr,
+        /// Web pages that may call the JSON-RPC.
+        access: Access,
         /// `None`: a random secret.
         secret: Option<Secret>,
     },
@@ -165,6 +167,10 @@ struct EmbeddedTable {
     http: Option<SocketAddr>,
     #[serde(default = "any_port", deserialize_with = "address")]
     engine: SocketAddr,
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    origins: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -284,10 +290,12 @@ impl Execution {
             Self::Embedded {
                 http,
                 engine,
+                access,
                 secret,
             } => Execution::Embedded {
                 http,
                 engine,
+                access,
                 secret: secret.as_deref().map(read).transpose()?,
             },
             Self::Remote(ExecutionEndpoint { url, secret }) => {
@@ -303,9 +311,13 @@ impl Execution {
         jwt_secret: Option<PathBuf>,
     ) -> Result<Execution, Problem> {
         match (embedded, url, jwt_secret) {
-            (Some(EmbeddedTable { http, engine }), None, secret) => Ok(Execution::Embedded {
-                http,
-                engine,
+            (Some(table), None, secret) => Ok(Execution::Embedded {
+                http: table.http,
+                engine: table.engine,
+                access: Access {
+                    hosts: table.hosts,
+                    origins: table.origins,
+                },
                 secret,
             }),
             (None, Some(url), Some(secret)) => {
@@ -468,7 +480,8 @@ mod tests {
         let shown = shown.collect::<Vec<_>>().join("\n");
         let example: toml::Table = toml::from_str(&shown).expect("each key once");
         check_fields("", &example);
-        assert_eq!(fields("execution.embedded."), ["http", "engine"]);
+        let embedded = ["http", "engine", "hosts", "origins"];
+        assert_eq!(fields("execution.embedded."), embedded);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use alys_integrations::http::Access;
 use alys_runtime::disk::Dir;
 use alys_runtime::select;
 use alys_runtime::signal::Shutdown;
@@ -202,6 +203,7 @@ async fn start_all(
             execution: Execution::Embedded {
                 http: Some(http),
                 engine: loopback(0),
+                access: Access::default(),
                 secret: None,
             },
             observer: Some(observer),

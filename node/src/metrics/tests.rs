@@ -123,6 +123,7 @@ async fn host_config(dir: &Dir, validators: u8) -> HostConfig {
         execution: Execution::Embedded {
             http: Some(loopback(0)),
             engine: loopback(0),
+            access: Default::default(),
             secret: None,
         },
         observer: None,

@@ -54,10 +54,21 @@ pub struct ExecutionServer {
 impl ExecutionServer {
     /// Opens the chain and its ports.
     pub async fn start(config: ExecutionServerConfig) -> Result<Self, StartError> {
+        Self::start_counted(config, Arc::default()).await
+    }
+
+    /// As [`start`](Self::start), with the counts of an earlier server, which go on.
+    pub async fn start_counted(
+        config: ExecutionServerConfig,
+        requests: Arc<Requests>,
+    ) -> Result<Self, StartError> {
         #[cfg(madsim)]
-        return Self::start_with_faults(config, super::ExecutionFaultInjector::default()).await;
+        {
+            let injector = super::ExecutionFaultInjector::default();
+            Self::start_with(config, requests, |shared| EnginePort { shared, injector }).await
+        }
         #[cfg(not(madsim))]
-        Self::start_with(config, |shared| EnginePort { shared }).await
+        Self::start_with(config, requests, |shared| EnginePort { shared }).await
     }
 
     /// As [`start`](Self::start), with faults injected into the Engine API.
@@ -66,11 +77,13 @@ impl ExecutionServer {
         config: ExecutionServerConfig,
         injector: super::ExecutionFaultInjector,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, |shared| EnginePort { shared, injector }).await
+        let requests = Arc::default();
+        Self::start_with(config, requests, |shared| EnginePort { shared, injector }).await
     }
 
     async fn start_with(
         config: ExecutionServerConfig,
+        requests: Arc<Requests>,
         engine_port: impl FnOnce(Arc<Shared>) -> EnginePort,
     ) -> Result<Self, StartError> {
         let ExecutionServerConfig {
@@ -92,7 +105,6 @@ impl ExecutionServer {
         };
         let engine_port = Arc::new(engine_port(shared.clone()));
         let engine = HttpServer::bind(engine_addr, engine_config, engine_port).await?;
-        let requests = Arc::new(Requests::default());
         let public = match http_addr {
             Some(addr) => {
                 // Public calls carry transactions and filters, not blocks.
