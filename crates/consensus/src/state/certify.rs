@@ -131,6 +131,10 @@ impl State {
         };
         self.trust_child_set(&hash);
         self.certify_ancestors(&hash, &mut record);
+        self.report_certified_invalid(&record.certified, out);
+        for newly in &record.certified {
+            self.forget_uncertified(&newly.certificate.target.hash);
+        }
         if block.slot > self.highest_slot() {
             self.highest = hash;
             record.highest = Some(block);
