@@ -64,7 +64,12 @@ impl ExecutionServer {
         config: ExecutionServerConfig,
         injector: super::ExecutionFaultInjector,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, |shared| EnginePort { shared, injector }).await
+        Self::start_with(config, |shared| EnginePort {
+            shared,
+            injector,
+            gas_limit_target: std::sync::atomic::AtomicU64::new(0),
+        })
+        .await
     }
 
     async fn start_with(
