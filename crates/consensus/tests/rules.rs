@@ -5,11 +5,14 @@ mod single;
 use std::sync::Arc;
 
 use alys_consensus::{
-    Broadcast, Effect, Input, Notice, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote,
+    Broadcast, CertifiedBlock, Effect, Input, Notice, Verdict, VerifiedBody, VerifiedProposal,
+    VerifiedVote,
 };
 use alys_types::limits::{MAX_BLOCK_BYTES, MAX_GAS_LIMIT};
-use alys_types::wire::Proposal;
-use alys_types::{Address, BlobGas, Block, ExecutionPayload, Hash, Slot, VoteKind};
+use alys_types::wire::{CertifiedHeader, Proposal};
+use alys_types::{
+    Address, BlobGas, Block, Certificate, ExecutionPayload, Hash, Header, Slot, VoteKind,
+};
 use single::{FIRST, SLOT_MS, World, approvals, confirmations, finals, notices};
 
 #[test]
@@ -237,6 +240,55 @@ fn a_later_vote_of_ours_held_by_a_peer_is_a_loss() {
     assert!(effects.iter().any(
         |e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.silent_until.is_some()))
     ));
+}
+
+/// A certificate with the node's own signature.
+fn with_own_signature(w: &World, kind: VoteKind, header: &Header) -> Certificate {
+    let votes: Vec<_> = (1..4)
+        .map(|i| (i as u8, w.vote(i, kind, header).signature))
+        .collect();
+    let target = w.vote(1, kind, header).target;
+    Certificate::aggregate(target, &votes, w.genesis.set()).expect("three are a quorum")
+}
+
+#[test]
+fn a_later_vote_of_ours_in_a_certificate_is_a_loss() {
+    let is_lost = |effects: &[Effect]| matches!(notices(effects)[..], [Notice::VotesLost { .. }]);
+    for kind in [VoteKind::Approval, VoteKind::Confirmation] {
+        let mut w = World::new();
+        let genesis = w.genesis.header().clone();
+        let first = w.proposal(1, &genesis, None, 0).block.header;
+        assert!(notices(&w.give_certificate(kind, &first)).is_empty());
+        let second = w.proposal(2, &genesis, None, 1).block.header;
+        let certified = CertifiedHeader {
+            certificate: with_own_signature(&w, kind, &second),
+            header: second.clone(),
+        };
+        let set = w.state.set_for(&second);
+        let block = CertifiedBlock::check(certified, &set, &w.config).expect("certified");
+        let effects = w.input(Input::Certified(block));
+        assert!(is_lost(&effects), "{kind:?}: {effects:?}");
+        assert_eq!(confirmations(&effects), 0, "{kind:?}: silent at once");
+    }
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    let first = w.proposal(1, &genesis, None, 0);
+    let header = first.block.header.clone();
+    w.give_proposal(first);
+    let certificate = with_own_signature(&w, VoteKind::Approval, &header);
+    let child = w.proposal(2, &header, Some(certificate), 0);
+    assert!(is_lost(&w.give_proposal(child)), "the certificate inside");
+    let mut w = World::new();
+    w.at_slot(1, 10);
+    let genesis = w.genesis.header().clone();
+    let p = w.proposal(1, &genesis, None, 0);
+    assert!(w.approves(&p));
+    let certificate = with_own_signature(&w, VoteKind::Approval, &p.block.header);
+    let child = w.proposal(2, &p.block.header, Some(certificate), 0);
+    assert!(
+        notices(&w.give_proposal(child)).is_empty(),
+        "a vote that the state knows is no loss"
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ impl State {
     pub(super) fn on_certified(&mut self, block: CertifiedBlock, now: Now, out: &mut Vec<Effect>) {
         let hash = block.hash();
         let header = block.header();
+        self.on_own_signature(block.certificate(), block.set(), now, out);
         self.on_reported_slot(header.slot, now, out);
         if header.height <= self.tree.root_entry().header.height {
             return self.on_certified_below(&block, now, out);
