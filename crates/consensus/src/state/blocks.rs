@@ -34,11 +34,7 @@ impl State {
         let header = &proposal.block().header;
         // The certificate inside is handled at once, before the proposal.
         if let Some(certificate) = header.parent_certificate {
-            let parent = self.tree.get(&header.parent_hash);
-            if let Some(set) = parent.map(|parent| parent.set.clone()) {
-                self.on_own_signature(&certificate, &set, now, out);
-            }
-            self.certify(header.parent_hash, certificate, out);
+            self.certify(header.parent_hash, certificate, now, out);
         }
         if header.slot <= self.tree.root_entry().header.slot {
             return;

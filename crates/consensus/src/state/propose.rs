@@ -84,8 +84,8 @@ impl State {
                 .any(|(_, e)| is_awaited(e))
     }
 
-    /// Rule 6.5 (docs/protocol.md): transactions may be the reason for which a payload is refused by
-    /// this node, or its blocks by others.
+    /// Rule 6.5 (docs/protocol.md): transactions may be the reason for which this node refuses a
+    /// payload, or others its blocks.
     fn proposes_empty(&self, slot: Slot) -> bool {
         self.refused_slot == Some(slot) || self.uncertified.len() >= MAX_UNCERTIFIED
     }

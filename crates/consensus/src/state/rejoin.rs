@@ -30,8 +30,9 @@ impl State {
         }
     }
 
-    /// Rule 3.8 (docs/protocol.md): a verified certificate with a signature of ours that is later
-    /// than the vote state proves its loss. Every peer and the own sync deliver such certificates,
+    /// Rule 3.8 (docs/protocol.md): a certificate with a signature of ours that is later than the
+    /// vote state proves its loss. The certificate was verified, by this node or by the quorum that
+    /// approved a descendant of its block. Every peer and the own sync deliver such certificates,
     /// whereas peers forget the votes that they hold when they restart.
     pub(super) fn on_own_signature(
         &mut self,
