@@ -12,6 +12,20 @@ use crate::{Address, Authority, FaultModel, Header, Height, Sats, Slot, codec};
 /// Header version of this release.
 pub const HEADER_VERSION: u16 = 1;
 
+/// Types of transactions that a payload may contain (EIP-2718, 0 for legacy ones), until the spec
+/// has an upgrade table. Blob transactions (type 3) would need sidecars, which are not built.
+pub const TRANSACTION_TYPES: [u8; 3] = [0, 1, 2];
+
+/// The type of an encoded transaction; `None` if no transaction begins like that.
+pub fn transaction_type(encoded: &[u8]) -> Option<u8> {
+    match *encoded.first()? {
+        // The head of an RLP list, which a legacy transaction is.
+        0xc0..=0xfe => Some(0),
+        kind @ 0x01..=0x7f => Some(kind),
+        _ => None,
+    }
+}
+
 /// The address that collects priority fees. Derived by hashing, so that its key does not exist.
 pub fn vault_address() -> Address {
     let hash = tagged(tags::VAULT, &[]);

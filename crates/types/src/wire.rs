@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
 use crate::limits::{
-    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
+    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_PROPOSAL_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
     MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
 };
 use crate::{Block, Certificate, Hash, Header, Height, Vote};
@@ -129,7 +129,7 @@ macro_rules! message {
 }
 
 message!(
-    Proposal = MAX_BLOCK_BYTES,
+    Proposal = MAX_PROPOSAL_BYTES,
     Vote = MAX_VOTE_BYTES,
     Confirmation = MAX_VOTE_BYTES,
     CertifiedHeader = MAX_CERTIFICATE_BYTES,

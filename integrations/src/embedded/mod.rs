@@ -6,7 +6,7 @@ pub mod execution;
 pub mod rpc;
 
 #[cfg(madsim)]
-pub use rpc::{ExecutionFaultInjector, ExecutionFaults};
+pub use rpc::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
 pub use rpc::{
     ExecutionObserver, ExecutionServer, ExecutionServerConfig, RequestCount, Requests, StartError,
 };

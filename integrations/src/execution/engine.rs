@@ -70,6 +70,27 @@ impl HttpEngine {
             .await
             .map_err(|error| ExecutionError::from_call(method, error))
     }
+
+    async fn update_forkchoice(
+        &self,
+        method: &'static str,
+        params: impl Serialize,
+    ) -> Result<ForkchoiceUpdated, ExecutionError> {
+        let answer: WireForkchoiceUpdated = self.call(method, params).await?;
+        Ok(ForkchoiceUpdated {
+            payload_status: answer.payload_status.into_status(method)?,
+            payload_id: answer.payload_id,
+        })
+    }
+}
+
+/// The method of a fork choice with or without attributes. Without attributes all versions are
+/// equivalent.
+fn forkchoice_method(attributes: Option<&PayloadAttributes>) -> &'static str {
+    match attributes.map(PayloadFork::of_attributes) {
+        None | Some(PayloadFork::Capella) => "engine_forkchoiceUpdatedV2",
+        Some(PayloadFork::Deneb) => "engine_forkchoiceUpdatedV3",
+    }
 }
 
 impl ExecutionClient for HttpEngine {
@@ -88,16 +109,23 @@ impl ExecutionClient for HttpEngine {
         attributes: Option<PayloadAttributes>,
     ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
         Box::pin(async move {
-            // Without attributes all versions are equivalent.
-            let method = match attributes.as_ref().map(PayloadFork::of_attributes) {
-                None | Some(PayloadFork::Capella) => "engine_forkchoiceUpdatedV2",
-                Some(PayloadFork::Deneb) => "engine_forkchoiceUpdatedV3",
+            let method = forkchoice_method(attributes.as_ref());
+            self.update_forkchoice(method, (state, attributes)).await
+        })
+    }
+
+    fn begin_empty_payload(
+        &self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+    ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
+        Box::pin(async move {
+            let method = forkchoice_method(Some(&attributes));
+            let attributes = WireEmptyAttributes {
+                attributes,
+                no_tx_pool: true,
             };
-            let answer: WireForkchoiceUpdated = self.call(method, (state, attributes)).await?;
-            Ok(ForkchoiceUpdated {
-                payload_status: answer.payload_status.into_status(method)?,
-                payload_id: answer.payload_id,
-            })
+            self.update_forkchoice(method, (state, attributes)).await
         })
     }
 
@@ -261,6 +289,15 @@ const NO_PARAMS: [u8; 0] = [];
 
 /// Geth's "unknown block", for tags that no block has yet.
 const UNKNOWN_BLOCK: i64 = -39001;
+
+/// Attributes of a payload without transactions.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireEmptyAttributes {
+    #[serde(flatten)]
+    attributes: PayloadAttributes,
+    no_tx_pool: bool,
+}
 
 /// The fields of a built payload that the node uses. Blob bundles, overrides and extensions are
 /// ignored.

@@ -132,6 +132,16 @@ pub trait ExecutionClient: Send + Sync + 'static {
         attributes: Option<PayloadAttributes>,
     ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>>;
 
+    /// As [`forkchoice_updated`](Self::forkchoice_updated) with attributes, for a payload without
+    /// transactions. The Engine API has no such call: the attribute `noTxPool` of OP clients asks
+    /// for it, which the embedded client knows too. A client that does not know the attribute
+    /// ignores it, so the payload may contain transactions.
+    fn begin_empty_payload(
+        &self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+    ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>>;
+
     /// Returns the payload whose build was started under `id`.
     fn get_payload(
         &self,

@@ -231,6 +231,39 @@ impl ExecutionCore {
         state: ForkchoiceState,
         attributes: Option<PayloadAttributes>,
     ) -> Result<ForkchoiceUpdated, Error> {
+        let updated = self.set_forkchoice(state)?;
+        match attributes {
+            Some(attributes) if updated.is_valid() => {
+                let id = self.start_build(attributes, false)?;
+                Ok(updated.with_payload_id(id))
+            }
+            Some(_) | None => Ok(updated),
+        }
+    }
+
+    /// As [`Self::forkchoice_updated`] with attributes, for a payload without transactions.
+    ///
+    /// # Errors
+    /// As [`Self::forkchoice_updated`].
+    pub fn begin_empty_payload(
+        &mut self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+    ) -> Result<ForkchoiceUpdated, Error> {
+        let updated = self.set_forkchoice(state)?;
+        if !updated.is_valid() {
+            return Ok(updated);
+        }
+        let id = self.start_build(attributes, true)?;
+        Ok(updated.with_payload_id(id))
+    }
+
+    /// Changes the gas limit towards which built blocks move, as `miner_setGasLimit` of Geth.
+    pub fn set_gas_limit_target(&mut self, target: Option<u64>) {
+        self.config.gas_limit_target = target;
+    }
+
+    fn set_forkchoice(&mut self, state: ForkchoiceState) -> Result<ForkchoiceUpdated, Error> {
         let head_hash = state.head_block_hash;
         if let Some(ancestor) = self.invalid.get(&head_hash) {
             return Ok(ForkchoiceUpdated::new(invalid(
@@ -254,11 +287,7 @@ impl ExecutionCore {
             None => finalized.clone(),
         };
         self.move_to(head, route, safe, finalized)?;
-        let status = ForkchoiceUpdated::new(valid(head_hash));
-        match attributes {
-            None => Ok(status),
-            Some(attributes) => Ok(status.with_payload_id(self.start_build(attributes)?)),
-        }
+        Ok(ForkchoiceUpdated::new(valid(head_hash)))
     }
 
     /// Executes a block and verifies every field of its header.

@@ -32,6 +32,8 @@
 //!     -> Result<PayloadStatus, Error>
 //! forkchoice_updated(&mut self, ForkchoiceState, Option<PayloadAttributes>)
 //!     -> Result<ForkchoiceUpdated, Error>
+//! begin_empty_payload(&mut self, ForkchoiceState, PayloadAttributes)
+//!     -> Result<ForkchoiceUpdated, Error>
 //! get_payload(&mut self, PayloadId)                   // Error::UnknownPayload -> -38001
 //!     -> Result<BuiltPayload, Error>
 //! payload_body_by_hash(B256) / payload_bodies_by_range(start: u64, count: u64)

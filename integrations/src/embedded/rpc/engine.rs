@@ -91,6 +91,7 @@ async fn forkchoice_updated(
     version: Fork,
     params: Value,
 ) -> Result<Value, RpcError> {
+    let is_empty = asks_for_empty(&params);
     let mut args = Args::new(params, 2)?;
     let state: ForkchoiceState = args.required()?;
     let attributes: Option<PayloadAttributes> = args.optional()?;
@@ -105,9 +106,21 @@ async fn forkchoice_updated(
     }
     to_json(
         shared
-            .write(|core| core.forkchoice_updated(state, attributes))
+            .write(|core| match attributes {
+                Some(attributes) if is_empty => core.begin_empty_payload(state, attributes),
+                attributes => core.forkchoice_updated(state, attributes),
+            })
             .await?,
     )
+}
+
+/// True if the attributes of a fork choice demand a payload without transactions, by the extension
+/// of OP clients.
+pub(super) fn asks_for_empty(params: &Value) -> bool {
+    let attributes = params
+        .get(1)
+        .and_then(|attributes| attributes.get("noTxPool"));
+    attributes.and_then(Value::as_bool) == Some(true)
 }
 
 fn check_attributes(

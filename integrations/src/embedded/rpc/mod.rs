@@ -29,6 +29,6 @@ mod tests;
 mod txpool;
 
 #[cfg(madsim)]
-pub use faults::{ExecutionFaultInjector, ExecutionFaults};
+pub use faults::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
 pub use requests::{RequestCount, Requests};
 pub use server::{ExecutionObserver, ExecutionServer, ExecutionServerConfig, StartError};

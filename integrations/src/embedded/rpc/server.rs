@@ -63,10 +63,7 @@ impl ExecutionServer {
         requests: Arc<Requests>,
     ) -> Result<Self, StartError> {
         #[cfg(madsim)]
-        {
-            let injector = super::ExecutionFaultInjector::default();
-            Self::start_with(config, requests, |shared| EnginePort { shared, injector }).await
-        }
+        return Self::start_faulty(config, requests, Default::default()).await;
         #[cfg(not(madsim))]
         Self::start_with(config, requests, |shared| EnginePort { shared }).await
     }
@@ -77,8 +74,21 @@ impl ExecutionServer {
         config: ExecutionServerConfig,
         injector: super::ExecutionFaultInjector,
     ) -> Result<Self, StartError> {
-        let requests = Arc::default();
-        Self::start_with(config, requests, |shared| EnginePort { shared, injector }).await
+        Self::start_faulty(config, Arc::default(), injector).await
+    }
+
+    #[cfg(madsim)]
+    async fn start_faulty(
+        config: ExecutionServerConfig,
+        requests: Arc<Requests>,
+        injector: super::ExecutionFaultInjector,
+    ) -> Result<Self, StartError> {
+        Self::start_with(config, requests, |shared| EnginePort {
+            shared,
+            injector,
+            gas_limit_target: std::sync::atomic::AtomicU64::new(0),
+        })
+        .await
     }
 
     async fn start_with(

@@ -118,6 +118,9 @@ pub(super) struct EnginePort {
     pub(super) shared: Arc<Shared>,
     #[cfg(madsim)]
     pub(super) injector: super::ExecutionFaultInjector,
+    /// The gas limit target that the injector has set; 0 for none.
+    #[cfg(madsim)]
+    pub(super) gas_limit_target: std::sync::atomic::AtomicU64,
 }
 
 impl EnginePort {
@@ -126,6 +129,23 @@ impl EnginePort {
             engine::call(&self.shared, method, params).await
         } else {
             self.shared.public(Place::Here, method, params).await
+        }
+    }
+
+    /// Changes the gas limit towards which the core builds if a fault began or ended.
+    #[cfg(madsim)]
+    async fn set_gas_limit(&self) {
+        let target = self.injector.gas_limit_target();
+        let value = target.unwrap_or(0);
+        if self.gas_limit_target.swap(value, Ordering::SeqCst) == value {
+            return;
+        }
+        let set = self.shared.write(|core| {
+            core.set_gas_limit_target(target);
+            Ok(())
+        });
+        if let Err(error) = set.await {
+            tracing::debug!(%error, "the gas limit target stays");
         }
     }
 }
@@ -143,9 +163,12 @@ impl RpcHandler for EnginePort {
         #[cfg(madsim)]
         {
             use super::faults::CallDecision;
-            let answer = match self.injector.before(method, &params).await {
+            let mut answer = match self.injector.before(method, &params).await {
                 CallDecision::Answer(answer) => answer,
                 CallDecision::Execute { times } => {
+                    if method.starts_with("engine_getPayloadV") {
+                        self.set_gas_limit().await;
+                    }
                     let mut answer = self.answer(method, params.clone()).await;
                     for _ in 1..times {
                         answer = self.answer(method, params.clone()).await;
@@ -153,7 +176,7 @@ impl RpcHandler for EnginePort {
                     answer
                 }
             };
-            self.injector.after(method);
+            self.injector.after(method, &mut answer);
             answer
         }
         #[cfg(not(madsim))]

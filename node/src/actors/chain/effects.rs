@@ -250,6 +250,14 @@ impl ChainActor {
                 tracing::info!("{text}");
             }
             Notice::OrderRefused { .. } => tracing::warn!("{text}"),
+            Notice::OwnBlockInvalid { .. } => {
+                reached("state.chain.own_block_invalid");
+                tracing::warn!("{text}");
+            }
+            Notice::CertifiedValid { .. } => {
+                reached("state.chain.certified_valid");
+                tracing::info!("{text}");
+            }
             Notice::CertifiedInvalid { .. } | Notice::ConflictingFinality { .. } => {
                 tracing::error!("{text}");
             }

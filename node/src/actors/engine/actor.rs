@@ -374,16 +374,22 @@ impl EngineActor {
             head_block_hash: request.parent_execution.into(),
             ..self.forkchoice
         };
-        let updated = self
-            .client
-            .forkchoice_updated(state, Some(attributes))
-            .await;
+        let updated = if request.is_empty {
+            reached("state.engine.empty_build");
+            self.client.begin_empty_payload(state, attributes).await
+        } else {
+            self.client
+                .forkchoice_updated(state, Some(attributes))
+                .await
+        };
         let updated = self.track(updated).await?;
         if !updated.payload_status.is_valid() {
             // The client lost the block to build on; no other call may notice that.
             self.tell(ChainMessage::ExecutionRestarted).await;
         }
         let id = updated.payload_id?;
+        // Rule 6.5 (docs/protocol.md): a client that does not know of empty payloads often has no
+        // transactions in a payload that is taken immediately.
         let built = self.client.get_payload(fork, id).await;
         let built = self.track(built).await?;
         match from_wire(built.payload) {

@@ -126,6 +126,15 @@ impl ExecutionClient for MeteredClient {
         self.call(method, self.client.forkchoice_updated(state, attributes))
     }
 
+    fn begin_empty_payload(
+        &self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+    ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
+        let call = self.client.begin_empty_payload(state, attributes);
+        self.call("forkchoice_updated_build", call)
+    }
+
     fn get_payload(
         &self,
         fork: PayloadFork,

@@ -440,6 +440,24 @@ fn a_build_includes_transactions_that_arrived_after_its_start() {
 }
 
 #[test]
+fn an_empty_payload_leaves_the_pool_out() {
+    let mut client = TestClient::new(Fork::Cancun);
+    let genesis = client.core.genesis_hash();
+    client.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
+    let attributes = client.attributes(5);
+    let updated = client
+        .core
+        .begin_empty_payload(head(genesis), attributes)
+        .expect("updates");
+    let id = updated.payload_id.expect("a build");
+    let empty = client.core.get_payload(id).expect("builds").payload;
+    assert!(empty.transactions().is_empty());
+    let full = client.build_on(genesis, 5);
+    assert_eq!(full.transactions().len(), 1, "the build has another id");
+    client.must_import(&empty);
+}
+
+#[test]
 fn builds_and_remembered_invalid_blocks_are_bounded() {
     let mut client = TestClient::new(Fork::Shanghai);
     let genesis = client.core.genesis_hash();
