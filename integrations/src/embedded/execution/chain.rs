@@ -226,7 +226,8 @@ impl ExecutionCore {
     ///
     /// Zero hashes for safe and finalized mean "unknown" and leave them unchanged. The head may
     /// move to any descendant of the finalized block, also back to an ancestor of the head.
-    /// Finality never moves back.
+    /// Finality never moves back: an ancestor of the finalized block is VALID, and the head stays.
+    /// A node that lost blocks and syncs again sends such heads.
     ///
     /// # Errors
     /// [`Error::InvalidForkchoice`], and [`Error::InvalidAttributes`], before which the head has
@@ -246,6 +247,9 @@ impl ExecutionCore {
         let Some(head) = self.blocks.header(head_hash)? else {
             return Ok(ForkchoiceUpdated::from_status(PayloadStatusEnum::Syncing));
         };
+        if self.is_final(&head)? {
+            return Ok(ForkchoiceUpdated::new(valid(head_hash)));
+        }
         let route = self.route_to(&head)?;
         let finalized = self.find_on(&route, state.finalized_block_hash, "finalized block")?;
         let safe = self.find_on(&route, state.safe_block_hash, "safe block")?;
@@ -419,17 +423,18 @@ impl ExecutionCore {
                     hash: head.hash,
                 })?;
         }
-        if at.header.number < self.finalized.header.number {
-            return Err(Error::InvalidForkchoice {
-                reason: "head is below the finalized block",
-                hash: head.hash,
-            });
-        }
         blocks.reverse();
         Ok(Route {
             fork: at.header.number,
             blocks,
         })
+    }
+
+    /// True for a block below the finalized one on its chain.
+    fn is_final(&self, block: &SealedHeader) -> Result<bool, Error> {
+        let number = block.header.number;
+        Ok(number < self.finalized.header.number
+            && self.blocks.canonical(number)? == Some(block.hash))
     }
 
     /// The block with this hash, which must be on the route; `None` for the zero hash.
