@@ -8,6 +8,7 @@ use super::{
     genesis::{ChainRules, Fork, genesis_block},
     header::check_header,
     jobs::Jobs,
+    journal::Journal,
     limits,
     pool::{HeadInfo, Pool, PoolConfig, Sender},
     sender::recover_sender,
@@ -52,6 +53,7 @@ pub struct ExecutionCore {
     invalid: Cache<B256, B256>,
     pub(super) jobs: Jobs,
     pub(super) pool: Pool,
+    journal: Journal,
 }
 
 /// A block that is invalid, or that could not be validated because of a fault of this client.
@@ -103,7 +105,8 @@ impl ExecutionCore {
         if buggify!("execution.pool.small") {
             pool_config.max_transactions = limits::SMALL_POOL;
         }
-        Ok(Self {
+        let (journal, saved) = Journal::load(&store)?;
+        let mut core = Self {
             store,
             rules,
             state,
@@ -115,8 +118,11 @@ impl ExecutionCore {
             finalized,
             invalid: Cache::new(limits::INVALID_CACHE),
             jobs: Jobs::default(),
-            pool: Pool::new(pool_config),
-        })
+            pool: Pool::new(pool_config, journal.next_arrival()),
+            journal,
+        };
+        core.restore_pool(saved)?;
+        Ok(core)
     }
 
     /// The chain id of EIP-155 signatures.
@@ -294,6 +300,28 @@ impl ExecutionCore {
         let transaction = Recovered::new_unchecked(transaction, signer);
         let sender = self.sender_at_head(signer)?;
         Ok(self.pool.add(transaction, sender, &self.head_info())?)
+    }
+
+    /// Returns the transactions of an earlier process to the pool.
+    fn restore_pool(&mut self, saved: Vec<TxEnvelope>) -> Result<(), Error> {
+        let info = self.head_info();
+        let recovered = alys_runtime::par_map(saved, |transaction| {
+            let signer = recover_sender(&transaction)?;
+            Some(Recovered::new_unchecked(transaction, signer))
+        });
+        for transaction in recovered.into_iter().flatten() {
+            let sender = self.sender_at_head(transaction.signer())?;
+            // A refused transaction is mined, or no longer valid at the head.
+            let _ = self.pool.add(transaction, sender, &info);
+        }
+        Ok(())
+    }
+
+    /// Saves the whole pool, before an orderly stop. A fork choice saves up to
+    /// [`limits::JOURNAL_BYTES`].
+    pub fn save_pool(&mut self) -> Result<(), Error> {
+        self.journal
+            .write(&self.store, &self.pool, usize::MAX, Durability::Durable)
     }
 
     pub(super) fn head_info(&self) -> HeadInfo {
@@ -527,6 +555,9 @@ impl ExecutionCore {
         self.finalized = finalized;
         if moved {
             self.update_pool(&orphaned)?;
+            let max_bytes = limits::JOURNAL_BYTES;
+            self.journal
+                .write(&self.store, &self.pool, max_bytes, Durability::Deferred)?;
         }
         self.prune_side_blocks()
     }

@@ -26,6 +26,9 @@ pub const PAYLOAD_BODIES: u64 = 128;
 pub const PROOF_KEYS: usize = 1_024;
 /// Encoded bytes of a transaction in the pool, as in Geth.
 pub const TRANSACTION_BYTES: usize = 128 * 1024;
+/// Encoded bytes of the pool's transactions that are saved per fork choice. More would delay its
+/// answer; the rest is saved by the next.
+pub const JOURNAL_BYTES: usize = 1024 * 1024;
 /// Side blocks pruned per fork choice; further ones are pruned by the next.
 pub const PRUNE_BATCH: usize = 256;
 /// Transactions in the pool when the simulator makes it small.

@@ -39,6 +39,7 @@
 //!     -> Result<B256, Error>
 //! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256)
 //! pool_version()
+//! save_pool(&mut self)                                // before an orderly stop
 //!
 //! block(BlockId)                                      // consensus block, hash, senders
 //!     -> Result<Option<Arc<StoredBlock>>, Error>
@@ -67,6 +68,7 @@ mod executor;
 mod genesis;
 mod header;
 mod jobs;
+mod journal;
 pub mod limits;
 mod pool;
 mod queries;

@@ -149,6 +149,9 @@ impl ExecutionServer {
             public.stop().await;
         }
         self.engine.stop().await;
+        if let Err(error) = self.shared.write(|core| core.save_pool()).await {
+            tracing::warn!(%error, "transactions that are not mined yet are lost by the stop");
+        }
     }
 }
 
