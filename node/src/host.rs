@@ -180,6 +180,7 @@ impl Host {
             Ok(node) => {
                 if let Some(server) = &server {
                     metrics::register_requests(node.metrics(), server.requests());
+                    server.set_node(Arc::new(node.view()));
                 }
                 Ok(Host { node, server })
             }

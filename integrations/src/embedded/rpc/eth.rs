@@ -14,8 +14,6 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
     match method {
         "eth_chainId" => Ok(quantity(core.chain_id())),
         "eth_blockNumber" => Ok(quantity(core.head().number)),
-        // Every stored block was executed; only the consensus node knows if the network is ahead.
-        "eth_syncing" => Ok(false.into()),
         "eth_accounts" => Ok(json!([])),
         "eth_gasPrice" => gas_price(core),
         "eth_maxPriorityFeePerGas" => Ok(quantity(core.max_priority_fee()?)),

@@ -7,6 +7,7 @@ use alloy_genesis::Genesis;
 use alloy_primitives::B256;
 use alys_storage::Store;
 
+use super::node_view::NodeView;
 use super::requests::Requests;
 use super::shared::{EnginePort, PublicPort, Shared};
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
@@ -122,6 +123,11 @@ impl ExecutionServer {
         self.engine.local_addr()
     }
 
+    /// Connects the client with its node, whose peers and sync state the public port then tells.
+    pub fn set_node(&self, view: Arc<dyn NodeView>) {
+        self.shared.set_node(view);
+    }
+
     /// The numbers of requests to the public port.
     pub fn requests(&self) -> Arc<Requests> {
         self.requests.clone()
@@ -143,7 +149,7 @@ impl ExecutionServer {
         self.shared.has_failed()
     }
 
-    /// Finishes the requests in progress, closes the ports and releases the store.
+    /// Finishes the requests in progress, closes the ports, saves the pool and releases the store.
     pub async fn stop(self) {
         if let Some(public) = self.public {
             public.stop().await;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::filters::Filters;
+use super::node_view::{NodeSlot, NodeView};
 use super::requests::Requests;
 use super::{engine, eth, filters, txpool};
 use crate::embedded::execution::{Error, ExecutionCore};
@@ -21,6 +22,9 @@ pub(super) struct Shared {
     core: RwLock<ExecutionCore>,
     filters: Filters,
     failed: AtomicBool,
+    node: NodeSlot,
+    /// The head at the start.
+    starting_block: u64,
 }
 
 /// Concurrent calls on the public port; further calls wait. Each may occupy a thread, and the calls
@@ -99,11 +103,18 @@ impl RpcHandler for EnginePort {
 
 impl Shared {
     pub(super) fn new(core: ExecutionCore) -> Self {
+        let starting_block = core.head().number;
         Self {
             core: RwLock::new(core),
             filters: Filters::default(),
             failed: AtomicBool::new(false),
+            node: NodeSlot::default(),
+            starting_block,
         }
+    }
+
+    pub(super) fn set_node(&self, view: Arc<dyn NodeView>) {
+        self.node.set(view);
     }
 
     /// Runs a query on the core, concurrently with other queries.
@@ -181,7 +192,12 @@ impl Shared {
                     .await
             }
             "net_listening" => Ok(true.into()),
-            "net_peerCount" => Ok("0x0".into()),
+            "net_peerCount" => Ok(self.node.peer_count()),
+            "eth_syncing" => {
+                let starting = self.starting_block;
+                self.read(|core| Ok(self.node.syncing(starting, core.head().number)))
+                    .await
+            }
             "rpc_modules" => {
                 Ok(json!({ "eth": "1.0", "net": "1.0", "txpool": "1.0", "web3": "1.0" }))
             }
