@@ -25,6 +25,10 @@ use super::jsonrpc::{self, Body, RpcError, RpcHandler};
 use super::timer::{RuntimeTimer, WriteDeadline};
 use super::{JwtSecret, jwt};
 
+/// Requests in a batch, as in Geth and in the default of viem. They run one after the other, and
+/// their answers share the limit of one.
+pub(super) const MAX_BATCH: usize = 1_000;
+
 /// Limits of a server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -62,7 +66,7 @@ impl ServerConfig {
             cors: false,
             max_body_bytes: 24 << 20,
             max_response_bytes: 32 << 20,
-            max_batch: 100,
+            max_batch: MAX_BATCH,
             max_connections: 256,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
