@@ -67,6 +67,13 @@ pub enum Error {
     /// The answer would exceed a limit of [`super::limits`].
     #[error("{what}: at most {limit}")]
     LimitExceeded { what: &'static str, limit: u64 },
+    /// A range of logs ends after the newest block.
+    #[error("block range extends beyond current head block: requested {requested}, head {head}")]
+    RangeBeyondHead { requested: u64, head: u64 },
+    /// The logs of a range exceed the limit of an answer. The text is Reth's, which libraries parse
+    /// to continue with the range that fits.
+    #[error("query exceeds max results {limit}, retry with the range {from}-{to}")]
+    TooManyLogs { limit: usize, from: u64, to: u64 },
     /// A parameter is out of its range.
     #[error("{reason}")]
     InvalidParams { reason: &'static str },
@@ -89,8 +96,11 @@ impl Error {
             | Self::InvalidCall { .. }
             | Self::GasExceedsAllowance { .. } => -32000,
             Self::Reverted { .. } => 3,
-            Self::LimitExceeded { .. } => -32005,
-            Self::InvalidParams { .. } => -32602,
+            // Not -32005: libraries take it for a limit of the rate, wait and ask the same again.
+            Self::LimitExceeded { .. }
+            | Self::RangeBeyondHead { .. }
+            | Self::TooManyLogs { .. }
+            | Self::InvalidParams { .. } => -32602,
         }
     }
 

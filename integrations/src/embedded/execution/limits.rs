@@ -12,9 +12,7 @@ pub const BLOCK_CACHE: usize = 16;
 pub const INVALID_CACHE: usize = 1_024;
 /// Payload builds; a new one replaces the oldest.
 pub const PAYLOAD_JOBS: usize = 16;
-/// Blocks in one `eth_getLogs`.
-pub const LOG_BLOCK_RANGE: u64 = 10_000;
-/// Logs in one answer.
+/// Logs in one answer, as in Reth. About 20 MB of JSON at 1 KB a log, below the limit of an answer.
 pub const LOG_RESULTS: usize = 20_000;
 /// Blocks in one `eth_feeHistory`, as in Geth.
 pub const FEE_HISTORY_BLOCKS: u64 = 1_024;

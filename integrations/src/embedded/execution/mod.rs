@@ -48,10 +48,11 @@
 //! rpc_transaction(B256) / rpc_transaction_at(BlockId, index)
 //! rpc_receipt(B256) / rpc_block_receipts(BlockId)
 //! balance, nonce, code, storage_at, proof             // nonce(.., pending) counts the pool; the
-//!     (Address, .., BlockId)                          // `pending` block is the head
-//! logs(&Filter) -> Result<Vec<Log>, Error>            // range and count bounded
+//!     (Address, .., BlockId)                          // state of `pending` is the head's
+//! logs(&Filter) -> Result<Vec<Log>, Error>            // count bounded
+//! pending_header() -> Header                          // of the next block, as far as known
 //! call(&TransactionRequest, BlockId)                  // Error::Reverted { data } -> code 3
-//!     -> Result<Bytes, Error>
+//!     -> Result<Bytes, Error>                         // `pending` runs in the next block
 //! estimate_gas(&TransactionRequest, BlockId) -> Result<u64, Error>
 //! fee_history(count, newest, percentiles) / gas_price() / max_priority_fee() / blob_base_fee()
 //!

@@ -35,6 +35,9 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
         "eth_getTransactionByBlockHashAndIndex" | "eth_getTransactionByBlockNumberAndIndex" => {
             let mut args = Args::new(params, 2)?;
             let block = block(&mut args, method)?;
+            if block.is_pending() {
+                return Ok(Value::Null);
+            }
             // An index beyond `usize` is beyond the transactions of every block.
             let index = usize::try_from(args.required::<U64>()?.to::<u64>()).unwrap_or(usize::MAX);
             to_json(core.rpc_transaction_at(block, index)?)
@@ -70,11 +73,24 @@ fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, 
         "eth_getBlockByHash" | "eth_getBlockByNumber" => {
             let block = block(&mut args, method)?;
             let full = args.optional()?.unwrap_or(false);
+            if block.is_pending() {
+                return pending_block(core);
+            }
             to_json(core.rpc_block(block, full)?)
         }
-        "eth_getBlockReceipts" => to_json(core.rpc_block_receipts(args.required()?)?),
+        "eth_getBlockReceipts" => {
+            let block: BlockId = args.required()?;
+            if block.is_pending() {
+                return Ok(json!([]));
+            }
+            to_json(core.rpc_block_receipts(block)?)
+        }
         _ => {
-            let block = core.block(block(&mut args, method)?)?;
+            let block = block(&mut args, method)?;
+            if block.is_pending() {
+                return Ok(quantity(0));
+            }
+            let block = core.block(block)?;
             // Null for an unknown block. Blocks have no uncles since the merge.
             Ok(block.map_or(Value::Null, |block| {
                 let count = if method.contains("Uncle") {
@@ -86,6 +102,16 @@ fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, 
             }))
         }
     }
+}
+
+/// The next block: as in Geth, its hash, nonce and fee recipient are null. Transactions enter it when
+/// its leader builds it, so it has none here.
+fn pending_block(core: &ExecutionCore) -> Result<Value, RpcError> {
+    let mut block = to_json(core.rpc_pending_block())?;
+    for unknown in ["hash", "nonce", "miner"] {
+        block[unknown] = Value::Null;
+    }
+    Ok(block)
 }
 
 fn of_account(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
@@ -135,7 +161,11 @@ fn block_or_latest(args: &mut Args) -> Result<BlockId, RpcError> {
 fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
     let mut args = Args::new(params, 4)?;
     let request: TransactionRequest = args.required()?;
-    let block = block_or_latest(&mut args)?;
+    let block = match method {
+        "eth_call" => block_or_latest(&mut args)?,
+        // The transaction to estimate runs in the next block.
+        _ => args.optional()?.unwrap_or_else(BlockId::pending),
+    };
     for overrides in [args.optional::<Value>()?, args.optional()?] {
         let is_empty = overrides
             .as_ref()
@@ -154,8 +184,8 @@ fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcE
     }
 }
 
-/// A price that suffices for the next block and for the newest one. Wallets pass it to
-/// `eth_estimateGas`, which runs on the newest block, whose base fee is higher while the fee falls.
+/// A price that suffices for the next block and for the newest one. Some wallets pass it to
+/// `eth_estimateGas` or `eth_call` on `latest`, whose base fee is higher while the fee falls.
 fn gas_price(core: &ExecutionCore) -> Result<Value, RpcError> {
     let newest = core
         .header(BlockId::latest())?

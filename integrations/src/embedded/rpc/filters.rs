@@ -15,7 +15,7 @@ use alys_runtime::time::Instant;
 use serde_json::{Value, json};
 
 use super::shared::{quantity, to_json};
-use crate::embedded::execution::{ExecutionCore, limits};
+use crate::embedded::execution::ExecutionCore;
 use crate::http::{Args, RpcError};
 
 /// Limit of installed filters. A new one then replaces the least recently used.
@@ -214,7 +214,6 @@ impl Cursor {
 
     /// Adds and returns at most [`MAX_BLOCKS_PER_POLL`] blocks up to the head, oldest first.
     fn advance(&mut self, core: &ExecutionCore) -> Result<Vec<BlockNumHash>, RpcError> {
-        const { assert!(MAX_BLOCKS_PER_POLL <= limits::LOG_BLOCK_RANGE) };
         let end = core
             .head()
             .number
