@@ -41,7 +41,7 @@ pub struct NewArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "authorities")]
     authorities_file: Option<PathBuf>,
     /// EVM chain id. No other chain should have it (https://chainlist.org).
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     chain_id: u64,
     /// Length of a slot in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 2000)]
