@@ -35,9 +35,9 @@ To set up a federation of n nodes:
   1. every member:   alys keys new --datadir DIR --fee-address 0x..
   2. one of them:    cat */authority.toml > authorities.toml
                      alys genesis new --out chain --authorities-file authorities.toml --chain-id ID
-  3. every member:   alys config example > alys.toml, then set datadir, listen, bootnodes, chain \
-and execution_genesis
-  4. every member:   alys node --config alys.toml
+                     (--fund 0x..=1000 for a chain to try out: without it no account has coins)
+  3. every member:   alys config example > chain/alys.toml, then set listen, bootnodes and execution
+  4. every member:   alys node --config chain/alys.toml --datadir DIR
 SIGINT or SIGTERM stops the node; a second one forces it.
 Exit code 2: it did not start, and the message says why. Exit code 1: it ran and gave up.")]
 pub struct NodeArgs {
