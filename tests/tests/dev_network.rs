@@ -258,9 +258,10 @@ fn alys_dev_prints_one_line_per_block() {
 }
 
 /// A transfer of the first account on the default chain with nonce 1,000, which no block includes.
-const QUEUED: &str = "0xf8698203e885174876e8008252089470997970c51812dc3a010c7d01b50e0d17dc79c801808303b3\
-    1ba0810ea1acfc7b2f8005e7869109e8b673c7fb0df33282d40b10b8f922755818eda03c70a6ee1e87a549c8be6a94cf\
-    2bebc768ea55036cee102e8826b65aaac0485b";
+const QUEUED: &str = "\
+    0xf8698203e885174876e8008252089470997970c51812dc3a010c7d01b50e0d17dc79c801808303\
+    b31ba0810ea1acfc7b2f8005e7869109e8b673c7fb0df33282d40b10b8f922755818eda03c70a6ee\
+    1e87a549c8be6a94cf2bebc768ea55036cee102e8826b65aaac0485b";
 const QUEUED_HASH: &str = "0x09f9f4f1ee6f7659a24d24a9741dc932253fa8209f4a7bb5f5789ec54a166934";
 
 fn rpc(ready: &Value) -> Result<Rpc> {

@@ -228,8 +228,8 @@ impl Ready {
     }
 }
 
-/// Writes the line of a final block. The text has the hash that the JSON-RPC knows, in full, so that
-/// it can be looked up; the hash of the consensus block is in the JSON and in the log.
+/// Writes the line of a final block. The text has the hash that the JSON-RPC knows, in full, so
+/// that it can be looked up; the hash of the consensus block is in the JSON and in the log.
 ///
 /// # Errors
 /// The reader is gone.

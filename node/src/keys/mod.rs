@@ -108,8 +108,8 @@ impl PublicAuthority {
         )
     }
 
-    /// The entry of a chain spec. Without a fee address the authority's share stays in the vault that
-    /// collects all fees.
+    /// The entry of a chain spec. Without a fee address the authority's share stays in the vault
+    /// that collects all fees.
     pub fn complete_or_vault(&self) -> Authority {
         let fee_address = self.fee_address.unwrap_or_else(vault_address);
         Authority {

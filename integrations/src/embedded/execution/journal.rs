@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | `el_pool` | order of arrival u64, transaction hash | EIP-2718 bytes |
 //!
-//! The difference between pool and table is written after each fork choice, deferred, and completely
-//! at an orderly stop. A transaction that is mined before the next fork choice is never written. A
-//! killed process loses the transactions of its last slots only, whose senders see that they are
-//! neither pending nor mined.
+//! The difference between pool and table is written after each fork choice, deferred, and
+//! completely at an orderly stop. A transaction that is mined before the next fork choice is never
+//! written. A killed process loses the transactions of its last slots only, whose senders see that
+//! they are neither pending nor mined.
 
 use super::{error::Error, pool::Pool};
 use alloy_consensus::TxEnvelope;
@@ -32,8 +32,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Reads the transactions in the order of their arrival. A row that does not decode is deleted by
-    /// the next write, because a damaged pool must not stop the client.
+    /// Reads the transactions in the order of their arrival. A row that does not decode is deleted
+    /// by the next write, because a damaged pool must not stop the client.
     pub(crate) fn load(store: &Store) -> Result<(Journal, Vec<TxEnvelope>), Error> {
         let mut journal = Journal::default();
         let mut transactions = Vec::new();

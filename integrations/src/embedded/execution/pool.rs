@@ -2,8 +2,8 @@
 //!
 //! A sender's transactions are pending while their nonces continue the account's without a gap, and
 //! queued beyond it. Admission, eviction and order depend only on the transactions, the state at
-//! the head and the order of arrival. [`Journal`](super::journal::Journal) saves the transactions, so
-//! that they survive a restart.
+//! the head and the order of arrival. [`Journal`](super::journal::Journal) saves the transactions,
+//! so that they survive a restart.
 
 use super::{error::PoolError, genesis::Fork, limits};
 use alloy_consensus::{Transaction as _, TxEnvelope, transaction::Recovered};

@@ -130,8 +130,8 @@ impl ExecutionCore {
         }
     }
 
-    /// `eth_getBlockByNumber` of `pending`: the next block without transactions, which enter it when
-    /// its leader builds it. The hash is a placeholder.
+    /// `eth_getBlockByNumber` of `pending`: the next block without transactions, which enter it
+    /// when its leader builds it. The hash is a placeholder.
     pub fn rpc_pending_block(&self) -> Block {
         let header = self.pending_header();
         let withdrawals = header.withdrawals_root.map(|_| Default::default());
@@ -195,8 +195,8 @@ impl ExecutionCore {
     }
 
     /// `eth_getLogs` over one block or a range of the canonical chain. As in the specification, the
-    /// length of a range has no limit, and a range that is reversed or extends beyond the head is an
-    /// error instead of a partial answer.
+    /// length of a range has no limit, and a range that is reversed or extends beyond the head is
+    /// an error instead of a partial answer.
     ///
     /// # Errors
     /// [`Error::InvalidParams`] and [`Error::RangeBeyondHead`] for such a range,
@@ -426,8 +426,8 @@ impl ExecutionCore {
         Ok(suggested.clamp(self.pool.min_tip(), MAX_TIP))
     }
 
-    /// True when another transaction would have fit into the block: it uses at most half of its gas,
-    /// below which the base fee does not rise, and half of the bytes of a built block.
+    /// True when another transaction would have fit into the block: it uses at most half of its
+    /// gas, below which the base fee does not rise, and half of the bytes of a built block.
     fn has_room(&self, header: &SealedHeader) -> Result<bool, Error> {
         let inner = &header.header;
         Ok(inner.gas_used <= inner.gas_limit / 2

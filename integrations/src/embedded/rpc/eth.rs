@@ -104,8 +104,8 @@ fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, 
     }
 }
 
-/// The next block: as in Geth, its hash, nonce and fee recipient are null. Transactions enter it when
-/// its leader builds it, so it has none here.
+/// The next block: as in Geth, its hash, nonce and fee recipient are null. Transactions enter it
+/// when its leader builds it, so it has none here.
 fn pending_block(core: &ExecutionCore) -> Result<Value, RpcError> {
     let mut block = to_json(core.rpc_pending_block())?;
     for unknown in ["hash", "nonce", "miner"] {

@@ -7,8 +7,8 @@
 //! **Guarantees** that its answers have the same shape as Geth's for every method that it
 //! implements; other methods fail with -32601.
 //!
-//! **Never** decides about the chain. Facts of the network (`eth_syncing`, `net_peerCount`) come from
-//! the node, through a [`NodeView`].
+//! **Never** decides about the chain. Facts of the network (`eth_syncing`, `net_peerCount`) come
+//! from the node, through a [`NodeView`].
 //!
 //! Reads share the core and writes lock it exclusively; neither holds it across an await. After a
 //! write that failed in the store the state on disk is unknown, so every later call is refused

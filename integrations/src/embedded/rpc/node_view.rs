@@ -1,7 +1,6 @@
 //! The consensus node as its execution client sees it: the facts of `eth_syncing` and
 //! `net_peerCount`, which only the node knows.
 
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
@@ -18,7 +17,8 @@ pub enum SyncState {
     },
 }
 
-/// The node that an execution client belongs to. Called for each request, so it must answer at once.
+/// The node that an execution client belongs to. Called for each request, so it must answer at
+/// once.
 pub trait NodeView: Send + Sync + 'static {
     /// Connected peers.
     fn peers(&self) -> u64;
@@ -52,14 +52,6 @@ impl NodeSlot {
                 "highestBlock": quantity(highest.max(current)),
             }),
         }
-    }
-}
-
-impl fmt::Debug for NodeSlot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeSlot")
-            .field("is_set", &self.0.get().is_some())
-            .finish()
     }
 }
 

@@ -513,7 +513,10 @@ fn a_fork_choice_saves_the_pool_for_a_killed_process() {
     };
     let hash = client.must_send(&cheap.sign());
     client.restart();
-    assert_eq!(client.core.pool_transaction(hash), None, "not saved yet");
+    assert!(
+        client.core.pool_transaction(hash).is_none(),
+        "not saved yet"
+    );
     let cheap = Tx {
         cap: 3,
         tip: 1,

@@ -322,7 +322,7 @@ fn logs_are_found_by_block_range_address_and_topic() {
     assert!(find(Filter::new().from_block(0).event_signature(B256::ZERO)).is_empty());
     let beyond = "block range extends beyond current head block: requested 6, head 5";
     for (from, to, expected) in [
-        (0, 6, beyond),
+        (0u64, 6u64, beyond),
         (6, 6, beyond),
         (3, 2, "invalid block range params"),
         (6, 5, "invalid block range params"),
@@ -419,7 +419,7 @@ fn pending_is_the_next_block() {
 
     // Code that returns NUMBER, then init code that reverts below the next block.
     let number = TransactionRequest {
-        input: Bytes::from_static(&alloy_primitives::hex!("435f5260205ff3")).into(),
+        input: Bytes::copy_from_slice(&alloy_primitives::hex!("435f5260205ff3")).into(),
         ..Default::default()
     };
     let number_at = |block: BlockId| {
