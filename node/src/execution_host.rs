@@ -5,10 +5,9 @@
 //! blocks again that the client lost.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use alys_integrations::embedded::rpc::{ExecutionServer, Requests};
+use alys_integrations::embedded::rpc::{ExecutionServer, Lasting};
 use alys_runtime::JoinHandle;
 use alys_runtime::sync::oneshot;
 use alys_runtime::time::{self, timeout};
@@ -23,12 +22,12 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Largest delay. A full or failing disk needs a person, who should not wait long afterwards.
 const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// The addresses of a client, and its counts of requests, which outlive an incarnation.
+/// The addresses of a client, and the other parts that outlive an incarnation.
 #[derive(Debug, Clone)]
 pub(crate) struct Ports {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) engine: SocketAddr,
-    pub(crate) requests: Arc<Requests>,
+    pub(crate) lasting: Lasting,
 }
 
 /// A running embedded execution client. It also stops when this is dropped.
@@ -52,7 +51,7 @@ impl EmbeddedClient {
         let ports = Ports {
             http: server.http_addr(),
             engine: server.engine_addr(),
-            requests: ports.requests,
+            lasting: ports.lasting,
         };
         let (stop, stopped) = oneshot::channel();
         let supervisor = supervise(server, ports.clone(), open, stopped);
@@ -129,6 +128,7 @@ async fn stop_server(server: ExecutionServer) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use alloy_primitives::B256;
@@ -214,7 +214,7 @@ mod tests {
                                 reason: "No space left on device".to_owned(),
                             }));
                         }
-                        let server = ExecutionServer::start_counted(config, ports.requests).await;
+                        let server = ExecutionServer::start_again(config, ports.lasting).await;
                         server.map_err(HostError::Execution)
                     }
                 }
@@ -222,7 +222,7 @@ mod tests {
             let ports = Ports {
                 http: None,
                 engine: loopback(0),
-                requests: Arc::default(),
+                lasting: Lasting::default(),
             };
             let client = EmbeddedClient::start(ports, open).await.expect("opens");
             let engine = HttpEngine::new(client.ports().engine, secret);

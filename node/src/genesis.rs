@@ -482,6 +482,11 @@ mod tests {
                 "expected u64",
             ),
             ("evm_chain_id = 1337", "", "missing field `evm_chain_id`"),
+            (
+                "evm_chain_id = 1337",
+                "evm_chain_id = 0",
+                "evm_chain_id: must be above 0",
+            ),
             ("threshold = 0", "threshold = 3", "governance.threshold"),
         ];
         for (from, to, expected) in table {

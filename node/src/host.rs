@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use alys_integrations::embedded::execution::CoreConfig;
 use alys_integrations::embedded::rpc::{
-    ExecutionServer, ExecutionServerConfig, StartError as ExecutionStartError,
+    ExecutionServer, ExecutionServerConfig, Lasting, StartError as ExecutionStartError,
 };
 use alys_integrations::execution::{ExecutionClient, ExecutionError, HttpEngine};
 use alys_integrations::http::{Access, Endpoint, JwtSecret, ServeError};
@@ -154,7 +154,7 @@ impl Host {
                 let ports = Ports {
                     http,
                     engine,
-                    requests: Arc::default(),
+                    lasting: Lasting::default(),
                 };
                 let open = move |ports| open_execution(template.clone(), ports);
                 let embedded = EmbeddedClient::start(ports, open).await?;
@@ -181,8 +181,9 @@ impl Host {
         match started.await {
             Ok(node) => {
                 if let Some(embedded) = &embedded {
-                    let requests = embedded.ports().requests.clone();
-                    metrics::register_requests(node.metrics(), requests);
+                    let lasting = &embedded.ports().lasting;
+                    metrics::register_requests(node.metrics(), lasting.requests());
+                    lasting.set_node(Arc::new(node.view()));
                 }
                 Ok(Host { node, embedded })
             }
@@ -248,7 +249,7 @@ async fn open_execution(template: Template, ports: Ports) -> Result<ExecutionSer
         store: open_execution_store(&template.datadir, template.storage)?,
         core: CoreConfig::default(),
     };
-    let server = ExecutionServer::start_counted(config, ports.requests).await;
+    let server = ExecutionServer::start_again(config, ports.lasting).await;
     server.map_err(execution_error)
 }
 

@@ -95,11 +95,13 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let system = Arc::new(wiring.system);
     register_refusals(&system);
     let is_validator = wiring.config.key.is_some();
+    let needs_peers = wiring.config.needs_peers();
     Ok(Node {
         system,
         client: wiring.client,
         metrics: wiring.metrics,
         is_validator,
+        needs_peers,
         chain: chain::Handle(wiring.chain),
         listen,
         peer_id,
@@ -230,8 +232,7 @@ impl Wiring {
             tx_pool: rights.grant("network", "tx_pool", &self.tx_pool)?,
         };
         let net_config = network_config(&self.config)?;
-        let is_validator = self.config.key.is_some();
-        let needs_peers = !is_validator || self.config.genesis.set().len() > 1;
+        let needs_peers = self.config.needs_peers();
         let interceptor = self.config.interceptor.clone();
         let metrics = self.metrics.network.clone();
         group.start(NETWORK.child(rights)?, slot, move || {

@@ -152,6 +152,9 @@ pub struct Genesis {
 impl Genesis {
     /// Checks a spec: keys, proofs of possession, ranges. Errors name the field.
     pub fn new(spec: ChainSpec) -> Result<Genesis, SpecError> {
+        if spec.evm_chain_id == 0 {
+            return Err(SpecError::EvmChainId);
+        }
         if spec.slot_duration_ms < MIN_SLOT_DURATION_MS {
             return Err(SpecError::SlotDuration {
                 found: spec.slot_duration_ms,
@@ -251,6 +254,9 @@ impl Genesis {
 /// The reason for which a spec is refused; the text names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
+    /// EIP-155 has no signatures for chain 0, so no transaction would be valid.
+    #[error("evm_chain_id: must be above 0")]
+    EvmChainId,
     #[error("slot_duration_ms: must be at least 1000, found {found}")]
     SlotDuration { found: u64 },
     #[error("drift_allowance_ms: must be below slot_duration_ms ({slot}), found {found}")]

@@ -8,5 +8,6 @@ pub mod rpc;
 #[cfg(madsim)]
 pub use rpc::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
 pub use rpc::{
-    ExecutionObserver, ExecutionServer, ExecutionServerConfig, RequestCount, Requests, StartError,
+    ExecutionObserver, ExecutionServer, ExecutionServerConfig, NodeView, RequestCount, Requests,
+    StartError, SyncState,
 };

@@ -30,8 +30,9 @@ impl RpcError {
     pub const INTERNAL: i64 = -32603;
     /// The default code of Ethereum clients.
     pub const SERVER: i64 = -32000;
-    /// The answer or the batch exceeds a limit of the server.
-    pub const LIMIT: i64 = -32005;
+    /// The answer exceeds a limit of the server. Geth's code; libraries take -32005 for a limit of
+    /// the rate, wait and ask the same again.
+    pub const LIMIT: i64 = -32003;
 
     /// Creates an error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {

@@ -28,6 +28,10 @@ use super::seats::{Seat, Seats};
 use super::timer::{RuntimeTimer, WriteDeadline};
 use super::{JwtSecret, jwt};
 
+/// Requests in a batch, as in Geth and in the default of viem. They run one after the other, and
+/// their answers share the limit of one.
+pub(super) const MAX_BATCH: usize = 1_000;
+
 /// Limits of a server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -72,7 +76,7 @@ impl ServerConfig {
             pages: None,
             max_body_bytes: 24 << 20,
             max_response_bytes: 32 << 20,
-            max_batch: 100,
+            max_batch: MAX_BATCH,
             max_values: 100_000,
             max_pending_bytes: 512 << 20,
             max_connections: 256,

@@ -178,16 +178,18 @@ fn malformed_requests_get_the_errors_of_the_specification() {
             post(server.local_addr(), notification).await,
             (204, String::new())
         );
-        let batch = format!(
-            "[{}]",
-            vec![r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#; 101].join(",")
+        let batch = |count: usize| {
+            let request = r#"{"jsonrpc":"2.0","id":1,"method":"null"}"#;
+            format!("[{}]", vec![request; count].join(","))
+        };
+        let (status, answers) = post(server.local_addr(), &batch(super::server::MAX_BATCH)).await;
+        let answers: Value = serde_json::from_str(&answers).unwrap();
+        assert_eq!(
+            (status, answers.as_array().map(Vec::len)),
+            (200, Some(1_000))
         );
-        assert!(
-            post(server.local_addr(), &batch)
-                .await
-                .1
-                .contains("batch too large")
-        );
+        let (_, answer) = post(server.local_addr(), &batch(super::server::MAX_BATCH + 1)).await;
+        assert!(answer.contains("batch too large"), "{answer}");
     });
 }
 
@@ -272,7 +274,7 @@ fn bodies_over_the_limit_are_refused_by_server_and_client() {
             .call::<Value>("big", (5000,))
             .await
             .unwrap_err();
-        assert_eq!(error.to_string(), "big: response too large (code -32005)");
+        assert_eq!(error.to_string(), "big: response too large (code -32003)");
         let config = ClientConfig {
             max_response_bytes: 1000,
             ..ClientConfig::new(server.local_addr())

@@ -83,7 +83,7 @@ pub struct DevArgs {
     #[arg(long, value_enum)]
     fork: Option<ExecutionFork>,
     /// EVM chain id. [default: 121212]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     chain_id: Option<u64>,
 }
 

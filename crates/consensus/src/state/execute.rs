@@ -106,8 +106,8 @@ impl State {
         out.push(Effect::Forkchoice {
             head: (head, execution(&head)),
             safe: execution(&root),
-            // The last block final by proof of work; without proof of work, genesis.
-            finalized: self.config.genesis.header().execution_hash,
+            // The last final block, until blocks become final by proof of work.
+            finalized: execution(&root),
         });
     }
 

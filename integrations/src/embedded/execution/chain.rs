@@ -8,6 +8,7 @@ use super::{
     genesis::{ChainRules, genesis_block},
     header::check_header,
     jobs::Jobs,
+    journal::Journal,
     limits,
     meter::Meter,
     pool::{Pool, PoolConfig, Sender},
@@ -51,6 +52,7 @@ pub struct ExecutionCore {
     /// Last valid ancestors of invalid blocks.
     invalid: Cache<B256, B256>,
     pub(super) jobs: Jobs,
+    journal: Journal,
 }
 
 /// Every query of a view is a query of the core, answered at its newest block.
@@ -111,11 +113,13 @@ impl ExecutionCore {
         if buggify!("execution.pool.small") {
             pool_config.max_transactions = limits::SMALL_POOL;
         }
+        let (journal, saved) = Journal::load(&store)?;
+        let pool = Pool::new(pool_config, journal.next_arrival());
         let view = ChainView {
             rules: Arc::new(rules),
             state: Arc::new(state),
             blocks: Arc::new(blocks),
-            pool: SharedPool::new(Pool::new(pool_config)),
+            pool: SharedPool::new(pool),
             genesis,
             head,
             safe,
@@ -130,14 +134,17 @@ impl ExecutionCore {
             blocks: Arc::new(BlockStore::new(store.clone())),
             ..view.clone()
         });
-        Ok(Self {
+        let core = Self {
             store,
             view,
             reader,
             config,
             invalid: Cache::new(limits::INVALID_CACHE),
             jobs: Jobs::default(),
-        })
+            journal,
+        };
+        core.restore_pool(saved)?;
+        Ok(core)
     }
 
     /// Access for readers that must not wait for an import, nor an import for them.
@@ -221,7 +228,8 @@ impl ExecutionCore {
     ///
     /// Zero hashes for safe and finalized mean "unknown" and leave them unchanged. The head may
     /// move to any descendant of the finalized block, also back to an ancestor of the head.
-    /// Finality never moves back.
+    /// Finality never moves back: an ancestor of the finalized block is VALID, and the head stays.
+    /// A node that lost blocks and syncs again sends such heads.
     ///
     /// # Errors
     /// [`Error::InvalidForkchoice`], and [`Error::InvalidAttributes`], before which the head has
@@ -274,6 +282,9 @@ impl ExecutionCore {
         let Some(head) = self.blocks.header(head_hash)? else {
             return Ok(ForkchoiceUpdated::from_status(PayloadStatusEnum::Syncing));
         };
+        if self.is_final(&head)? {
+            return Ok(ForkchoiceUpdated::new(valid(head_hash)));
+        }
         let route = self.route_to(&head)?;
         let finalized = self.find_on(&route, state.finalized_block_hash, "finalized block")?;
         let safe = self.find_on(&route, state.safe_block_hash, "safe block")?;
@@ -288,6 +299,29 @@ impl ExecutionCore {
         };
         self.move_to(head, route, safe, finalized)?;
         Ok(ForkchoiceUpdated::new(valid(head_hash)))
+    }
+
+    /// Returns the transactions of an earlier process to the pool.
+    fn restore_pool(&self, saved: Vec<TxEnvelope>) -> Result<(), Error> {
+        let info = self.head_info();
+        let recovered = alys_runtime::par_map(saved, |transaction| {
+            let signer = recover_sender(&transaction)?;
+            Some(Recovered::new_unchecked(transaction, signer))
+        });
+        for transaction in recovered.into_iter().flatten() {
+            let sender = self.sender_at_head(transaction.signer())?;
+            // A refused transaction is mined, or no longer valid at the head.
+            let _ = self.view.pool.write().add(transaction, sender, &info);
+        }
+        Ok(())
+    }
+
+    /// Saves the whole pool, before an orderly stop. A fork choice saves up to
+    /// [`limits::JOURNAL_BYTES`].
+    pub fn save_pool(&mut self) -> Result<(), Error> {
+        let pool = self.view.pool.read();
+        self.journal
+            .write(&self.store, &pool, usize::MAX, Durability::Durable)
     }
 
     /// Executes a block and verifies every field of its header.
@@ -394,17 +428,18 @@ impl ExecutionCore {
                     hash: head.hash,
                 })?;
         }
-        if at.header.number < self.finalized.header.number {
-            return Err(Error::InvalidForkchoice {
-                reason: "head is below the finalized block",
-                hash: head.hash,
-            });
-        }
         blocks.reverse();
         Ok(Route {
             fork: at.header.number,
             blocks,
         })
+    }
+
+    /// True for a block below the finalized one on its chain.
+    fn is_final(&self, block: &SealedHeader) -> Result<bool, Error> {
+        let number = block.header.number;
+        Ok(number < self.finalized.header.number
+            && self.blocks.canonical(number)? == Some(block.hash))
     }
 
     /// The block with this hash, which must be on the route; `None` for the zero hash.
@@ -504,6 +539,10 @@ impl ExecutionCore {
         self.reader.publish(&self.view);
         if moved {
             self.update_pool(&orphaned)?;
+            let max_bytes = limits::JOURNAL_BYTES;
+            let pool = self.view.pool.read();
+            self.journal
+                .write(&self.store, &pool, max_bytes, Durability::Deferred)?;
         }
         self.prune_side_blocks()
     }

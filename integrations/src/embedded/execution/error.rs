@@ -75,6 +75,13 @@ pub enum Error {
     /// The chain moved while the query ran on a view of it; a new view gives an answer.
     #[error("the chain changed during the query; ask again")]
     Superseded,
+    /// A range of logs ends after the newest block.
+    #[error("block range extends beyond current head block: requested {requested}, head {head}")]
+    RangeBeyondHead { requested: u64, head: u64 },
+    /// The logs of a range exceed the limit of an answer. The text is Reth's, which libraries parse
+    /// to continue with the range that fits.
+    #[error("query exceeds max results {limit}, retry with the range {from}-{to}")]
+    TooManyLogs { limit: usize, from: u64, to: u64 },
     /// A parameter is out of its range.
     #[error("{reason}")]
     InvalidParams { reason: &'static str },
@@ -102,8 +109,11 @@ impl Error {
             | Self::Interrupted { .. } => -32000,
             Self::Superseded => Self::SUPERSEDED,
             Self::Reverted { .. } => 3,
-            // As in Reth. Clients repeat a request after -32005, which cannot help here.
-            Self::LimitExceeded { .. } | Self::InvalidParams { .. } => -32602,
+            // Not -32005: libraries take it for a limit of the rate, wait and ask the same again.
+            Self::LimitExceeded { .. }
+            | Self::RangeBeyondHead { .. }
+            | Self::TooManyLogs { .. }
+            | Self::InvalidParams { .. } => -32602,
         }
     }
 

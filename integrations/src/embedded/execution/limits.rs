@@ -12,10 +12,7 @@ pub const BLOCK_CACHE: usize = 16;
 pub const INVALID_CACHE: usize = 1_024;
 /// Payload builds; a new one replaces the oldest.
 pub const PAYLOAD_JOBS: usize = 16;
-/// Blocks of the chain in one `eth_getLogs`. The time limit of a call ends most searches of this
-/// size before; Geth has no limit of blocks.
-pub const LOG_BLOCK_RANGE: u64 = 1_000_000;
-/// Logs in one answer.
+/// Logs in one answer, as in Reth. About 20 MB of JSON at 1 KB a log, below the limit of an answer.
 pub const LOG_RESULTS: usize = 20_000;
 /// Bytes of the logs in one answer. As JSON they take up to three times as much.
 pub const LOG_RESULT_BYTES: usize = 8 * 1024 * 1024;
@@ -34,6 +31,9 @@ pub const PAYLOAD_BODIES: u64 = 128;
 pub const PROOF_KEYS: usize = 1_024;
 /// Encoded bytes of a transaction in the pool, as in Geth.
 pub const TRANSACTION_BYTES: usize = 128 * 1024;
+/// Encoded bytes of the pool's transactions that are saved per fork choice. More would delay its
+/// answer; the rest is saved by the next.
+pub const JOURNAL_BYTES: usize = 1024 * 1024;
 /// Side blocks pruned per fork choice; further ones are pruned by the next.
 pub const PRUNE_BATCH: usize = 256;
 /// Transactions in the pool when the simulator makes it small.

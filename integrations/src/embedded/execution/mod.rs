@@ -42,6 +42,7 @@
 //!     -> Result<B256, Error>
 //! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256)
 //! pool_version()
+//! save_pool(&mut self)                                // before an orderly stop
 //!
 //! block(BlockId)                                      // consensus block, hash, senders
 //!     -> Result<Option<Arc<StoredBlock>>, Error>
@@ -50,10 +51,11 @@
 //! rpc_transaction(B256) / rpc_transaction_at(BlockId, index)
 //! rpc_receipt(B256) / rpc_block_receipts(BlockId)
 //! balance, nonce, code, storage_at, proof             // nonce(.., pending) counts the pool; the
-//!     (Address, .., BlockId)                          // `pending` block is the head
-//! logs(&Filter) -> Result<Vec<Log>, Error>            // range and count bounded
+//!     (Address, .., BlockId)                          // state of `pending` is the head's
+//! logs(&Filter) -> Result<Vec<Log>, Error>            // count bounded
+//! pending_header() -> Header                          // of the next block, as far as known
 //! call(&TransactionRequest, BlockId)                  // Error::Reverted { data } -> code 3
-//!     -> Result<Bytes, Error>
+//!     -> Result<Bytes, Error>                         // `pending` runs in the next block
 //! estimate_gas(&TransactionRequest, BlockId) -> Result<u64, Error>
 //! fee_history(count, newest, percentiles) / gas_price() / max_priority_fee() / blob_base_fee()
 //!
@@ -70,6 +72,7 @@ mod executor;
 mod genesis;
 mod header;
 mod jobs;
+mod journal;
 pub mod limits;
 mod meter;
 mod pool;

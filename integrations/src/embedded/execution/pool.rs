@@ -2,8 +2,8 @@
 //!
 //! A sender's transactions are pending while their nonces continue the account's without a gap, and
 //! queued beyond it. Admission, eviction and order depend only on the transactions, the state at
-//! the head and the order of arrival. The pool is in memory only: after a restart wallets must
-//! resend transactions that were not mined, as with other clients.
+//! the head and the order of arrival. [`Journal`](super::journal::Journal) saves the transactions,
+//! so that they survive a restart.
 
 use super::{error::PoolError, genesis::Fork, limits};
 use alloy_consensus::{Transaction as _, TxEnvelope, transaction::Recovered};
@@ -171,13 +171,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(config: PoolConfig) -> Self {
+    /// An empty pool that counts arrivals from `arrivals` on.
+    pub(crate) fn new(config: PoolConfig, arrivals: u64) -> Self {
         Self {
             config,
             accounts: BTreeMap::new(),
             by_hash: BTreeMap::new(),
             bytes: 0,
-            arrivals: 0,
+            arrivals,
             version: 0,
             moves: 0,
         }
@@ -210,6 +211,15 @@ impl Pool {
                 .get(nonce)?
                 .transaction,
         )
+    }
+
+    /// All transactions with their arrivals.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, &Arc<Recovered<TxEnvelope>>)> {
+        let pooled = self
+            .accounts
+            .values()
+            .flat_map(|account| account.transactions.values());
+        pooled.map(|pooled| (pooled.arrival, &pooled.transaction))
     }
 
     /// The nonce after a sender's pending transactions; `None` when it has no transactions in the

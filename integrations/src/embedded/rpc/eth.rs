@@ -14,8 +14,6 @@ pub(super) fn query(view: &ChainView, method: &str, params: Value) -> Result<Val
     match method {
         "eth_chainId" => Ok(quantity(view.chain_id())),
         "eth_blockNumber" => Ok(quantity(view.head().number)),
-        // Every stored block was executed; only the consensus node knows if the network is ahead.
-        "eth_syncing" => Ok(false.into()),
         "eth_accounts" => Ok(json!([])),
         "eth_gasPrice" => gas_price(view),
         "eth_maxPriorityFeePerGas" => Ok(quantity(view.max_priority_fee()?)),
@@ -37,6 +35,9 @@ pub(super) fn query(view: &ChainView, method: &str, params: Value) -> Result<Val
         "eth_getTransactionByBlockHashAndIndex" | "eth_getTransactionByBlockNumberAndIndex" => {
             let mut args = Args::new(params, 2)?;
             let block = block(&mut args, method)?;
+            if block.is_pending() {
+                return Ok(Value::Null);
+            }
             // An index beyond `usize` is beyond the transactions of every block.
             let index = usize::try_from(args.required::<U64>()?.to::<u64>()).unwrap_or(usize::MAX);
             to_json(view.rpc_transaction_at(block, index)?)
@@ -72,11 +73,24 @@ fn of_block(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcE
         "eth_getBlockByHash" | "eth_getBlockByNumber" => {
             let block = block(&mut args, method)?;
             let full = args.optional()?.unwrap_or(false);
+            if block.is_pending() {
+                return pending_block(view);
+            }
             to_json(view.rpc_block(block, full)?)
         }
-        "eth_getBlockReceipts" => to_json(view.rpc_block_receipts(args.required()?)?),
+        "eth_getBlockReceipts" => {
+            let block: BlockId = args.required()?;
+            if block.is_pending() {
+                return Ok(json!([]));
+            }
+            to_json(view.rpc_block_receipts(block)?)
+        }
         _ => {
-            let block = view.block(block(&mut args, method)?)?;
+            let block = block(&mut args, method)?;
+            if block.is_pending() {
+                return Ok(quantity(0));
+            }
+            let block = view.block(block)?;
             // Null for an unknown block. Blocks have no uncles since the merge.
             Ok(block.map_or(Value::Null, |block| {
                 let count = if method.contains("Uncle") {
@@ -88,6 +102,16 @@ fn of_block(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcE
             }))
         }
     }
+}
+
+/// The next block: as in Geth, its hash, nonce and fee recipient are null. Transactions enter it
+/// when its leader builds it, so it has none here.
+fn pending_block(view: &ChainView) -> Result<Value, RpcError> {
+    let mut block = to_json(view.rpc_pending_block())?;
+    for unknown in ["hash", "nonce", "miner"] {
+        block[unknown] = Value::Null;
+    }
+    Ok(block)
 }
 
 fn of_account(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError> {
@@ -137,7 +161,11 @@ fn block_or_latest(args: &mut Args) -> Result<BlockId, RpcError> {
 fn call(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError> {
     let mut args = Args::new(params, 4)?;
     let request: TransactionRequest = args.required()?;
-    let block = block_or_latest(&mut args)?;
+    let block = match method {
+        "eth_call" => block_or_latest(&mut args)?,
+        // The transaction to estimate runs in the next block.
+        _ => args.optional()?.unwrap_or_else(BlockId::pending),
+    };
     for overrides in [args.optional::<Value>()?, args.optional()?] {
         let is_empty = overrides
             .as_ref()
@@ -156,8 +184,8 @@ fn call(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError
     }
 }
 
-/// A price that suffices for the next block and for the newest one. Wallets pass it to
-/// `eth_estimateGas`, which runs on the newest block, whose base fee is higher while the fee falls.
+/// A price that suffices for the next block and for the newest one. Some wallets pass it to
+/// `eth_estimateGas` or `eth_call` on `latest`, whose base fee is higher while the fee falls.
 fn gas_price(view: &ChainView) -> Result<Value, RpcError> {
     let newest = view
         .header(BlockId::latest())?

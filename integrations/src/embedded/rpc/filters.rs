@@ -15,7 +15,7 @@ use alys_runtime::time::Instant;
 use serde_json::{Value, json};
 
 use super::shared::{quantity, to_json};
-use crate::embedded::execution::{ChainView, Error, check_filter, limits};
+use crate::embedded::execution::{ChainView, Error, check_filter};
 use crate::http::{Args, RpcError};
 
 /// Limit of installed filters. A new one then replaces the least recently used.
@@ -252,7 +252,6 @@ impl Cursor {
 
     /// Adds and returns at most [`MAX_BLOCKS_PER_POLL`] blocks up to the head, oldest first.
     fn advance(&mut self, view: &ChainView) -> Result<Vec<BlockNumHash>, RpcError> {
-        const { assert!(MAX_BLOCKS_PER_POLL <= limits::LOG_BLOCK_RANGE) };
         let end = view
             .head()
             .number

@@ -7,7 +7,8 @@
 //! **Guarantees** that its answers have the same shape as Geth's for every method that it
 //! implements; other methods fail with -32601.
 //!
-//! **Never** decides about the chain.
+//! **Never** decides about the chain. Facts of the network (`eth_syncing`, `net_peerCount`) come
+//! from the node, through a [`NodeView`].
 //!
 //! The Engine API changes the core, under its lock. Everything else reads
 //! [views](super::execution::ChainView), for which neither waits for the other. Reads of the public
@@ -21,6 +22,7 @@ mod eth;
 #[cfg(madsim)]
 mod faults;
 mod filters;
+mod node_view;
 mod requests;
 mod server;
 mod shared;
@@ -30,5 +32,6 @@ mod txpool;
 
 #[cfg(madsim)]
 pub use faults::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
+pub use node_view::{NodeView, SyncState};
 pub use requests::{RequestCount, Requests};
-pub use server::{ExecutionObserver, ExecutionServer, ExecutionServerConfig, StartError};
+pub use server::{ExecutionObserver, ExecutionServer, ExecutionServerConfig, Lasting, StartError};

@@ -7,6 +7,7 @@ use alloy_genesis::Genesis;
 use alloy_primitives::B256;
 use alys_storage::Store;
 
+use super::node_view::{NodeSlot, NodeView};
 use super::requests::Requests;
 use super::shared::{EnginePort, PublicPort, Shared};
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
@@ -40,6 +41,31 @@ pub enum StartError {
     Serve(#[from] ServeError),
 }
 
+/// The parts of a server that go on when it is closed and another one opened in its place.
+#[derive(Clone, Default)]
+pub struct Lasting {
+    requests: Arc<Requests>,
+    node: NodeSlot,
+}
+
+impl Lasting {
+    /// The numbers of requests to the public port.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
+    }
+
+    /// Connects the client with its node, whose peers and sync state the public port then tells.
+    pub fn set_node(&self, view: Arc<dyn NodeView>) {
+        self.node.set(view);
+    }
+}
+
+impl std::fmt::Debug for Lasting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lasting").finish_non_exhaustive()
+    }
+}
+
 /// A running embedded execution client. Dropping it breaks its connections,
 /// [`ExecutionServer::stop`] is orderly. Both keep the chain intact, because acknowledged changes
 /// are durable as documented for the core.
@@ -47,25 +73,25 @@ pub struct ExecutionServer {
     public: Option<HttpServer>,
     engine: HttpServer,
     shared: Arc<Shared>,
-    requests: Arc<Requests>,
+    lasting: Lasting,
     genesis_hash: B256,
 }
 
 impl ExecutionServer {
     /// Opens the chain and its ports.
     pub async fn start(config: ExecutionServerConfig) -> Result<Self, StartError> {
-        Self::start_counted(config, Arc::default()).await
+        Self::start_again(config, Lasting::default()).await
     }
 
-    /// As [`start`](Self::start), with the counts of an earlier server, which go on.
-    pub async fn start_counted(
+    /// As [`start`](Self::start), with the lasting parts of an earlier server.
+    pub async fn start_again(
         config: ExecutionServerConfig,
-        requests: Arc<Requests>,
+        lasting: Lasting,
     ) -> Result<Self, StartError> {
         #[cfg(madsim)]
-        return Self::start_faulty(config, requests, Default::default()).await;
+        return Self::start_faulty(config, lasting, Default::default()).await;
         #[cfg(not(madsim))]
-        Self::start_with(config, requests, |shared| EnginePort { shared }).await
+        Self::start_with(config, lasting, |shared| EnginePort { shared }).await
     }
 
     /// As [`start`](Self::start), with faults injected into the Engine API.
@@ -74,16 +100,16 @@ impl ExecutionServer {
         config: ExecutionServerConfig,
         injector: super::ExecutionFaultInjector,
     ) -> Result<Self, StartError> {
-        Self::start_faulty(config, Arc::default(), injector).await
+        Self::start_faulty(config, Lasting::default(), injector).await
     }
 
     #[cfg(madsim)]
     async fn start_faulty(
         config: ExecutionServerConfig,
-        requests: Arc<Requests>,
+        lasting: Lasting,
         injector: super::ExecutionFaultInjector,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, requests, |shared| EnginePort {
+        Self::start_with(config, lasting, |shared| EnginePort {
             shared,
             injector,
             gas_limit_target: std::sync::atomic::AtomicU64::new(0),
@@ -93,7 +119,7 @@ impl ExecutionServer {
 
     async fn start_with(
         config: ExecutionServerConfig,
-        requests: Arc<Requests>,
+        lasting: Lasting,
         engine_port: impl FnOnce(Arc<Shared>) -> EnginePort,
     ) -> Result<Self, StartError> {
         let ExecutionServerConfig {
@@ -107,7 +133,7 @@ impl ExecutionServer {
         } = config;
         let core = alys_runtime::blocking(|| ExecutionCore::open(store, &genesis, core))?;
         let genesis_hash = core.genesis_hash();
-        let shared = Arc::new(Shared::new(core));
+        let shared = Arc::new(Shared::new(core, lasting.node.clone()));
         let engine_config = ServerConfig {
             auth: Some(jwt_secret),
             max_connections: 32,
@@ -121,12 +147,10 @@ impl ExecutionServer {
                 let limits = ServerConfig {
                     pages: Some(access),
                     max_body_bytes: 5 << 20,
-                    // As in Geth. Batches are executed one request after the other.
-                    max_batch: 1_000,
                     max_pending_bytes: 64 << 20,
                     ..ServerConfig::new("json-rpc")
                 };
-                let public_port = PublicPort::new(shared.clone(), requests.clone());
+                let public_port = PublicPort::new(shared.clone(), lasting.requests());
                 Some(HttpServer::bind(addr, limits, Arc::new(public_port)).await?)
             }
             None => None,
@@ -135,7 +159,7 @@ impl ExecutionServer {
             public,
             engine,
             shared,
-            requests,
+            lasting,
             genesis_hash,
         })
     }
@@ -150,9 +174,14 @@ impl ExecutionServer {
         self.engine.local_addr()
     }
 
+    /// Connects the client with its node, whose peers and sync state the public port then tells.
+    pub fn set_node(&self, view: Arc<dyn NodeView>) {
+        self.lasting.set_node(view);
+    }
+
     /// The numbers of requests to the public port.
     pub fn requests(&self) -> Arc<Requests> {
-        self.requests.clone()
+        self.lasting.requests()
     }
 
     /// The hash of block 0.
@@ -176,12 +205,15 @@ impl ExecutionServer {
         self.shared.failure().await;
     }
 
-    /// Finishes the requests in progress, closes the ports and releases the store.
+    /// Finishes the requests in progress, closes the ports, saves the pool and releases the store.
     pub async fn stop(self) {
         if let Some(public) = self.public {
             public.stop().await;
         }
         self.engine.stop().await;
+        if let Err(error) = self.shared.write(|core| core.save_pool()).await {
+            tracing::warn!(%error, "transactions that are not mined yet are lost by the stop");
+        }
     }
 }
 

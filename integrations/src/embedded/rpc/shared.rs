@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::filters::{self, Filters};
+use super::node_view::NodeSlot;
 use super::requests::Requests;
 use super::{engine, eth, txpool};
 use crate::embedded::execution::{
@@ -27,6 +28,9 @@ pub(super) struct Shared {
     filters: Arc<Filters>,
     failed: AtomicBool,
     on_failure: Notify,
+    node: NodeSlot,
+    /// The head at the start.
+    starting_block: u64,
 }
 
 /// Time limit of a read, as in Geth.
@@ -224,13 +228,16 @@ fn attempt<R>(
 }
 
 impl Shared {
-    pub(super) fn new(core: ExecutionCore) -> Self {
+    pub(super) fn new(core: ExecutionCore, node: NodeSlot) -> Self {
+        let starting_block = core.head().number;
         Self {
             reader: core.reader(),
             core: Mutex::new(core),
             filters: Arc::default(),
             failed: AtomicBool::new(false),
             on_failure: Notify::new(),
+            node,
+            starting_block,
         }
     }
 
@@ -366,7 +373,12 @@ impl Shared {
                     .await
             }
             "net_listening" => Ok(true.into()),
-            "net_peerCount" => Ok("0x0".into()),
+            "net_peerCount" => Ok(self.node.peer_count()),
+            "eth_syncing" => {
+                let starting = self.starting_block;
+                self.read(|view| Ok(self.node.syncing(starting, view.head().number)))
+                    .await
+            }
             "rpc_modules" => {
                 Ok(json!({ "eth": "1.0", "net": "1.0", "txpool": "1.0", "web3": "1.0" }))
             }

@@ -213,6 +213,7 @@ impl ChainActor {
             gas = event.gas_used,
             after_ms = event.after_ms,
             %hash,
+            execution_hash = %event.execution_hash,
             "final block"
         );
         self.metrics.on_final(event.after_ms);
