@@ -241,7 +241,8 @@ impl ExecutionCore {
     ) -> Result<ForkchoiceUpdated, Error> {
         let updated = self.set_forkchoice(state)?;
         match attributes {
-            Some(attributes) if updated.is_valid() => {
+            // An ancestor of the finalized block is VALID and not the head.
+            Some(attributes) if self.head.hash == state.head_block_hash && updated.is_valid() => {
                 let id = self.start_build(attributes, false)?;
                 Ok(updated.with_payload_id(id))
             }
@@ -259,7 +260,7 @@ impl ExecutionCore {
         attributes: PayloadAttributes,
     ) -> Result<ForkchoiceUpdated, Error> {
         let updated = self.set_forkchoice(state)?;
-        if !updated.is_valid() {
+        if !updated.is_valid() || self.head.hash != state.head_block_hash {
             return Ok(updated);
         }
         let id = self.start_build(attributes, true)?;
