@@ -40,6 +40,7 @@ pub const STATES: &[&str] = &[
     "state.chain.votes_regained",
     "state.engine.back",
     "state.engine.empty_build",
+    "state.engine.forkchoice_refused",
     "state.engine.invalid",
     "state.engine.late",
     "state.engine.no_build",
