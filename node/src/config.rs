@@ -158,6 +158,8 @@ struct ExecutionTable {
     #[serde(default, deserialize_with = "url")]
     url: Option<Endpoint>,
     jwt_secret: Option<PathBuf>,
+    #[serde(default, deserialize_with = "url")]
+    pool_url: Option<Endpoint>,
 }
 
 #[derive(Deserialize)]
@@ -210,12 +212,21 @@ impl Config {
     }
 
     fn check(read: File, base: &Path, overrides: Overrides) -> Result<Config, Problem> {
-        let own_secret = read.execution.jwt_secret.map(|secret| base.join(secret));
+        let own_secret = read.execution.jwt_secret.as_ref();
+        let own_secret = own_secret.map(|secret| base.join(secret));
         let jwt_secret = overrides.jwt_secret.or(own_secret);
         // A URL from the command line replaces the execution client of the file.
         let execution = match overrides.execution_url {
-            Some(url) => Execution::check(None, Some(url), jwt_secret)?,
-            None => Execution::check(read.execution.embedded, read.execution.url, jwt_secret)?,
+            Some(url) => Execution::check(None, Some(url), jwt_secret, read.execution.pool_url)?,
+            None => {
+                let ExecutionTable {
+                    embedded,
+                    url,
+                    pool_url,
+                    ..
+                } = read.execution;
+                Execution::check(embedded, url, jwt_secret, pool_url)?
+            }
         };
         let datadir = overrides.datadir.unwrap_or_else(|| base.join(read.datadir));
         let keystore = read.keystore.map(|keystore| base.join(keystore));
@@ -298,9 +309,9 @@ impl Execution {
                 access,
                 secret: secret.as_deref().map(read).transpose()?,
             },
-            Self::Remote(ExecutionEndpoint { url, secret }) => {
+            Self::Remote(ExecutionEndpoint { url, secret, pool }) => {
                 let secret = read(&secret)?;
-                Execution::Remote(ExecutionEndpoint { url, secret })
+                Execution::Remote(ExecutionEndpoint { url, secret, pool })
             }
         })
     }
@@ -309,7 +320,14 @@ impl Execution {
         embedded: Option<EmbeddedTable>,
         url: Option<Endpoint>,
         jwt_secret: Option<PathBuf>,
+        pool: Option<Endpoint>,
     ) -> Result<Execution, Problem> {
+        if embedded.is_some() && pool.is_some() {
+            return problem(
+                "execution.pool_url",
+                "the embedded execution client needs none; remove it",
+            );
+        }
         match (embedded, url, jwt_secret) {
             (Some(table), None, secret) => Ok(Execution::Embedded {
                 http: table.http,
@@ -321,7 +339,7 @@ impl Execution {
                 secret,
             }),
             (None, Some(url), Some(secret)) => {
-                Ok(Execution::Remote(ExecutionEndpoint { url, secret }))
+                Ok(Execution::Remote(ExecutionEndpoint { url, secret, pool }))
             }
             (None, Some(_), None) => problem(
                 "execution.jwt_secret",
@@ -600,6 +618,10 @@ mod tests {
                 "execution = { embedded = {}, url = \"http://127.0.0.1:8551\", \
                  jwt_secret = \"j\" }",
                 "both embedded and url",
+            ),
+            (
+                "execution = { embedded = {}, pool_url = \"http://127.0.0.1:8545\" }",
+                "needs none",
             ),
             ("execution = { embeded = {} }", "did you mean `embedded`?"),
             (

@@ -159,7 +159,8 @@ impl Host {
                 let open = move |ports| open_execution(template.clone(), ports);
                 let embedded = EmbeddedClient::start(ports, open).await?;
                 let url = Endpoint::new(embedded.ports().engine);
-                (Some(embedded), ExecutionEndpoint { url, secret })
+                let pool = None;
+                (Some(embedded), ExecutionEndpoint { url, secret, pool })
             }
         };
         let started = Node::start(NodeConfig {
@@ -449,6 +450,7 @@ mod tests {
             let execution = Execution::Remote(ExecutionEndpoint {
                 url: Endpoint::new(server.engine_addr()),
                 secret: JwtSecret::new([2; 32]),
+                pool: None,
             });
             (
                 HostConfig {
@@ -477,6 +479,7 @@ mod tests {
             let execution = Execution::Remote(ExecutionEndpoint {
                 url: Endpoint::new(server.engine_addr()),
                 secret: JwtSecret::new([1; 32]),
+                pool: None,
             });
             (
                 HostConfig {

@@ -31,6 +31,8 @@ pub struct ExecutionEndpoint<Secret = JwtSecret> {
     pub url: Endpoint,
     /// Shared with the execution client. The path of its file in a configuration.
     pub secret: Secret,
+    /// The public JSON-RPC of a client that does not serve its pool beside the Engine API.
+    pub pool: Option<Endpoint>,
 }
 
 /// Everything that a node needs. [`crate::config`] reads it from the operator's files.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use alys_actor_system::{Addr, Slot, Supervisor, SupervisorSpec, System};
 use alys_integrations::execution::{ExecutionClient, HttpEngine};
-use alys_integrations::http::ClientConfig;
+use alys_integrations::http::{ClientConfig, Endpoint};
 use alys_net::{ChainTag, NodeKey, PeerAddr};
 use alys_runtime::disk::Dir;
 
@@ -280,17 +280,24 @@ fn always<A>(make: impl Fn() -> A) -> impl FnMut() -> Ready<Result<A, Infallible
 }
 
 fn execution_client(config: &NodeConfig) -> HttpEngine {
-    HttpEngine::with_config(ClientConfig {
-        auth: Some(config.execution.secret.clone()),
+    let limits = |endpoint: Endpoint| ClientConfig {
         deadline: ENGINE_TIMEOUTS.call,
         connect_timeout: ENGINE_TIMEOUTS.call,
+        ..ClientConfig::new(endpoint)
+    };
+    let engine = HttpEngine::with_config(ClientConfig {
+        auth: Some(config.execution.secret.clone()),
         max_connections: if alys_runtime::buggify!("node.wiring.one_engine_connection") {
             1
         } else {
             ENGINE_CONNECTIONS
         },
-        ..ClientConfig::new(config.execution.url.clone())
-    })
+        ..limits(config.execution.url.clone())
+    });
+    match config.execution.pool.clone() {
+        Some(pool) => engine.with_pool(limits(pool)),
+        None => engine,
+    }
 }
 
 /// Reports configuration mistakes before any actor runs: a storage that does not open, a port in

@@ -118,6 +118,7 @@ async fn validator(
         execution: ExecutionEndpoint {
             url: execution.engine_addr().into(),
             secret,
+            pool: None,
         },
         fresh_votes: true,
         observer: Some(Arc::new(move |event: &NodeEvent| {

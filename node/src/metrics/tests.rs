@@ -188,7 +188,11 @@ fn a_node_without_surroundings_is_healthy_and_not_ready() {
         drop(closed);
         let secret = JwtSecret::new([1; 32]);
         let host = Host::start(HostConfig {
-            execution: Execution::Remote(ExecutionEndpoint { url, secret }),
+            execution: Execution::Remote(ExecutionEndpoint {
+                url,
+                secret,
+                pool: None,
+            }),
             ..host_config(&dir, 4).await
         });
         let host = host.await.expect("it starts");

@@ -114,7 +114,8 @@ impl EngineActor {
                     ExecutionError::Rpc { .. }
                     | ExecutionError::Invalid { .. }
                     | ExecutionError::UnknownPayload { .. }
-                    | ExecutionError::UnsupportedPayload => self.log_refusal(&error),
+                    | ExecutionError::UnsupportedPayload
+                    | ExecutionError::PoolNotServed => self.log_refusal(&error),
                 }
                 self.on_failure(&error);
                 None

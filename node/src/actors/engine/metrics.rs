@@ -79,7 +79,7 @@ fn reason(error: &ExecutionError) -> &'static str {
         ExecutionError::UnknownPayload { .. } => "unknown_payload",
         ExecutionError::Rpc { .. } => "refused",
         ExecutionError::Invalid { .. } => "malformed",
-        ExecutionError::UnsupportedPayload => "unsupported",
+        ExecutionError::UnsupportedPayload | ExecutionError::PoolNotServed => "unsupported",
     }
 }
 
