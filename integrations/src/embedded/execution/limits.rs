@@ -34,6 +34,11 @@ pub const TRANSACTION_BYTES: usize = 128 * 1024;
 /// Encoded bytes of the pool's transactions that are saved per fork choice. More would delay its
 /// answer; the rest is saved by the next.
 pub const JOURNAL_BYTES: usize = 1024 * 1024;
+/// Bytes of the JSON of the pool in one answer. A node reads the pool several times a second, so
+/// more would take a notable share of a core.
+pub const POOL_JSON_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of the JSON of a transaction beside the hex of its encoding.
+pub const TRANSACTION_JSON_BYTES: usize = 800;
 /// Side blocks pruned per fork choice; further ones are pruned by the next.
 pub const PRUNE_BATCH: usize = 256;
 /// Transactions in the pool when the simulator makes it small.

@@ -40,7 +40,7 @@
 //!
 //! add_transaction(raw: &[u8])                         // Error::Pool(PoolError), Geth's texts
 //!     -> Result<B256, Error>
-//! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256)
+//! pool_status() / pool_content() / pool_content_within(Option<Address>) / pool_transaction(B256)
 //! pool_version()
 //! save_pool(&mut self)                                // before an orderly stop
 //!

@@ -238,22 +238,64 @@ impl Pool {
         status
     }
 
-    pub(crate) fn content(&self, only: Option<Address>) -> PoolContent {
+    pub(crate) fn content(&self) -> PoolContent {
+        self.content_within(None, 0, usize::MAX)
+    }
+
+    /// The part of the pool, or of one sender's transactions, whose JSON fits into `max_bytes`:
+    /// first the transactions that can pay the base fee, in the order of inclusion, then the
+    /// others. A flood of cheap transactions hides itself.
+    pub(crate) fn content_within(
+        &self,
+        only: Option<Address>,
+        base_fee: u64,
+        max_bytes: usize,
+    ) -> PoolContent {
+        let mut left = max_bytes;
+        let mut take = |size: usize| {
+            let shown = size
+                .saturating_mul(2)
+                .saturating_add(limits::TRANSACTION_JSON_BYTES);
+            match left.checked_sub(shown) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+            true
+        };
         let mut content = PoolContent::default();
+        let mut best = self.best(base_fee);
+        while let Some(transaction) = best.next() {
+            let (address, nonce) = (transaction.signer(), transaction.nonce());
+            if only.is_none_or(|only| only == address) {
+                if !take(transaction.encode_2718_len()) {
+                    return content;
+                }
+                let of_sender = content.pending.entry(address).or_default();
+                of_sender.insert(nonce, transaction.clone());
+            }
+            best.included(transaction);
+        }
         for (address, account) in &self.accounts {
             if only.is_some_and(|only| only != *address) {
                 continue;
             }
-            let next = account.next;
             for (nonce, pooled) in &account.transactions {
-                let part = if *nonce < next {
+                let part = if *nonce < account.next {
                     &mut content.pending
                 } else {
                     &mut content.queued
                 };
-                part.entry(*address)
-                    .or_default()
-                    .insert(*nonce, pooled.transaction.clone());
+                let is_taken = part
+                    .get(address)
+                    .is_some_and(|of_sender| of_sender.contains_key(nonce));
+                if is_taken {
+                    continue;
+                }
+                if !take(pooled.size) {
+                    return content;
+                }
+                let of_sender = part.entry(*address).or_default();
+                of_sender.insert(*nonce, pooled.transaction.clone());
             }
         }
         content

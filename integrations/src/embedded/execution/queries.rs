@@ -537,12 +537,15 @@ impl ChainView {
         self.pool.read().status()
     }
 
-    pub fn pool_content(&self) -> PoolContent {
-        self.pool.read().content(None)
+    /// The pool within [`limits::POOL_JSON_BYTES`], or the part of `only`.
+    pub fn pool_content_within(&self, only: Option<Address>) -> PoolContent {
+        let base_fee = self.next_base_fee(&self.head.header);
+        let pool = self.pool.read();
+        pool.content_within(only, base_fee, limits::POOL_JSON_BYTES)
     }
 
-    pub fn pool_content_from(&self, sender: Address) -> PoolContent {
-        self.pool.read().content(Some(sender))
+    pub fn pool_content(&self) -> PoolContent {
+        self.pool.read().content()
     }
 
     pub fn pool_transaction(&self, hash: B256) -> Option<Arc<Recovered<TxEnvelope>>> {

@@ -1,4 +1,4 @@
-//! The `txpool_` methods, with the answers of Geth.
+//! The `txpool_` methods, with the answers of Geth. Of a large pool they show a bounded part.
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,12 @@ pub(super) fn query(view: &ChainView, method: &str, params: Value) -> Result<Val
             Ok(json!({ "pending": quantity(status.pending), "queued": quantity(status.queued) }))
         }
         "txpool_content" => {
-            let content = view.pool_content();
+            let content = view.pool_content_within(None);
             Ok(json!({ "pending": full(&content.pending)?, "queued": full(&content.queued)? }))
         }
         "txpool_contentFrom" => {
             let address: Address = Args::new(params, 1)?.required()?;
-            let content = view.pool_content_from(address);
+            let content = view.pool_content_within(Some(address));
             let of_address = |part: &BySender| -> Result<Value, RpcError> {
                 let mut all = full(part)?;
                 Ok(all
