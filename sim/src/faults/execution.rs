@@ -18,6 +18,7 @@ subject![
     ExecutionSyncing,
     ExecutionInvalid,
     ExecutionForgets,
+    ExecutionRefuses,
     ExecutionLate,
     ExecutionTwice,
     ExecutionHangsUp,
@@ -163,12 +164,39 @@ impl Kind for ExecutionForgets {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         52,
         "execution-forgets",
-        "An execution client forgets fork choices.",
+        "An execution client forgets or refuses fork choices.",
         |draw| {
             let count = draw.count(1, 20);
-            draw.push_as_drawn(ExecutionForgets { count });
+            if draw.flip() {
+                draw.push_as_drawn(ExecutionForgets { count });
+            } else {
+                draw.push_as_drawn(ExecutionRefuses { count });
+            }
         },
     )];
+
+    mirrored! {}
+}
+
+declare! {
+    "execution-refuses": "The execution client refuses so many fork choices as inconsistent."
+    ExecutionRefuses {
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl ExecutionRefuses {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let count = on.then_some(self.count.into());
+        faults.set_all(hit, Machine::Execution, Setting::RefusedForkchoices, count);
+    }
+}
+
+impl Kind for ExecutionRefuses {
+    const EFFECTS: &'static [&'static str] = &["client.refused"];
+    /// Drawn along with [`ExecutionForgets`].
+    const DRAWINGS: &'static [Drawing] = &[];
 
     mirrored! {}
 }
@@ -392,6 +420,10 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
         Row::lasting(
             ExecutionForgets { count: 3 },
             &["execution2: up, ForgottenForkchoices 3"],
+        ),
+        Row::lasting(
+            ExecutionRefuses { count: 2 },
+            &["execution2: up, RefusedForkchoices 2"],
         ),
         Row::lasting(
             ExecutionLate { delay: Ms(70) },

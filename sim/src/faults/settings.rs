@@ -41,6 +41,8 @@ pub(super) enum Setting {
     InvalidPayloads,
     /// Fork choices that the execution client forgets.
     ForgottenForkchoices,
+    /// Fork choices that the execution client refuses.
+    RefusedForkchoices,
     /// Milliseconds by which the execution client's answers are late.
     AnswerDelay,
     /// Calls that the execution client executes twice.
@@ -61,7 +63,7 @@ enum Device {
 impl Setting {
     /// All settings.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::ClockDrift,
         Self::SyncDelay,
         Self::FailingSyncs,
@@ -74,6 +76,7 @@ impl Setting {
         Self::ExecutionSyncing,
         Self::InvalidPayloads,
         Self::ForgottenForkchoices,
+        Self::RefusedForkchoices,
         Self::AnswerDelay,
         Self::RepeatedCalls,
         Self::LostAnswers,
@@ -94,6 +97,7 @@ impl Setting {
             Self::ExecutionSyncing
             | Self::InvalidPayloads
             | Self::ForgottenForkchoices
+            | Self::RefusedForkchoices
             | Self::AnswerDelay
             | Self::RepeatedCalls
             | Self::LostAnswers
@@ -150,6 +154,7 @@ impl Setting {
             Self::ExecutionSyncing => Some(execution.is_syncing.into()),
             Self::InvalidPayloads => Some(execution.invalid_payloads.into()),
             Self::ForgottenForkchoices => Some(execution.forgotten_forkchoices.into()),
+            Self::RefusedForkchoices => Some(execution.refused_forkchoices.into()),
             Self::AnswerDelay => Some(ms(execution.answer_delay)),
             Self::RepeatedCalls => Some(execution.repeated_calls.into()),
             Self::LostAnswers => Some(execution.lost_answers.into()),
@@ -163,6 +168,7 @@ impl Setting {
             Self::ExecutionSyncing => execution.is_syncing = value.is_some(),
             Self::InvalidPayloads => execution.invalid_payloads = count(value),
             Self::ForgottenForkchoices => execution.forgotten_forkchoices = count(value),
+            Self::RefusedForkchoices => execution.refused_forkchoices = count(value),
             Self::AnswerDelay => execution.answer_delay = duration(value),
             Self::RepeatedCalls => execution.repeated_calls = count(value),
             Self::LostAnswers => execution.lost_answers = count(value),

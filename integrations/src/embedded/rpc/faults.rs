@@ -27,6 +27,8 @@ pub struct ExecutionFaults {
     pub invalid_payloads: u32,
     /// Fork choices without payload attributes that are called VALID and not executed.
     pub forgotten_forkchoices: u32,
+    /// Fork choices that are refused as inconsistent (-38002), with payload attributes or without.
+    pub refused_forkchoices: u32,
     /// Delay of every answer of the Engine API.
     pub answer_delay: Duration,
     /// Payloads and fork choices that are executed twice, as after a repeated request.
@@ -168,6 +170,11 @@ impl ExecutionFaultInjector {
             self.builds_empty
                 .store(asks_for_empty(params), Ordering::SeqCst);
         }
+        if is_forkchoice && take(&mut faults.refused_forkchoices) {
+            count("client.refused");
+            let text = "Invalid forkchoice state: the simulator says so";
+            return CallDecision::Answer(Err(RpcError::new(-38002, text)));
+        }
         if is_forkchoice && !has_attributes && take(&mut faults.forgotten_forkchoices) {
             count("client.forgotten");
             let head: Option<B256> = params
@@ -263,6 +270,18 @@ mod tests {
             );
         }
         assert_eq!(injected(&injector, "eth_blockNumber", json!([])), None);
+    }
+
+    #[test]
+    fn a_refused_fork_choice_has_the_code_of_the_specification() {
+        let injector = ExecutionFaultInjector::default();
+        injector.lock().refused_forkchoices = 1;
+        let call = || block_on(injector.before("engine_forkchoiceUpdatedV3", &json!([{}])));
+        let CallDecision::Answer(Err(error)) = call() else {
+            panic!("it is refused")
+        };
+        assert_eq!(error.code, -38002);
+        assert!(matches!(call(), CallDecision::Execute { times: 1 }));
     }
 
     #[test]
