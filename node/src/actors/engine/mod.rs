@@ -10,6 +10,8 @@ mod backoff;
 mod config;
 mod metrics;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
