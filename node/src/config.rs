@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use alys_integrations::http::{Endpoint, JwtSecret};
+use alys_integrations::http::{Access, Endpoint, JwtSecret};
 use alys_net::PeerAddr;
 use alys_storage::Engine;
 use serde::{Deserialize, Deserializer};
@@ -71,6 +71,8 @@ pub enum Execution<Secret = PathBuf> {
         http: Option<SocketAddr>,
         /// The Engine API. Port 0 picks a free one.
         engine: SocketAddr,
+        /// Web pages that may call the JSON-RPC.
+        access: Access,
         /// `None`: a random secret.
         secret: Option<Secret>,
     },
@@ -161,6 +163,8 @@ struct ExecutionTable {
     #[serde(default, deserialize_with = "url")]
     url: Option<Endpoint>,
     jwt_secret: Option<PathBuf>,
+    #[serde(default, deserialize_with = "url")]
+    pool_url: Option<Endpoint>,
 }
 
 #[derive(Deserialize)]
@@ -170,6 +174,10 @@ struct EmbeddedTable {
     http: Option<SocketAddr>,
     #[serde(default = "any_port", deserialize_with = "address")]
     engine: SocketAddr,
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    origins: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -209,12 +217,21 @@ impl Config {
     }
 
     fn check(read: File, base: &Path, overrides: Overrides) -> Result<Config, Problem> {
-        let own_secret = read.execution.jwt_secret.map(|secret| base.join(secret));
+        let own_secret = read.execution.jwt_secret.as_ref();
+        let own_secret = own_secret.map(|secret| base.join(secret));
         let jwt_secret = overrides.jwt_secret.or(own_secret);
         // A URL from the command line replaces the execution client of the file.
         let execution = match overrides.execution_url {
-            Some(url) => Execution::check(None, Some(url), jwt_secret)?,
-            None => Execution::check(read.execution.embedded, read.execution.url, jwt_secret)?,
+            Some(url) => Execution::check(None, Some(url), jwt_secret, read.execution.pool_url)?,
+            None => {
+                let ExecutionTable {
+                    embedded,
+                    url,
+                    pool_url,
+                    ..
+                } = read.execution;
+                Execution::check(embedded, url, jwt_secret, pool_url)?
+            }
         };
         let datadir = overrides.datadir.unwrap_or_else(|| base.join(read.datadir));
         let keystore = read.keystore.map(|keystore| base.join(keystore));
@@ -290,15 +307,17 @@ impl Execution {
             Self::Embedded {
                 http,
                 engine,
+                access,
                 secret,
             } => Execution::Embedded {
                 http,
                 engine,
+                access,
                 secret: secret.as_deref().map(read).transpose()?,
             },
-            Self::Remote(ExecutionEndpoint { url, secret }) => {
+            Self::Remote(ExecutionEndpoint { url, secret, pool }) => {
                 let secret = read(&secret)?;
-                Execution::Remote(ExecutionEndpoint { url, secret })
+                Execution::Remote(ExecutionEndpoint { url, secret, pool })
             }
         })
     }
@@ -307,15 +326,26 @@ impl Execution {
         embedded: Option<EmbeddedTable>,
         url: Option<Endpoint>,
         jwt_secret: Option<PathBuf>,
+        pool: Option<Endpoint>,
     ) -> Result<Execution, Problem> {
+        if embedded.is_some() && pool.is_some() {
+            return problem(
+                "execution.pool_url",
+                "the embedded execution client needs none; remove it",
+            );
+        }
         match (embedded, url, jwt_secret) {
-            (Some(EmbeddedTable { http, engine }), None, secret) => Ok(Execution::Embedded {
-                http,
-                engine,
+            (Some(table), None, secret) => Ok(Execution::Embedded {
+                http: table.http,
+                engine: table.engine,
+                access: Access {
+                    hosts: table.hosts,
+                    origins: table.origins,
+                },
                 secret,
             }),
             (None, Some(url), Some(secret)) => {
-                Ok(Execution::Remote(ExecutionEndpoint { url, secret }))
+                Ok(Execution::Remote(ExecutionEndpoint { url, secret, pool }))
             }
             (None, Some(_), None) => problem(
                 "execution.jwt_secret",
@@ -474,7 +504,8 @@ mod tests {
         let shown = shown.collect::<Vec<_>>().join("\n");
         let example: toml::Table = toml::from_str(&shown).expect("each key once");
         check_fields("", &example);
-        assert_eq!(fields("execution.embedded."), ["http", "engine"]);
+        let embedded = ["http", "engine", "hosts", "origins"];
+        assert_eq!(fields("execution.embedded."), embedded);
     }
 
     #[test]
@@ -596,6 +627,10 @@ mod tests {
                 "execution = { embedded = {}, url = \"http://127.0.0.1:8551\", \
                  jwt_secret = \"j\" }",
                 "both embedded and url",
+            ),
+            (
+                "execution = { embedded = {}, pool_url = \"http://127.0.0.1:8545\" }",
+                "needs none",
             ),
             ("execution = { embeded = {} }", "did you mean `embedded`?"),
             (

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod events;
+mod execution_host;
 pub mod files;
 pub mod genesis;
 pub mod host;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::Evidence;
 use crate::federation::FederationRecord;
 use crate::rules::Refusal;
+use crate::rules::validity::Invalid;
 use crate::verify::{CertifiedBlock, VerifiedBody, VerifiedProposal, VerifiedVote};
 
 /// The time of an input, by two clocks.
@@ -197,6 +198,8 @@ pub struct PayloadRequest {
     pub prev_randao: Hash,
     /// The vault, which collects priority fees.
     pub fee_recipient: Address,
+    /// The payload must not contain transactions (docs/protocol.md, rule 6.5).
+    pub is_empty: bool,
 }
 
 /// One atomic, durable write.
@@ -247,6 +250,11 @@ pub enum Notice {
     VotesRegained,
     /// The own execution layer calls a certified block invalid: a bug in either.
     CertifiedInvalid { hash: Hash },
+    /// The own execution layer accepts a certified block that it called invalid before.
+    CertifiedValid { hash: Hash },
+    /// The block of a payload that the own execution layer built breaks a rule of validity, so that
+    /// it was neither written nor signed.
+    OwnBlockInvalid { slot: Slot, rule: Invalid },
     /// A finality certificate contradicts our own: more than f authorities are faulty.
     ConflictingFinality {
         height: Height,

@@ -66,8 +66,14 @@ pub struct State {
     latest_votes: BTreeMap<PublicKeyBytes, HeldVotes>,
     /// The execution layer's head, and the root at the time it was set.
     forkchoice: Option<(Hash, Hash)>,
-    /// Slot and parent of the payload that the execution layer is building.
+    /// Slot and parent of the payload that the execution layer is building, or that was refused
+    /// also without transactions.
     building: Option<(Slot, Hash)>,
+    /// The slot in which a payload of the own execution layer was refused: another one of this slot
+    /// has no transactions.
+    refused_slot: Option<Slot>,
+    /// Own proposals since the last certified one, the latest [`propose::MAX_UNCERTIFIED`].
+    uncertified: Vec<Hash>,
     /// Federation change to carry.
     order: Option<FederationOrder>,
     /// The slot of the last tick.
@@ -119,6 +125,8 @@ impl State {
             latest_votes: BTreeMap::new(),
             forkchoice: None,
             building: None,
+            refused_slot: None,
+            uncertified: Vec::new(),
             order: None,
             last_slot: Slot::at(now.wall_ms, spec.slot_duration_ms),
             has_finalized: false,
@@ -152,7 +160,7 @@ impl State {
                 payload,
             } => self.on_built(slot, parent, *payload, now, &mut out),
             Input::BuildFailed { slot, parent } => self.on_build_failed(slot, parent),
-            Input::ExecutionRestarted => self.on_execution_restarted(&mut out),
+            Input::ExecutionRestarted => self.on_execution_restarted(now, &mut out),
             Input::PeerConnected => self.rebroadcast(now, &mut out),
             Input::HeldVote(vote) => self.on_held_vote(vote, now, &mut out),
             Input::Order(order) => self.order = Some(*order),

@@ -6,7 +6,7 @@ use crate::bls::{self, PublicKeyBytes, SecretKey, Signature};
 use crate::codec::{self, DecodeError};
 use crate::hash::{tagged, tags};
 use crate::limits::{
-    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
+    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_PROPOSAL_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
     MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
 };
 use crate::vote::ChainId;
@@ -179,7 +179,7 @@ macro_rules! message {
 }
 
 message!(
-    Proposal = MAX_BLOCK_BYTES,
+    Proposal = MAX_PROPOSAL_BYTES,
     Vote = MAX_VOTE_BYTES,
     Confirmation = MAX_VOTE_BYTES,
     CertifiedHeader = MAX_CERTIFICATE_BYTES,

@@ -302,6 +302,11 @@ mod tests {
             ("alys dev --validators 0", "1..=15"),
             ("alys dev --validators 16", "1..=15"),
             ("alys dev --slot-ms 10", "1000"),
+            ("alys dev --chain-id 0", "1.."),
+            (
+                "alys genesis new --out d --authorities-file a --chain-id 0",
+                "1..",
+            ),
             ("alys node --config f --listen here", "is not ip:port"),
             ("alys node --config f --metrics-addr :9", "is not ip:port"),
             ("alys admin confirm-clock", "--datadir"),

@@ -1,11 +1,13 @@
 //! `alys node`.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
+use alys_runtime::time::{self, Duration};
 use alys_types::bls::SecretKey;
 use clap::Args;
 
@@ -18,9 +20,15 @@ use crate::files;
 use crate::genesis::ChainFiles;
 use crate::host::{Host, HostConfig};
 use crate::keys::{self, KeysError, Purpose};
-use crate::metrics::MetricsServer;
+use crate::metrics::{MetricsServer, MetricsView};
 use crate::node::{NodeEvent, Observer};
 use crate::operator::{Operated, OperatorServer};
+
+/// Time without peers before the first warning. Peers of a running federation connect within
+/// seconds.
+const ALONE_WARNING: Duration = Duration::from_secs(15);
+/// Longest time between two such warnings.
+const MAX_ALONE_WARNING: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -28,9 +36,9 @@ To set up a federation of n nodes:
   1. every member:   alys keys new --datadir DIR --fee-address 0x..
   2. one of them:    cat */authority.toml > authorities.toml
                      alys genesis new --out chain --authorities-file authorities.toml --chain-id ID
-  3. every member:   alys config example > alys.toml, then set datadir, listen, bootnodes, chain \
-and execution_genesis
-  4. every member:   alys node --config alys.toml
+                     (--fund 0x..=1000 for a chain to try out: without it no account has coins)
+  3. every member:   alys config example > chain/alys.toml, then set listen, bootnodes and execution
+  4. every member:   alys node --config chain/alys.toml --datadir DIR
 SIGINT or SIGTERM stops the node; a second one forces it.
 Exit code 2: it did not start, and the message says why. Exit code 1: it ran and gave up.")]
 pub struct NodeArgs {
@@ -165,6 +173,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
             tracing::info!(?signal, "stopping; another signal forces it");
             None
         }
+        never = warn_while_alone(host.node().view()) => match never {},
     };
     let clean = unless_forced(host.stop(STOP_DEADLINE)).await;
     unless_forced(operator.stop()).await;
@@ -176,6 +185,23 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         None => {
             tracing::info!(clean, "stopped");
             Ok(())
+        }
+    }
+}
+
+/// Warns while no peer is connected, at growing intervals: such a node looks healthy to wallets.
+async fn warn_while_alone(view: MetricsView) -> Infallible {
+    let mut delay = ALONE_WARNING;
+    loop {
+        time::sleep(delay).await;
+        if view.is_alone() {
+            tracing::warn!(
+                "no peer is connected, so the node follows no chain: check bootnodes, listen and \
+                 the firewall"
+            );
+            delay = delay.saturating_mul(2).min(MAX_ALONE_WARNING);
+        } else {
+            delay = ALONE_WARNING;
         }
     }
 }

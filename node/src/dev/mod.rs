@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use alys_consensus::Summary;
+use alys_integrations::http::Access;
 use alys_runtime::disk::Dir;
 use alys_runtime::select;
 use alys_runtime::signal::Shutdown;
@@ -83,7 +84,7 @@ pub struct DevArgs {
     #[arg(long, value_enum)]
     fork: Option<ExecutionFork>,
     /// EVM chain id. [default: 121212]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     chain_id: Option<u64>,
 }
 
@@ -203,6 +204,7 @@ async fn start_all(
             execution: Execution::Embedded {
                 http: Some(http),
                 engine: loopback(0),
+                access: Access::default(),
                 secret: None,
             },
             observer: Some(observer),

@@ -123,6 +123,7 @@ async fn host_config(dir: &Dir, validators: u8) -> HostConfig {
         execution: Execution::Embedded {
             http: Some(loopback(0)),
             engine: loopback(0),
+            access: Default::default(),
             secret: None,
         },
         observer: None,
@@ -187,7 +188,11 @@ fn a_node_without_surroundings_is_healthy_and_not_ready() {
         drop(closed);
         let secret = JwtSecret::new([1; 32]);
         let host = Host::start(HostConfig {
-            execution: Execution::Remote(ExecutionEndpoint { url, secret }),
+            execution: Execution::Remote(ExecutionEndpoint {
+                url,
+                secret,
+                pool: None,
+            }),
             ..host_config(&dir, 4).await
         });
         let host = host.await.expect("it starts");

@@ -119,6 +119,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 ENGINE_PORT,
             )),
             secret: jwt_secret(index),
+            pool: None,
         },
         fresh_votes,
         observer: Some(Arc::new(observer)),

@@ -88,11 +88,10 @@ pub const RULES: &[Rule] = &[
         "One canonical encoding: what is cut off, longer or altered is refused, and decoders never \
          panic.",
     ),
-    without(
+    rule(
         "2.5",
-        "A block is at most 8 MiB, a vote 1 KiB, and a full block fits.",
-        "a workload that fills blocks is worth hours of simulation a block; limits are tested in \
-         the crates that have them",
+        "A block is at most 8 MiB, its gas limit 30 M, its transactions of known types, and a \
+         leader checks its own block before it signs.",
     ),
     rule(
         "2.6",
@@ -174,7 +173,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "6.2",
-        "INVALID names the block and its descendants as bad, and is never approved.",
+        "INVALID names the block and its descendants as bad, and is never approved; about a \
+         certified block the execution client is asked again.",
     ),
     rule(
         "6.3",
@@ -187,10 +187,10 @@ pub const RULES: &[Rule] = &[
         "every call of every scenario carries one, and a wrong one is a fault of the execution \
          client's counterpart",
     ),
-    without(
+    rule(
         "6.5",
-        "A leader without a certificate twice running proposes without transactions.",
-        "not built: no code implements the rule yet",
+        "A leader whose payload breaks a rule, or without a certificate twice running, proposes \
+         without transactions.",
     ),
     rule(
         "7.1",

@@ -104,6 +104,9 @@ planted! {
     "randao-unchecked", "consensus", "payload_that_does_not_execute":
         "The `prev_randao` of a payload is not checked."
         => "approved-invalid";
+    "own-block-unchecked", "consensus", "blocks_that_others_refuse":
+        "A leader signs what its execution client built without applying the rules of validity."
+        => "approved-invalid";
     "local-timestamp", "consensus", "late_leader":
         "The timestamp of a block is its leader's clock, and is not checked."
         => "wrong-timestamp";

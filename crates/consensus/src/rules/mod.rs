@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `votes` | 3.1 propose, 3.2 approve, 3.4 confirm, 3.8 lost vote state |
 //! | `certificates` | 1.1 leader, 1.3 and 1.4 quorum, 3.3 certify, 3.5 final, 3.13 equivocation |
-//! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 window of votes |
-//! | `validity` | 3.6 valid |
+//! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 window of votes, 6.2 asking again |
+//! | `validity` | 2.5 limits, 3.6 valid |
 //! | `durability` | 3.14 votes are durable before they are sent |
 //!
 //! A rule that permits a signature returns a [`Refusal`] otherwise, which the caller traces. Before
@@ -35,7 +35,7 @@ pub(crate) use durability::{
 pub use planted::PlantedBug;
 pub(crate) use time::{
     block_timestamp, has_clock_jumped, is_approval_ahead, is_near_chain, is_same_time,
-    is_too_early, latest_slot, may_sign_in,
+    is_too_early, latest_slot, may_sign_in, pause_after_invalid,
 };
 pub(crate) use votes::{
     Candidate, Proposing, assert_approved, assert_confirmed, is_lost_vote, is_rejoining,

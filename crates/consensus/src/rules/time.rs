@@ -9,6 +9,19 @@ use crate::input::Now;
 /// allowance is below one slot; one more covers a proposal that arrives while the slot changes.
 const EARLY_SLOTS: u64 = 2;
 
+/// Longest pause between two questions about one certified block that the execution layer calls
+/// invalid, in slots: a client that was repaired without a restart follows again within seconds,
+/// and one that was not executes the block seldom enough to answer other questions.
+const MAX_PAUSE_SLOTS: u64 = 8;
+
+/// Rule 6.2 (docs/protocol.md): the pause after the execution layer called a certified block
+/// invalid so many times, in milliseconds. It begins with one slot and doubles.
+pub(crate) fn pause_after_invalid(answers: u32, slot_ms: u64) -> u64 {
+    let slots = 1u64.checked_shl(answers.saturating_sub(1));
+    let slots = slots.map_or(MAX_PAUSE_SLOTS, |slots| slots.min(MAX_PAUSE_SLOTS));
+    slots.saturating_mul(slot_ms)
+}
+
 /// Rule 3.2 (docs/protocol.md): an approval is signed while the wall clock is in the block's slot,
 /// give or take the drift allowance.
 pub(crate) fn may_sign_in(

@@ -72,7 +72,7 @@ impl State {
             .votes(target.kind)
             .and_then(|votes| rules::aggregate(target, votes, &entry.set, bug));
         if let Some(certificate) = certificate {
-            self.take_certificate(target.hash, certificate, true, out);
+            self.take_certificate(target.hash, certificate, true, now, out);
             self.advance(now, out);
         }
     }
@@ -84,11 +84,12 @@ impl State {
         hash: Hash,
         certificate: Certificate,
         is_own: bool,
+        now: Now,
         out: &mut Vec<Effect>,
     ) {
         let kind = certificate.target.kind;
         match kind {
-            VoteKind::Approval => self.certify(hash, certificate, out),
+            VoteKind::Approval => self.certify(hash, certificate, now, out),
             VoteKind::Proposal | VoteKind::Confirmation => {}
         }
         if rules::makes_final(kind, self.bug()) {

@@ -2,8 +2,8 @@
 //!
 //! A sender's transactions are pending while their nonces continue the account's without a gap, and
 //! queued beyond it. Admission, eviction and order depend only on the transactions, the state at
-//! the head and the order of arrival. The pool is in memory only: after a restart wallets must
-//! resend transactions that were not mined, as with other clients.
+//! the head and the order of arrival. [`Journal`](super::journal::Journal) saves the transactions,
+//! so that they survive a restart.
 
 use super::{error::PoolError, genesis::Fork, limits};
 use alloy_consensus::{Transaction as _, TxEnvelope, transaction::Recovered};
@@ -166,18 +166,30 @@ pub(crate) struct Pool {
     bytes: usize,
     arrivals: u64,
     version: u64,
+    /// The number of moves of the head that the pool has followed.
+    moves: u64,
 }
 
 impl Pool {
-    pub(crate) fn new(config: PoolConfig) -> Self {
+    /// An empty pool that counts arrivals from `arrivals` on.
+    pub(crate) fn new(config: PoolConfig, arrivals: u64) -> Self {
         Self {
             config,
             accounts: BTreeMap::new(),
             by_hash: BTreeMap::new(),
             bytes: 0,
-            arrivals: 0,
+            arrivals,
             version: 0,
+            moves: 0,
         }
+    }
+
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    pub(crate) fn set_moves(&mut self, moves: u64) {
+        self.moves = moves;
     }
 
     /// Increases with every change of the pool's contents or order.
@@ -201,6 +213,15 @@ impl Pool {
         )
     }
 
+    /// All transactions with their arrivals.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, &Arc<Recovered<TxEnvelope>>)> {
+        let pooled = self
+            .accounts
+            .values()
+            .flat_map(|account| account.transactions.values());
+        pooled.map(|pooled| (pooled.arrival, &pooled.transaction))
+    }
+
     /// The nonce after a sender's pending transactions; `None` when it has no transactions in the
     /// pool.
     pub(crate) fn next_nonce(&self, address: &Address) -> Option<u64> {
@@ -217,22 +238,64 @@ impl Pool {
         status
     }
 
-    pub(crate) fn content(&self, only: Option<Address>) -> PoolContent {
+    pub(crate) fn content(&self) -> PoolContent {
+        self.content_within(None, 0, usize::MAX)
+    }
+
+    /// The part of the pool, or of one sender's transactions, whose JSON fits into `max_bytes`:
+    /// first the transactions that can pay the base fee, in the order of inclusion, then the
+    /// others. A flood of cheap transactions hides itself.
+    pub(crate) fn content_within(
+        &self,
+        only: Option<Address>,
+        base_fee: u64,
+        max_bytes: usize,
+    ) -> PoolContent {
+        let mut left = max_bytes;
+        let mut take = |size: usize| {
+            let shown = size
+                .saturating_mul(2)
+                .saturating_add(limits::TRANSACTION_JSON_BYTES);
+            match left.checked_sub(shown) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+            true
+        };
         let mut content = PoolContent::default();
+        let mut best = self.best(base_fee);
+        while let Some(transaction) = best.next() {
+            let (address, nonce) = (transaction.signer(), transaction.nonce());
+            if only.is_none_or(|only| only == address) {
+                if !take(transaction.encode_2718_len()) {
+                    return content;
+                }
+                let of_sender = content.pending.entry(address).or_default();
+                of_sender.insert(nonce, transaction.clone());
+            }
+            best.included(transaction);
+        }
         for (address, account) in &self.accounts {
             if only.is_some_and(|only| only != *address) {
                 continue;
             }
-            let next = account.next;
             for (nonce, pooled) in &account.transactions {
-                let part = if *nonce < next {
+                let part = if *nonce < account.next {
                     &mut content.pending
                 } else {
                     &mut content.queued
                 };
-                part.entry(*address)
-                    .or_default()
-                    .insert(*nonce, pooled.transaction.clone());
+                let is_taken = part
+                    .get(address)
+                    .is_some_and(|of_sender| of_sender.contains_key(nonce));
+                if is_taken {
+                    continue;
+                }
+                if !take(pooled.size) {
+                    return content;
+                }
+                let of_sender = part.entry(*address).or_default();
+                of_sender.insert(*nonce, pooled.transaction.clone());
             }
         }
         content

@@ -213,6 +213,7 @@ impl ChainActor {
             gas = event.gas_used,
             after_ms = event.after_ms,
             %hash,
+            execution_hash = %event.execution_hash,
             "final block"
         );
         self.metrics.on_final(event.after_ms);
@@ -258,6 +259,14 @@ impl ChainActor {
                 tracing::info!("{text}");
             }
             Notice::OrderRefused { .. } => tracing::warn!("{text}"),
+            Notice::OwnBlockInvalid { .. } => {
+                reached("state.chain.own_block_invalid");
+                tracing::warn!("{text}");
+            }
+            Notice::CertifiedValid { .. } => {
+                reached("state.chain.certified_valid");
+                tracing::info!("{text}");
+            }
             Notice::CertifiedInvalid { .. } | Notice::ConflictingFinality { .. } => {
                 tracing::error!("{text}");
             }

@@ -406,7 +406,7 @@ impl Chain {
                 };
                 self.tell(message);
             }
-            Some(EngineMessage::Forkchoice { .. }) | None => {}
+            Some(EngineMessage::Forkchoice { .. } | EngineMessage::RetryForkchoice) | None => {}
         }
     }
 
@@ -434,7 +434,10 @@ impl Chain {
             if self.questions.len() == MAX_QUESTIONS {
                 self.questions.pop_front();
             }
-            if !matches!(question, EngineMessage::Forkchoice { .. }) {
+            if matches!(
+                question,
+                EngineMessage::Execute { .. } | EngineMessage::Build(_)
+            ) {
                 self.questions.push_back(question);
             }
         }

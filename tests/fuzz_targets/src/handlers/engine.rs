@@ -230,6 +230,7 @@ impl Engine {
                     timestamp: slot.timestamp(SLOT_MS),
                     prev_randao: prev_randao(&known, slot),
                     fee_recipient: vault_address(),
+                    is_empty: choices.flag(),
                 }));
                 self.expect_one(|message| match message {
                     ChainMessage::Built {

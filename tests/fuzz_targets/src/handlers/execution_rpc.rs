@@ -7,7 +7,7 @@ use std::sync::Arc;
 use alloy_rpc_types_engine::ExecutionPayload;
 use alys_integrations::embedded::execution::CoreConfig;
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
-use alys_integrations::http::{CallError, ClientConfig, HttpClient, JwtSecret};
+use alys_integrations::http::{Access, CallError, ClientConfig, HttpClient, JwtSecret};
 use alys_storage::MemoryStore;
 use serde_json::{Value, json};
 
@@ -134,6 +134,7 @@ impl Client {
             genesis: serde_json::from_value(genesis).expect("a genesis of this file"),
             store: Arc::new(MemoryStore::new()),
             core: CoreConfig::default(),
+            access: Access::default(),
         });
         let server = server.await.expect("an empty store and free ports");
         let public = server.http_addr().expect("it was configured");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_integrations::http::{
-    ClientConfig, HttpClient, HttpServer, RpcError, RpcHandler, ServerConfig,
+    Access, ClientConfig, HttpClient, HttpServer, RpcError, RpcHandler, ServerConfig,
 };
 use alys_runtime::io::{AsyncReadExt, AsyncWriteExt};
 use alys_runtime::net::Stream;
@@ -31,7 +31,7 @@ pub fn run(data: &[u8]) {
         let mut choices = Choices::new(&data);
         // Tight limits, which a short input reaches.
         let config = ServerConfig {
-            cors: choices.flag(),
+            pages: choices.flag().then(Access::default),
             max_body_bytes: 1024,
             max_response_bytes: 1024,
             max_batch: 4,
@@ -101,7 +101,7 @@ fn piece(choices: &mut Choices<'_>) -> Vec<u8> {
             let body = body(choices);
             let length = choices.near(body.len() as u64);
             let mut request = format!(
-                "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                "POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
                  content-length: {length}\r\n\r\n"
             )
             .into_bytes();
@@ -110,14 +110,14 @@ fn piece(choices: &mut Choices<'_>) -> Vec<u8> {
         }
         1 => {
             let heads: [&[u8]; 8] = [
-                b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
-                b"OPTIONS / HTTP/1.1\r\nhost: x\r\norigin: http://y\r\n\r\n",
-                b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
+                b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
+                b"OPTIONS / HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: http://y\r\n\r\n",
+                b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n",
                 b"POST / HTTP/1.0\r\n\r\n",
-                b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+                b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-                b"POST / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
-                b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n",
+                b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+                b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 99999999999999999999\r\n\r\n",
             ];
             choices
                 .pick(&heads)

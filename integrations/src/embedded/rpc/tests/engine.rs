@@ -127,6 +127,9 @@ fn a_chain_survives_a_restart() {
         let client = TestClient::new(PayloadFork::Deneb).await;
         client.with_contract().await;
         let head = client.head().await;
+        client
+            .send(3, TxKind::Call(RECIPIENT), 1, Bytes::new())
+            .await;
         let (engine, store) = (client.engine.clone(), client.store.clone());
         client.server.stop().await;
         assert!(engine.chain_id().await.unwrap_err().is_retryable());
@@ -139,7 +142,19 @@ fn a_chain_survives_a_restart() {
                 .await,
             json!("0x3")
         );
+        // The transaction that was not mined is still in the pool.
+        let pending = json!([SENDER, "pending"]);
+        assert_eq!(
+            client.get("eth_getTransactionCount", pending).await,
+            json!("0x4")
+        );
         client.produce().await;
+        assert_eq!(
+            client
+                .get("eth_getTransactionCount", json!([SENDER, "latest"]))
+                .await,
+            json!("0x4")
+        );
     });
 }
 

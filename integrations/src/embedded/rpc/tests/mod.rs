@@ -118,6 +118,7 @@ impl TestClient {
             engine_addr: LOCAL,
             jwt_secret: secret(),
             genesis: genesis(fork),
+            access: Default::default(),
             store: store.clone(),
             core: CoreConfig::default(),
         };
