@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alys_consensus::{FederationRecord, Now, State, Stored, StoredBlock, VoteState};
-use alys_storage::{Batch, BlockStore, Durability, KeyValue, MemoryStore, Store, schema};
+use alys_storage::{Batch, BlockStore, Durability, MemoryStore, Store, schema};
 use alys_types::wire::RangeRequest;
 use alys_types::{Block, Hash, Height, Slot, VoteKind};
 
