@@ -99,9 +99,9 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
         ),
         AgreementNotice::ClockUnconfirmed { slot, highest } => write!(
             f,
-            "the wall clock is in slot {slot}, far ahead of slot {highest}, the last certified one: \
-             no votes until peers confirm it; if the clock is right, `alys admin confirm-clock` ends \
-             the wait"
+            "the wall clock is in slot {slot}, far ahead of slot {highest}, the last certified \
+             one: no votes until peers confirm it; if the clock is right, `alys admin \
+             confirm-clock` ends the wait"
         ),
         AgreementNotice::ClockTrusted => f.write_str("the wall clock is trusted"),
         AgreementNotice::ApprovedAhead { approved, slot } => write!(

@@ -242,7 +242,8 @@ pub enum Notice {
     ClockUnconfirmed { slot: Slot, highest: Slot },
     /// The wall clock is trusted again.
     ClockTrusted,
-    /// The node has approved in a slot that its clock is far from reaching: no approvals until then.
+    /// The node has approved in a slot that its clock is far from reaching: no approvals until
+    /// then.
     ApprovedAhead { approved: Slot, slot: Slot },
     /// The vote state was lost: no votes until a block after this slot is final.
     VotesLost { silent_until: Slot },

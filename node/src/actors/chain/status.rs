@@ -43,8 +43,8 @@ impl ChainActor {
         }
     }
 
-    /// Asks all peers for their statuses while the clock of this node is not confirmed: those of the
-    /// first connection may be of a time at which their clocks were wrong.
+    /// Asks all peers for their statuses while the clock of this node is not confirmed: those of
+    /// the first connection may be of a time at which their clocks were wrong.
     pub(super) fn request_clocks(&mut self) {
         if self.state.awaits_clock() && self.catchup.is_status_due(self.now().mono_ms) {
             let status = self.status().encode();
