@@ -10,7 +10,8 @@
 //! value, an actor survives every message of a peer or of its execution client, the rules of
 //! agreement hold on every schedule.
 //!
-//! **Never** runs outside of the simulated world, in which time is virtual and tasks have one order.
+//! **Never** runs outside of the simulated world, in which time is virtual and tasks have one
+//! order.
 #![cfg(madsim)]
 
 pub mod agreement;

@@ -1,6 +1,6 @@
 //! The EngineActor with the HTTP client of production, and an execution client that answers
-//! anything: right answers, other statuses, errors, other JSON, too late. Each question of the chain
-//! is answered exactly once, in order.
+//! anything: right answers, other statuses, errors, other JSON, too late. Each question of the
+//! chain is answered exactly once, in order.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

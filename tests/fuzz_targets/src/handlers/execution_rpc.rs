@@ -115,7 +115,9 @@ impl Client {
             },
             "difficulty": "0x0", "gasLimit": "0x1c9c380", "nonce": "0x0", "timestamp": "0x0",
             "alloc": {
-                "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266": { "balance": "0x21e19e0c9bab2400000" },
+                "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266": {
+                    "balance": "0x21e19e0c9bab2400000",
+                },
                 "0x00000000000000000000000000000000000000aa": {
                     "balance": "0x0",
                     "code": "0x36601a57602a600055602a600052600760206000a160206000f3\
