@@ -82,6 +82,7 @@ async fn call<R: DeserializeOwned>(
         let text = one_line(&error);
         match error {
             CallError::Connect { .. } => Failure::Refused(format!("{text}; does the node run?")),
+            CallError::Rpc { .. } => Failure::Refused(text),
             _ => Failure::Broken(text),
         }
     })
