@@ -114,10 +114,10 @@ fn piece(choices: &mut Choices<'_>) -> Vec<u8> {
                 b"OPTIONS / HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: http://y\r\n\r\n",
                 b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n",
                 b"POST / HTTP/1.0\r\n\r\n",
-                b"POST / HTTP/1.1\r\nhost: ::1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+                b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-                b"POST / HTTP/1.1\r\nhost: ::1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
-                b"POST / HTTP/1.1\r\nhost: ::1\r\ncontent-length: 99999999999999999999\r\n\r\n",
+                b"POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+                b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999999999\r\n\r\n",
             ];
             choices
                 .pick(&heads)
