@@ -113,6 +113,9 @@ planted! {
     "clock-jump-ignored", "consensus", "skewed_clocks":
         "A jump of the wall clock is ignored."
         => "voted-by-jumped-clock";
+    "far-clock-trusted", "consensus", "clock_ahead_at_boot":
+        "A clock that is far ahead of the chain at the start is trusted without a confirmation."
+        => "voted-by-unconfirmed-clock";
     "clock-trusted-after-restart", "consensus", "jumped_clock_and_a_restart":
         "The ChainActor trusts the present clock after each restart."
         => "voted-by-jumped-clock";

@@ -38,7 +38,7 @@ impl State {
     fn is_clock_plausible(&self, now: Now) -> bool {
         let (slot, highest) = (self.slot_at(now), self.highest_slot());
         self.config.me.is_none()
-            || rules::is_near_chain(slot, highest, self.config.genesis.spec())
+            || rules::is_near_chain(slot, highest, self.config.genesis.spec(), self.bug())
             || self.clock_confirmations() == 0
     }
 
