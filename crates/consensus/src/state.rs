@@ -71,6 +71,8 @@ pub struct State {
     refused_slot: Option<Slot>,
     /// Own proposals since the last certified one, the latest [`propose::MAX_UNCERTIFIED`].
     uncertified: Vec<Hash>,
+    /// The certified block that the operator was told is invalid for the own execution layer.
+    disputed: Option<Hash>,
     /// Federation change to carry.
     order: Option<FederationOrder>,
     /// The slot of the last tick.
@@ -123,6 +125,7 @@ impl State {
             building: None,
             refused_slot: None,
             uncertified: Vec::new(),
+            disputed: None,
             order: None,
             last_slot: Slot::at(now.wall_ms, spec.slot_duration_ms),
             has_finalized: false,
