@@ -90,15 +90,16 @@ impl State {
         self.refused_slot == Some(slot) || self.uncertified.len() >= MAX_UNCERTIFIED
     }
 
-    /// An own proposal was sent. The set is restored empty at a start, because one more proposal
-    /// with transactions is harmless.
+    /// Counts an own proposal. A start begins with none, because two more proposals with
+    /// transactions are harmless.
     fn remember_uncertified(&mut self, hash: Hash) {
+        if self.uncertified.len() >= MAX_UNCERTIFIED {
+            self.uncertified.remove(0);
+        }
         self.uncertified.push(hash);
-        let excess = self.uncertified.len().saturating_sub(MAX_UNCERTIFIED);
-        self.uncertified.drain(..excess);
     }
 
-    /// A block got a certificate: if it is an own one, the next has transactions again.
+    /// A certificate of an own block: the next one has transactions again.
     pub(super) fn forget_uncertified(&mut self, certified: &Hash) {
         if self.uncertified.contains(certified) {
             self.uncertified.clear();
