@@ -69,7 +69,7 @@ pub struct State {
     /// The slot in which a payload of the own execution layer was refused: another one of this slot
     /// has no transactions.
     refused_slot: Option<Slot>,
-    /// Own proposals since the last certified one, the latest [`propose::MAX_UNCERTIFIED`].
+    /// Own proposals since the last certified one, the latest [`propose::MAX_FAILED_PROPOSALS`].
     uncertified: Vec<Hash>,
     /// The certified block that the operator was told is invalid for the own execution layer.
     disputed: Option<Hash>,
