@@ -322,6 +322,13 @@ async fn prepare(config: &NodeConfig) -> Result<(SocketAddr, alys_net::PeerId), 
     if config.fresh_votes {
         store.create_votes(&config.genesis)?;
         config.datadir.remove(FRESH_VOTES_FILE)?;
+    } else if config.key.is_some() && !store.has_votes()? {
+        tracing::warn!(
+            datadir = %config.datadir.path().display(),
+            "the data directory has no votes of this key, so they count as lost; only if the key \
+             has never voted, stop the node, copy {FRESH_VOTES_FILE} into the data directory (`alys \
+             keys new` wrote it beside the keystore), and start again"
+        );
     }
     drop(store);
     let probe = alys_runtime::net::Listener::bind(config.listen).await;

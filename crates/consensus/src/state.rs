@@ -72,8 +72,10 @@ pub struct State {
     /// The slot in which a payload of the own execution layer was refused: another one of this slot
     /// has no transactions.
     refused_slot: Option<Slot>,
-    /// Own proposals since the last certified one, the latest [`propose::MAX_UNCERTIFIED`].
+    /// Own proposals since the last certified one, the latest [`propose::MAX_FAILED_PROPOSALS`].
     uncertified: Vec<Hash>,
+    /// The certified block that the operator was told is invalid for the own execution layer.
+    disputed: Option<Hash>,
     /// Federation change to carry.
     order: Option<FederationOrder>,
     /// The slot of the last tick.
@@ -127,6 +129,7 @@ impl State {
             building: None,
             refused_slot: None,
             uncertified: Vec::new(),
+            disputed: None,
             order: None,
             last_slot: Slot::at(now.wall_ms, spec.slot_duration_ms),
             has_finalized: false,

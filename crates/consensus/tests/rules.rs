@@ -690,6 +690,7 @@ fn a_certified_block_that_the_client_calls_invalid_is_asked_about_again() {
         [Notice::CertifiedInvalid { hash }],
         "the operator knows, though the answer came before the certificate"
     );
+    assert!(w.state.disputes_certified());
     assert_eq!(asks(&effects), 0);
     assert_eq!(asks(&w.at_slot(2, 0)), 0, "less than a slot has passed");
     assert_eq!(asks(&w.at_slot(2, 10)), 1);
@@ -703,7 +704,7 @@ fn a_certified_block_that_the_client_calls_invalid_is_asked_about_again() {
     assert_eq!(asks(&effects), 1);
     let effects = w.executed(&header);
     assert_eq!(notices(&effects), [Notice::CertifiedValid { hash }]);
-    assert!(w.state.summary().synced);
+    assert!(w.state.summary().synced && !w.state.disputes_certified());
 }
 
 #[test]

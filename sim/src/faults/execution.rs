@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{Drawing, drawing};
 use super::registry::{Hit, Kind, declare, default, mirrored, subject};
-use super::settings::Setting;
+use super::settings::{Setting, of_build};
 use super::{Faults, Machine, lock};
 use crate::params::{MachineRole, Ms, NodeRef, SignedMs};
 
@@ -377,7 +377,7 @@ declare! {
 
 impl ExecutionBuilds {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        let fault = on.then(|| super::settings::of_build(self.what.into()));
+        let fault = on.then(|| of_build(self.what.into()));
         faults.set_all(hit, Machine::Execution, Setting::SpoiledBuilds, fault);
     }
 }

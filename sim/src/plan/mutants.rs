@@ -61,10 +61,10 @@ planted! {
         => "approved-below-lock", "votes-lost", "not-a-transition";
     "confirmation-before-write", "votes", "lost_lock":
         "A confirmation is sent before the lock is on disk."
-        => "approved-below-lock", "not-a-transition";
+        => "approved-below-lock", "votes-lost", "not-a-transition";
     "proposal-before-write", "votes", "leader_again":
         "A proposal and its approval are sent before they are on disk."
-        => "signed-twice", "not-a-transition";
+        => "signed-twice", "votes-lost", "not-a-transition";
     "votes-not-persisted", "votes", "leader_again":
         "No vote state is written."
         => "votes-lost", "signed-twice", "not-a-transition";
@@ -142,10 +142,12 @@ planted! {
         => "wrong-headers";
     "write-deferred", "storage", "rolling_restarts":
         "Records are committed without durability."
-        => "finality-went-back", "head-beside-final", "signed-twice", "not-a-transition";
+        => "finality-went-back", "head-beside-final", "signed-twice", "votes-lost",
+            "not-a-transition";
     "sync-left-out", "storage", "rolling_restarts":
         "The database's file is never synced."
-        => "process-ended", "finality-went-back", "signed-twice", "not-a-transition";
+        => "process-ended", "finality-went-back", "signed-twice", "votes-lost",
+            "not-a-transition";
     "index-before-block", "storage", "power_at_writes":
         "The index of blocks is written before the blocks, in a write of its own."
         => "no-progress", "process-ended";

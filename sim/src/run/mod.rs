@@ -400,6 +400,7 @@ impl Cluster {
                 .collect(),
             exits,
             planted_bug,
+            twins: twins(&plan.world).collect(),
         };
         run_canaries(world)?;
         register_honest(&plan.world, judge);
@@ -490,15 +491,20 @@ fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
     (0..shared.nodes).map(add).collect()
 }
 
-/// Adds a second set of machines for each authority whose Byzantine behaviour is twins.
-fn add_twins(world: World, plan: &WorldPlan, shared: &Shared, faults: &Faults) {
+/// The authorities whose Byzantine behaviour is twins, from 0.
+fn twins(plan: &WorldPlan) -> impl Iterator<Item = u8> + '_ {
     let twins = plan
         .byzantine
         .iter()
         .filter(|one| one.conduct == Conduct::Twins);
-    for one in twins {
+    twins.map(|one| one.node.saturating_sub(1))
+}
+
+/// Adds a second set of machines for each authority whose Byzantine behaviour is twins.
+fn add_twins(world: World, plan: &WorldPlan, shared: &Shared, faults: &Faults) {
+    for index in twins(plan) {
         let seat = Seat {
-            index: one.node.saturating_sub(1),
+            index,
             is_twin: true,
         };
         let twin = cluster::add(world, shared, seat);

@@ -101,6 +101,7 @@ impl State {
         if let Some(entry) = self.tree.get_mut(&hash) {
             entry.execution = execution;
             if entry.certificate.is_some() && entry.invalid_answers <= 1 {
+                self.disputed = Some(hash);
                 out.push(Effect::Notice(Notice::CertifiedInvalid { hash }));
             }
         }
@@ -108,7 +109,7 @@ impl State {
 
     /// Reports those of newly certified blocks that were called invalid before.
     pub(super) fn report_certified_invalid(
-        &self,
+        &mut self,
         certified: &[CertifiedHeader],
         out: &mut Vec<Effect>,
     ) {
@@ -118,6 +119,7 @@ impl State {
                 .get(&hash)
                 .is_some_and(|e| e.execution.is_invalid())
             {
+                self.disputed = Some(hash);
                 out.push(Effect::Notice(Notice::CertifiedInvalid { hash }));
             }
         }

@@ -14,7 +14,7 @@ use crate::tree::{BodyState, Entry, Execution};
 
 /// Own proposals without a certificate after which a leader proposes without transactions: one is
 /// lost in every short disturbance of the network (rule 6.5).
-pub(super) const MAX_UNCERTIFIED: usize = 2;
+pub(super) const MAX_FAILED_PROPOSALS: usize = 2;
 
 impl State {
     /// Requests a payload when this node leads the present slot and may propose.
@@ -87,18 +87,19 @@ impl State {
     /// Rule 6.5 (docs/protocol.md): transactions may be the reason for which this node refuses a
     /// payload, or others its blocks.
     fn proposes_empty(&self, slot: Slot) -> bool {
-        self.refused_slot == Some(slot) || self.uncertified.len() >= MAX_UNCERTIFIED
+        self.refused_slot == Some(slot) || self.uncertified.len() >= MAX_FAILED_PROPOSALS
     }
 
-    /// An own proposal was sent. The set is restored empty at a start, because one more proposal
-    /// with transactions is harmless.
+    /// Counts an own proposal. A start begins with none, because two more proposals with
+    /// transactions are harmless.
     fn remember_uncertified(&mut self, hash: Hash) {
+        if self.uncertified.len() >= MAX_FAILED_PROPOSALS {
+            self.uncertified.remove(0);
+        }
         self.uncertified.push(hash);
-        let excess = self.uncertified.len().saturating_sub(MAX_UNCERTIFIED);
-        self.uncertified.drain(..excess);
     }
 
-    /// A block got a certificate: if it is an own one, the next has transactions again.
+    /// A certificate of an own block: the next one has transactions again.
     pub(super) fn forget_uncertified(&mut self, certified: &Hash) {
         if self.uncertified.contains(certified) {
             self.uncertified.clear();

@@ -172,6 +172,13 @@ impl State {
             .is_some_and(|e| e.proposed && e.has_body())
     }
 
+    /// True while the own execution layer calls a certified block invalid, so that the node cannot
+    /// follow.
+    pub fn disputes_certified(&self) -> bool {
+        let entry = self.disputed.and_then(|hash| self.tree.get(&hash));
+        entry.is_some_and(|e| e.invalid_answers > 0 || e.execution.is_invalid())
+    }
+
     /// True while a slot is too far ahead of the clock for its proposals to be kept.
     pub fn is_too_early(&self, slot: Slot, now: Now) -> bool {
         rules::is_too_early(slot, self.slot_at(now), self.bug())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_actor_system::{Addr, AlysActor, AskError, Context};
+use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{BlockRef, Config, Effect, Input, Now, State, Summary};
 use alys_net::{Command, GossipVerdict, PeerId};
 use alys_runtime::trace::reached;
@@ -376,6 +376,14 @@ impl AlysActor for ChainActor {
         self.on_message(msg, ctx).await?;
         self.schedule_resume(ctx);
         Ok(())
+    }
+
+    fn health_check(&self) -> Health {
+        if self.state.disputes_certified() {
+            Health::Degraded("the execution client calls a certified block invalid")
+        } else {
+            Health::Healthy
+        }
     }
 }
 

@@ -284,6 +284,34 @@ fn attributes(withdrawals: bool, root: bool) -> Value {
 }
 
 #[test]
+fn a_payload_without_transactions_can_be_asked_for() {
+    for fork in [PayloadFork::Capella, PayloadFork::Deneb] {
+        block_on_main(async move {
+            let client = TestClient::new(fork).await;
+            client
+                .send(0, TxKind::Call(RECIPIENT), ETHER, Bytes::new())
+                .await;
+            let genesis = choice(client.server.genesis_hash());
+            let started = client
+                .engine
+                .begin_empty_payload(genesis, client.attributes(100))
+                .await
+                .unwrap();
+            let id = started.payload_id.unwrap();
+            let empty = client.engine.get_payload(fork, id).await.unwrap().payload;
+            assert!(empty.as_v1().transactions.is_empty());
+            let root = B256::with_last_byte(2);
+            let status = client.engine.new_payload(empty, root).await.unwrap();
+            assert_eq!(status.status, PayloadStatusEnum::Valid);
+            let full = client
+                .build(client.server.genesis_hash(), client.attributes(100))
+                .await;
+            assert_eq!(full.as_v1().transactions.len(), 1);
+        });
+    }
+}
+
+#[test]
 fn payloads_are_refused_with_the_codes_of_the_specification() {
     for fork in FORKS {
         block_on_main(async move {
