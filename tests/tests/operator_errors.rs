@@ -11,7 +11,7 @@ use alys_tests::federation::{Federation, Setup, check_sound, text};
 use alys_tests::process::{Stream, prefixed};
 use alys_tests::{Process, World, alys, ports, scenario};
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// For a refusal, decryption in a debug build included.
@@ -510,6 +510,39 @@ fn a_peer_of_another_chain_is_refused_and_both_keep_running() {
             });
             ensure!(warnings == 1, "{warnings} warnings of one peer");
             Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_full_node_without_peers_warns_and_tells_wallets_that_it_syncs() {
+    scenario(
+        "a_full_node_without_peers_warns_and_tells_wallets_that_it_syncs",
+        LIMIT,
+        |world| {
+            let federation = of_one(world, "chain", 71)?;
+            let member = &federation.members()[0];
+            let config = fs::read_to_string(&member.config)?;
+            let nobody = format!("bootnodes = [\"127.0.0.1:{}\"]", ports::free());
+            let config = config
+                .replace("bootnodes = []", &nobody)
+                .replace("name = ", "role = \"full\"\nname = ");
+            ensure!(
+                config.contains(&nobody) && config.contains("full"),
+                "{config}"
+            );
+            let path = federation.dir().join("full.toml");
+            fs::write(&path, config)?;
+            let args = ["node", "--config", text(&path)?, "--datadir", "full"];
+            let node = Process::start(world, "full", &alys::command(world, args))?;
+            let line = node.wait_line(world, "no peer is connected", PROGRESS_TIMEOUT)?;
+            ensure!(line.contains("\"level\":\"WARN\""), "{line}");
+            let rpc = federation.rpc(0);
+            let syncing = rpc.call("eth_syncing", json!([]))?;
+            ensure!(syncing["currentBlock"] == "0x0", "eth_syncing is {syncing}");
+            let peers = rpc.call("net_peerCount", json!([]))?;
+            ensure!(peers == "0x0", "{peers} peers");
+            check_sound("the full node", &node)
         },
     );
 }

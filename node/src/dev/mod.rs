@@ -42,6 +42,9 @@ pub const DEFAULT_CHAIN_ID: u64 = 121_212;
 
 /// Port of the metrics server unless it is taken.
 const DEFAULT_METRICS_PORT: u16 = 9464;
+/// Ports after the first one in which the other validators look for free ones; without one they
+/// get any.
+const SEARCHED_PORTS: u16 = 100;
 /// Queued reports of final blocks. A slow terminal drops lines and never delays blocks.
 const MAX_QUEUED_REPORTS: usize = 4096;
 /// Slots without a final block before a warning.
@@ -226,19 +229,21 @@ async fn start_all(
     Ok(hosts)
 }
 
-/// The first validator gets the requested port, and the others the following ones where they are
-/// free.
+/// The first validator gets the requested port, and the others the next free ones. Those before
+/// them are taken by the validators that have started.
 async fn http_addr(args: &DevArgs, index: usize) -> SocketAddr {
-    let wanted = match args.http_port {
-        0 => 0,
-        port => port.checked_add(index as u16).unwrap_or(0),
-    };
-    let addr = SocketAddr::new(args.http_addr, wanted);
-    if index == 0 || layout::is_free(addr).await {
-        addr
-    } else {
-        SocketAddr::new(args.http_addr, 0)
+    let addr = |port| SocketAddr::new(args.http_addr, port);
+    let first = args.http_port;
+    if index == 0 || first == 0 {
+        return addr(first);
     }
+    let last = first.saturating_add(SEARCHED_PORTS);
+    for port in first.saturating_add(1)..=last {
+        if layout::is_free(addr(port)).await {
+            return addr(port);
+        }
+    }
+    addr(0)
 }
 
 /// Result of a run.
