@@ -75,8 +75,8 @@ pub struct DevArgs {
     /// by commas, or * for all. Addresses and localhost are always allowed.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     http_hosts: Vec<String>,
-    /// Origins of web pages that may call it, such as "https://wallet.example", separated by commas,
-    /// or * for all. Pages of this machine and browser extensions are always allowed.
+    /// Origins of web pages that may call it, such as "https://wallet.example", separated by
+    /// commas, or * for all. Pages of this machine and browser extensions are always allowed.
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     http_origins: Vec<String>,
     /// Serve /metrics (Prometheus), /health and /ready of all validators on this address; the label
