@@ -7,7 +7,7 @@
 //!
 //! | module | in production | in simulation |
 //! |---|---|---|
-//! | [`task`](spawn) | tokio tasks, rayon for [`par_map`] and [`offload`] | tasks of one thread, random order |
+//! | [`task`](spawn) | tokio tasks, rayon for [`par_map`], [`offload`] | one thread, random order |
 //! | [`time`] | monotonic clock, tokio timers | virtual clock, the same for all nodes |
 //! | [`clock`] | the system's wall clock | per node: offset, drift, steps |
 //! | [`rand`] | the operating system's generator | the seed |

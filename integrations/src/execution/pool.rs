@@ -2,9 +2,9 @@
 //!
 //! | client | port | methods |
 //! |---|---|---|
-//! | Geth | Engine API or public | `eth_newPendingTransactionFilter`, `eth_getRawTransactionByHash` |
-//! | Reth | public only | the same |
-//! | EthereumJS, embedded | Engine API | `txpool_content`, which the embedded client bounds |
+//! | Geth | either | `eth_newPendingTransactionFilter`, `eth_getRawTransactionByHash` |
+//! | Reth | public | the same |
+//! | EthereumJS, embedded | either | `txpool_content`, which the embedded client bounds |
 //!
 //! A filter tells hashes of new transactions, each of which is fetched once, so a read costs what
 //! has arrived since the last one and not the whole pool.

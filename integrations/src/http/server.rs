@@ -473,9 +473,9 @@ impl<H: RpcHandler> Service<H> {
         text(StatusCode::UNAUTHORIZED, format!("Unauthorized: {error}\n"))
     }
 
-    /// Collects a body within the limits of size and time. Of a body that is too large for the limit
-    /// or the budget, up to four times the limit is read and discarded, because closing at once
-    /// would reset the connection before the client can read the answer.
+    /// Collects a body within the limits of size and time. Of a body that is too large for the
+    /// limit or the budget, up to four times the limit is read and discarded, because closing at
+    /// once would reset the connection before the client can read the answer.
     async fn read(
         &self,
         mut body: Incoming,

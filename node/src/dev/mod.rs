@@ -75,6 +75,14 @@ pub struct DevArgs {
     /// Address for wallets and scripts. Another than loopback lets the network in.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     http_addr: IpAddr,
+    /// Names under which the address for wallets is reached, such as that of a container, separated
+    /// by commas, or * for all. Addresses and localhost are always allowed.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    http_hosts: Vec<String>,
+    /// Origins of web pages that may call it, such as "https://wallet.example", separated by
+    /// commas, or * for all. Pages of this machine and browser extensions are always allowed.
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    http_origins: Vec<String>,
     /// Serve /metrics (Prometheus), /health and /ready of all validators on this address; the label
     /// validator="0" and up tells them apart. [default: 127.0.0.1:9464, or a free port when that is
     /// taken]
@@ -207,7 +215,10 @@ async fn start_all(
             execution: Execution::Embedded {
                 http: Some(http),
                 engine: loopback(0),
-                access: Access::default(),
+                access: Access {
+                    hosts: args.http_hosts.clone(),
+                    origins: args.http_origins.clone(),
+                },
                 secret: None,
             },
             observer: Some(observer),

@@ -30,6 +30,9 @@ pub struct PoolConfig {
     pub max_queued_per_sender: usize,
     /// Smallest max priority fee per gas, in wei.
     pub min_tip: u128,
+    /// New heads after which a transaction leaves that was not mined. One that can never pay would
+    /// stay for ever, and costs its sender nothing.
+    pub max_heads: u64,
     /// Percentage by which a replacement must raise both fees.
     pub price_bump: u128,
 }
@@ -42,6 +45,8 @@ impl Default for PoolConfig {
             max_per_sender: 4_096,
             max_queued_per_sender: 256,
             min_tip: 1,
+            // Six hours of slots of two seconds; Geth keeps transactions for three hours.
+            max_heads: 10_800,
             price_bump: 10,
         }
     }
@@ -100,6 +105,8 @@ struct Account {
 struct PooledTransaction {
     transaction: Arc<Recovered<TxEnvelope>>,
     arrival: u64,
+    /// The number of heads that the pool had followed at its arrival.
+    since: u64,
     /// Encoded bytes.
     size: usize,
     /// Maximum cost in wei.
@@ -329,6 +336,7 @@ impl Pool {
         let pooled = PooledTransaction {
             transaction: Arc::new(transaction),
             arrival: self.arrivals,
+            since: self.moves,
             size,
             cost,
         };
@@ -461,14 +469,15 @@ impl Pool {
         }
     }
 
-    /// Removes the transactions that the new head has mined, or that are unaffordable or exceed the
-    /// gas limit there.
+    /// Removes the transactions that the new head has mined, or that are too old, unaffordable or
+    /// exceed the gas limit there.
     pub(crate) fn on_new_head<E>(
         &mut self,
         gas_limit: u64,
         mut sender_at_head: impl FnMut(Address) -> Result<Sender, E>,
     ) -> Result<(), E> {
         let mut removed = Vec::new();
+        let oldest = self.moves.saturating_sub(self.config.max_heads);
         for (address, account) in &mut self.accounts {
             account.sender = sender_at_head(*address)?;
             account.next = account.sender.nonce;
@@ -478,6 +487,7 @@ impl Pool {
                 let mined = *nonce < account.sender.nonce;
                 let total = spent.saturating_add(pooled.cost);
                 if mined
+                    || pooled.since < oldest
                     || total > account.sender.balance
                     || pooled.transaction.gas_limit() > gas_limit
                 {

@@ -146,8 +146,8 @@ impl Filters {
     }
 
     /// The changes since the last poll. The search locks no filter, so polls of different filters
-    /// do not wait for each other. Of two polls of one filter at a time the first to end reports the
-    /// changes, the other none.
+    /// do not wait for each other. Of two polls of one filter at a time, the first one to end
+    /// reports the changes.
     fn poll(&self, id: U64, view: &ChainView) -> Result<Value, RpcError> {
         let (kind, mut cursor, polls) = {
             let by_id = self.touch(id)?;

@@ -23,7 +23,7 @@ use crate::http::{Args, RpcError, RpcHandler};
 /// State that both ports share.
 pub(super) struct Shared {
     /// Locked by the Engine API only. Reads and submitted transactions use `reader`.
-    core: Mutex<ExecutionCore>,
+    pub(super) core: Mutex<ExecutionCore>,
     reader: ChainReader,
     filters: Arc<Filters>,
     failed: AtomicBool,

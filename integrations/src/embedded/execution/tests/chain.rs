@@ -553,7 +553,7 @@ fn a_damaged_row_of_the_pool_is_dropped() {
     client.core.save_pool().expect("the store works");
     client.store.corrupt("el_pool");
     client.restart();
-    let sender = client.core.pool_content_from(account(0));
+    let sender = client.core.pool_content_within(Some(account(0)));
     assert!(sender.pending.is_empty() && sender.queued.is_empty());
 }
 

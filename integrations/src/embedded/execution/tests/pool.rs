@@ -448,6 +448,29 @@ fn the_bytes_of_the_pool_are_limited() {
 }
 
 #[test]
+fn transactions_that_are_not_mined_for_long_leave_the_pool() {
+    let mut client = small(PoolConfig {
+        max_heads: 3,
+        ..PoolConfig::default()
+    });
+    let to = Address::repeat_byte(1);
+    client.must_send(
+        &Tx {
+            tip: 1,
+            cap: 1,
+            ..Tx::transfer(0, 0, to, 1)
+        }
+        .sign(),
+    );
+    let mut pending = Vec::new();
+    for _ in 0..5 {
+        client.block();
+        pending.push(client.core.pool_status().pending);
+    }
+    assert_eq!(pending, [1, 1, 1, 0, 0]);
+}
+
+#[test]
 fn mined_and_unaffordable_transactions_leave_the_pool() {
     let mut client = TestClient::new(Fork::Shanghai);
     let mut other = TestClient::new(Fork::Shanghai);

@@ -3,6 +3,7 @@
 mod engine;
 mod eth;
 mod filters;
+mod locks;
 mod ports;
 mod txpool;
 
