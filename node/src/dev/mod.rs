@@ -347,8 +347,9 @@ async fn watch(
 /// Confirms the clocks of validators that wait for it: after a suspension of this machine, whose
 /// clock all of them share, nobody else can.
 async fn confirm_clocks(hosts: &[Host]) {
-    for (index, host) in hosts.iter().enumerate() {
-        let summary = host.node().summary().await;
+    // All at once, because one that does not answer takes seconds.
+    let summaries = join_all(hosts.iter().map(|host| host.node().summary())).await;
+    for (index, (host, summary)) in hosts.iter().zip(summaries).enumerate() {
         let waits = |summary: &Summary| summary.silent && summary.votes.silent_until.is_none();
         if summary.as_ref().is_some_and(waits) && host.node().confirm_clock() {
             tracing::warn!(validator = index, "the clock of this machine is confirmed");
