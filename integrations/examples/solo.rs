@@ -84,6 +84,7 @@ async fn start() -> Result<ExecutionServer, Failure> {
         engine_addr: "127.0.0.1:8551".parse()?,
         jwt_secret: JwtSecret::new([1; 32]),
         genesis,
+        access: Default::default(),
         store: Arc::new(MemoryStore::new()),
         core: CoreConfig::default(),
     };

@@ -55,6 +55,7 @@ async fn client() {
         engine_addr: SocketAddr::new(CLIENT, PORT),
         jwt_secret: secret(),
         genesis: genesis(),
+        access: Default::default(),
         store,
         core: CoreConfig::default(),
     };

@@ -28,6 +28,36 @@ pub struct InboundId(pub(crate) u64);
 pub struct GossipId {
     pub(crate) message: MessageId,
     pub(crate) from: PeerId,
+    pub(crate) topic: Topic,
+    pub(crate) bytes: usize,
+}
+
+/// Ids of no request and no message, for tests that take the place of the service. The service
+/// ignores a command that names one, as it ignores one that comes too late.
+impl RequestId {
+    /// The service counts from 0, and does not reach these.
+    pub const fn unknown(number: u32) -> RequestId {
+        RequestId(u64::MAX - number as u64)
+    }
+}
+
+impl InboundId {
+    /// As [`RequestId::unknown`].
+    pub const fn unknown(number: u32) -> InboundId {
+        InboundId(u64::MAX - number as u64)
+    }
+}
+
+impl GossipId {
+    /// Four bytes; the id of a message has twenty.
+    pub fn unknown(number: u32, topic: Topic, from: PeerId) -> GossipId {
+        GossipId {
+            message: MessageId::new(&number.to_be_bytes()),
+            from,
+            topic,
+            bytes: 0,
+        }
+    }
 }
 
 /// The node's verdict on a gossip message, which is forwarded only after [`Accept`](Self::Accept).
@@ -85,6 +115,9 @@ pub enum Command {
     Report { peer: PeerId, offence: Offence },
     /// Disconnects the peer and refuses it for `duration`.
     Ban { peer: PeerId, duration: Duration },
+    /// The peer has proven that it holds the key of an authority. From now on it has a place that
+    /// no stranger can take, and is never banned for load.
+    Vouch { peer: PeerId },
     /// Ends a ban and resets the score.
     Pardon { peer: PeerId },
     /// Closes all connections and ends the service.
@@ -176,6 +209,10 @@ pub enum DisconnectReason {
     Closed,
     /// The peer did not answer pings.
     Silent,
+    /// The peer did not read what this node sent.
+    SlowReader,
+    /// All places are taken, and the peer has not proven that it is an authority.
+    Full,
     /// The peer was banned.
     Banned,
     /// The peer is on another chain.

@@ -9,6 +9,7 @@ use crate::codec::{Codec, Request, Response};
 use crate::config::Config;
 use crate::gate::{Gate, GateLimits};
 use crate::gossip;
+use crate::handshakes::{Places, Upgrades};
 use crate::service::SetupError;
 use crate::wire::Protocol;
 
@@ -36,15 +37,21 @@ impl Behaviour {
     pub(crate) fn new(
         config: &Config,
         clock: Box<dyn Fn() -> u64 + Send>,
+        upgrades: Upgrades,
     ) -> Result<Self, SetupError> {
         let limits = GateLimits {
             max_peers: config.limits.max_peers,
-            max_pending_inbound: config.limits.max_pending_inbound,
+            max_proving: config.limits.max_proving,
+            proving_ms: millis(config.timing.handshake_timeout),
+            places: Places {
+                strangers: config.limits.max_pending_strangers,
+                known: config.limits.max_pending_known,
+            },
             crossing_ms: millis(config.timing.crossing_window),
         };
         let requests = |protocol| requests(config, protocol);
         Ok(Self {
-            gate: Gate::new(config.key.peer_id(), limits, clock),
+            gate: Gate::new(config.key.peer_id(), limits, clock, upgrades),
             gossip: gossip::Behaviour::new(&config.chain, config.timing.heartbeat)?,
             status: requests(Protocol::Status)?,
             headers_by_range: requests(Protocol::HeadersByRange)?,

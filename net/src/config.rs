@@ -40,23 +40,34 @@ impl Config {
 /// Limits in counts and bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connected peers. Peers with a known address may exceed it, so that unknown peers cannot lock
-    /// out the federation.
+    /// Connected strangers. Peers with a known address and authorities are not counted, so that
+    /// strangers cannot lock out the federation.
     pub max_peers: usize,
-    /// Incoming connections in their handshake.
-    pub max_pending_inbound: usize,
+    /// Connections beyond `max_peers` whose peers have [`Timing::handshake_timeout`] to prove that
+    /// they are authorities. A newer one takes the place of the oldest.
+    pub max_proving: usize,
+    /// Incoming connections of unknown hosts in their handshake. Each costs a file descriptor and
+    /// two keys; a handshake takes three round trips, so the places admit 16 new peers in each.
+    pub max_pending_strangers: usize,
+    /// Incoming connections of the hosts of known addresses in their handshake: a federation of 15
+    /// may dial at once.
+    pub max_pending_known: usize,
     /// Unanswered requests of one peer.
     pub max_inbound_per_peer: usize,
     /// Unanswered requests of all peers.
     pub max_inbound: usize,
     /// Our own outstanding requests.
     pub max_outbound: usize,
-    /// Burst of gossip messages from one peer. Covers the backlog of a link that was down until the
-    /// peer was closed as silent.
-    pub gossip_burst: u32,
-    /// Sustained rate of gossip messages from one peer. A federation of 15 with slots of one second
-    /// sends 120 per second, rebroadcasts included, and one peer may forward all of them.
-    pub gossip_per_second: u32,
+    /// Bytes of answers to one peer that it has not read yet: two of the longest.
+    pub max_answer_bytes_per_peer: usize,
+    /// Bytes of answers to all peers that they have not read yet. Strangers may use half of it.
+    pub max_answer_bytes: usize,
+    /// Bytes of gossip queued for a peer that does not read, until it is disconnected: four of the
+    /// largest blocks.
+    pub max_unread_bytes: u64,
+    /// Checks in a row, one for each heartbeat, at which the queue of messages for a peer is full,
+    /// until the peer is disconnected.
+    pub max_slow_heartbeats: u32,
     /// Events queued for the node. Beyond it gossip is dropped and requests are refused as busy.
     pub max_queued_events: usize,
     /// Payload bytes of the queued events.
@@ -69,12 +80,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_peers: 50,
-            max_pending_inbound: 32,
+            max_proving: 8,
+            max_pending_strangers: 16,
+            max_pending_known: 16,
             max_inbound_per_peer: 8,
             max_inbound: 128,
             max_outbound: 256,
-            gossip_burst: 4000,
-            gossip_per_second: 300,
+            max_answer_bytes_per_peer: 32 * 1024 * 1024,
+            max_answer_bytes: 256 * 1024 * 1024,
+            max_unread_bytes: 32 * 1024 * 1024,
+            max_slow_heartbeats: 4,
             max_queued_events: 1024,
             max_queued_bytes: 64 * 1024 * 1024,
             max_queued_commands: 1024,

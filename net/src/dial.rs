@@ -6,7 +6,7 @@
 //! the same moment.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use libp2p::PeerId;
 
@@ -162,6 +162,11 @@ impl Dialler {
                 interceptor::schedule_redial(&mut known.state, at_ms);
             }
         }
+    }
+
+    /// The hosts of known addresses.
+    pub fn hosts(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.keys().map(SocketAddr::ip)
     }
 
     /// The peers of known addresses, among them the members of the federation.

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 
 use libp2p::core::Endpoint;
@@ -17,6 +18,9 @@ use libp2p::swarm::{
     THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+
+use crate::addr::to_socket;
+use crate::handshakes::{PendingHandshakes, Places, Upgrades};
 
 /// The direction of a connection: inbound when the peer dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +78,6 @@ pub(crate) enum ConnectionRefusal {
     Duplicate,
     #[error("{limit} peers are connected")]
     Full { limit: usize },
-    #[error("{limit} incoming connections are in their handshake")]
-    Pending { limit: usize },
     #[error("the node is shutting down")]
     Closed,
 }
@@ -83,7 +85,9 @@ pub(crate) enum ConnectionRefusal {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GateLimits {
     pub(crate) max_peers: usize,
-    pub(crate) max_pending_inbound: usize,
+    pub(crate) max_proving: usize,
+    pub(crate) proving_ms: u64,
+    pub(crate) places: Places,
     pub(crate) crossing_ms: u64,
 }
 
@@ -91,7 +95,22 @@ struct Connection {
     id: ConnectionId,
     direction: Direction,
     since_ms: u64,
+    place: Place,
 }
+
+/// The place of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Within `max_peers`, or of a known peer.
+    Own,
+    /// Beyond `max_peers`: the connection ends unless its peer is vouched for in time.
+    Proving,
+    /// Lost to a newer connection, and not closed yet.
+    Lost,
+}
+
+/// Identities of authorities that are remembered, a few for each of 15.
+const MAX_VOUCHED: usize = 64;
 
 pub(crate) struct Gate {
     local: PeerId,
@@ -99,10 +118,16 @@ pub(crate) struct Gate {
     /// The monotonic clock, in milliseconds.
     clock: Box<dyn Fn() -> u64 + Send>,
     banned: BTreeSet<PeerId>,
-    /// Peers with a known address, which may exceed `max_peers`.
+    /// Peers with a known address, which do not count towards `max_peers`.
     expected: BTreeSet<PeerId>,
+    /// Peers that proved an authority's key, the oldest first. They do not count either.
+    vouched: VecDeque<PeerId>,
+    /// Hosts of known addresses, whose handshakes have places of their own.
+    expected_hosts: BTreeSet<IpAddr>,
     connected: BTreeMap<PeerId, Connection>,
-    pending_inbound: BTreeSet<ConnectionId>,
+    pending_inbound: PendingHandshakes,
+    /// Ends handshakes that lost their place.
+    upgrades: Upgrades,
     closed: bool,
     to_close: VecDeque<(PeerId, ConnectionId)>,
     waker: Option<Waker>,
@@ -113,6 +138,7 @@ impl Gate {
         local: PeerId,
         limits: GateLimits,
         clock: Box<dyn Fn() -> u64 + Send>,
+        upgrades: Upgrades,
     ) -> Self {
         Self {
             local,
@@ -120,8 +146,11 @@ impl Gate {
             clock,
             banned: BTreeSet::new(),
             expected: BTreeSet::new(),
+            vouched: VecDeque::new(),
+            expected_hosts: BTreeSet::new(),
             connected: BTreeMap::new(),
-            pending_inbound: BTreeSet::new(),
+            pending_inbound: PendingHandshakes::new(limits.places),
+            upgrades,
             closed: false,
             to_close: VecDeque::new(),
             waker: None,
@@ -138,6 +167,81 @@ impl Gate {
         self.expected = expected.collect();
     }
 
+    /// Replaces the set of hosts of known addresses.
+    pub(crate) fn set_expected_hosts(&mut self, hosts: impl Iterator<Item = IpAddr>) {
+        self.expected_hosts = hosts.map(|host| host.to_canonical()).collect();
+    }
+
+    /// The peer has proven an authority's key.
+    pub(crate) fn vouch(&mut self, peer: PeerId) {
+        self.vouched.retain(|known| *known != peer);
+        self.vouched.push_back(peer);
+        if self.vouched.len() > MAX_VOUCHED {
+            self.vouched.pop_front();
+        }
+        if let Some(connection) = self.connected.get_mut(&peer) {
+            connection.place = Place::Own;
+        }
+    }
+
+    /// True for peers with a known address and authorities, which have a place in any case.
+    pub(crate) fn is_known(&self, peer: &PeerId) -> bool {
+        self.expected.contains(peer) || self.vouched.contains(peer)
+    }
+
+    /// Connected peers whose time to prove that they are authorities is over. They stay as
+    /// strangers if there is a place by now.
+    pub(crate) fn take_unproven(&mut self) -> Vec<PeerId> {
+        let now_ms = (self.clock)();
+        let proving_ms = self.limits.proving_ms;
+        let mut free = self.limits.max_peers.saturating_sub(self.strangers());
+        let mut unproven = Vec::new();
+        for (peer, connection) in &mut self.connected {
+            let is_over = now_ms.saturating_sub(connection.since_ms) > proving_ms;
+            if connection.place != Place::Proving || !is_over {
+                continue;
+            }
+            if free > 0 {
+                free -= 1;
+                connection.place = Place::Own;
+            } else {
+                connection.place = Place::Lost;
+                unproven.push(*peer);
+            }
+        }
+        unproven
+    }
+
+    /// Connected peers that count towards `max_peers`.
+    fn strangers(&self) -> usize {
+        self.connected
+            .iter()
+            .filter(|(peer, connection)| connection.place == Place::Own && !self.is_known(peer))
+            .count()
+    }
+
+    /// Makes room for one more connection that has yet to prove itself. False if there is none.
+    fn make_room_to_prove(&mut self) -> bool {
+        let proving = self
+            .connected
+            .iter_mut()
+            .filter(|(_, connection)| connection.place == Place::Proving);
+        let mut proving: Vec<_> = proving.collect();
+        if proving.len() < self.limits.max_proving {
+            return true;
+        }
+        proving.sort_by_key(|(_, connection)| connection.since_ms);
+        let Some((peer, connection)) = proving.into_iter().next() else {
+            return false;
+        };
+        connection.place = Place::Lost;
+        self.to_close.push_back((*peer, connection.id));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
     /// Refuses all further connections.
     pub(crate) fn close(&mut self) {
         self.closed = true;
@@ -149,7 +253,7 @@ impl Gate {
         peer: PeerId,
         direction: Direction,
     ) -> Result<(), ConnectionRefusal> {
-        self.pending_inbound.remove(&id);
+        self.pending_inbound.remove(id);
         if self.closed {
             return Err(ConnectionRefusal::Closed);
         }
@@ -179,15 +283,20 @@ impl Gate {
             return Err(ConnectionRefusal::Duplicate);
         }
         let limit = self.limits.max_peers;
-        if self.connected.len() >= limit && !self.expected.contains(&peer) {
+        let place = if self.is_known(&peer) || self.strangers() < limit {
+            Place::Own
+        } else if self.make_room_to_prove() {
+            Place::Proving
+        } else {
             return Err(ConnectionRefusal::Full { limit });
-        }
+        };
         self.connected.insert(
             peer,
             Connection {
                 id,
                 direction,
                 since_ms: now_ms,
+                place,
             },
         );
         Ok(())
@@ -202,16 +311,18 @@ impl NetworkBehaviour for Gate {
         &mut self,
         id: ConnectionId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let limit = self.limits.max_pending_inbound;
         if self.closed {
             return Err(ConnectionDenied::new(ConnectionRefusal::Closed));
         }
-        if self.pending_inbound.len() >= limit {
-            return Err(ConnectionDenied::new(ConnectionRefusal::Pending { limit }));
+        let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let socket = to_socket(remote).unwrap_or(unspecified);
+        let is_known = self.expected_hosts.contains(&socket.ip().to_canonical());
+        if let Some(replaced) = self.pending_inbound.admit(id, socket, is_known) {
+            alys_runtime::trace::reached("state.net.handshake_replaced");
+            self.upgrades.abort(&replaced);
         }
-        self.pending_inbound.insert(id);
         Ok(())
     }
 
@@ -243,7 +354,7 @@ impl NetworkBehaviour for Gate {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ListenFailure(failure) => {
-                self.pending_inbound.remove(&failure.connection_id);
+                self.pending_inbound.remove(failure.connection_id);
             }
             FromSwarm::ConnectionClosed(closed) => {
                 if self
@@ -281,6 +392,9 @@ impl NetworkBehaviour for Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::Direction::{Inbound, Outbound};
     use super::Resolution::{DropBoth, KeepFirst};
     use super::*;
@@ -337,10 +451,15 @@ mod tests {
     fn gate(max_peers: usize) -> Gate {
         let limits = GateLimits {
             max_peers,
-            max_pending_inbound: 2,
+            max_proving: 0,
+            proving_ms: 1000,
+            places: Places {
+                strangers: 2,
+                known: 1,
+            },
             crossing_ms: 3000,
         };
-        Gate::new(peer(0), limits, Box::new(|| 0))
+        Gate::new(peer(0), limits, Box::new(|| 0), Upgrades::default())
     }
 
     fn id(n: usize) -> ConnectionId {
@@ -379,20 +498,83 @@ mod tests {
     }
 
     #[test]
-    fn concurrent_handshakes_are_limited() {
-        let mut gate = gate(9);
-        let addr = Multiaddr::empty();
-        for (n, taken) in [(1, true), (2, true), (3, false)] {
+    fn authorities_prove_themselves_beyond_the_limit() {
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let clock = now_ms.clone();
+        let limits = GateLimits {
+            max_peers: 1,
+            max_proving: 2,
+            proving_ms: 1000,
+            places: Places {
+                strangers: 9,
+                known: 9,
+            },
+            crossing_ms: 3000,
+        };
+        let clock = Box::new(move || clock.load(Ordering::Relaxed));
+        let mut gate = Gate::new(peer(0), limits, clock, Upgrades::default());
+        for n in 1..=3 {
+            now_ms.store(n, Ordering::Relaxed);
+            let number = u32::try_from(n).expect("small");
             assert_eq!(
-                gate.handle_pending_inbound_connection(id(n), &addr, &addr)
-                    .is_ok(),
-                taken
+                gate.check(id(number as usize), peer(number), Inbound),
+                Ok(())
             );
         }
-        assert_eq!(gate.check(id(1), peer(1), Inbound), Ok(()));
-        assert!(
-            gate.handle_pending_inbound_connection(id(4), &addr, &addr)
-                .is_ok()
-        );
+        assert!(gate.to_close.is_empty());
+        gate.vouch(peer(3));
+        assert!(gate.is_known(&peer(3)) && !gate.is_known(&peer(2)));
+        // The authority needs no place any more, and a newer stranger takes the last free one.
+        assert_eq!(gate.check(id(4), peer(4), Inbound), Ok(()));
+        assert!(gate.to_close.is_empty());
+        assert_eq!(gate.check(id(5), peer(5), Inbound), Ok(()));
+        assert_eq!(gate.to_close, [(peer(2), id(2))], "the oldest makes room");
+        gate.connected.remove(&peer(2));
+        assert!(gate.take_unproven().is_empty(), "their time is not over");
+        now_ms.store(2000, Ordering::Relaxed);
+        let mut expected = vec![peer(4), peer(5)];
+        expected.sort();
+        assert_eq!(gate.take_unproven(), expected);
+        // A remembered authority is admitted at once.
+        gate.connected.clear();
+        assert_eq!(gate.check(id(6), peer(6), Inbound), Ok(()));
+        assert_eq!(gate.check(id(7), peer(3), Inbound), Ok(()));
+        assert_eq!(gate.strangers(), 1);
+    }
+
+    #[test]
+    fn vouched_peers_are_bounded() {
+        let mut gate = gate(1);
+        for n in 0..=(MAX_VOUCHED as u32) {
+            gate.vouch(peer(n));
+        }
+        assert_eq!(gate.vouched.len(), MAX_VOUCHED);
+        assert!(!gate.is_known(&peer(0)) && gate.is_known(&peer(1)));
+    }
+
+    #[test]
+    fn handshakes_beyond_the_places_replace_the_oldest() {
+        let mut gate = gate(9);
+        gate.set_expected_hosts(["10.0.9.9".parse().expect("an address")].into_iter());
+        let addr = Multiaddr::empty();
+        // (address, places taken)
+        let table = [
+            ("/ip4/10.0.0.1/tcp/1", 1),
+            ("/ip4/10.0.0.1/tcp/2", 2),
+            ("/ip4/10.0.0.1/tcp/3", 2),
+            ("/ip4/10.0.9.9/tcp/1", 3),
+            ("/ip4/10.0.9.9/tcp/2", 3),
+        ];
+        for (row, (remote, taken)) in table.into_iter().enumerate() {
+            let remote = remote.parse().expect("an address");
+            let admitted = gate.handle_pending_inbound_connection(id(row), &addr, &remote);
+            assert!(
+                admitted.is_ok(),
+                "row {row}: a new connection always gets a place"
+            );
+            assert_eq!(gate.pending_inbound.len(), taken, "row {row}");
+        }
+        assert_eq!(gate.check(id(2), peer(1), Inbound), Ok(()));
+        assert_eq!(gate.pending_inbound.len(), 2);
     }
 }

@@ -21,17 +21,22 @@
 //!   once published messages reach the peer.
 //! - There is one connection per peer. A silent one is closed after [`Timing::ping_interval`] +
 //!   [`Timing::ping_timeout`].
+//! - A peer that does not read is disconnected: after [`Limits::max_unread_bytes`], or after
+//!   [`Limits::max_slow_heartbeats`] with a full queue.
 //! - Known addresses are redialled without end, with a capped backoff.
 //! - No input of a peer causes a panic. Malformed and oversized input costs the peer points, until
 //!   it is banned.
+//! - Peers with a known address and authorities that proved their key ([`Command::Vouch`]) have
+//!   places that strangers cannot take, and are throttled but never banned for load.
 //!
 //! **Never** interprets payloads, decides about blocks or votes, writes to disk, or reads a clock
 //! other than the monotonic one.
 //!
 //! Decisions about peers are pure and take the time as an argument: [`scores`] (offences, bans),
-//! [`rate`] (token buckets), [`dial`] (backoff), [`repeats`] (re-sent gossip), [`handshake`] (chain
-//! identity), and the rule for duplicate connections in `gate`. The rest is a thin shell around the
-//! swarm (`service`), the transport and gossipsub.
+//! [`budgets`] (gossip and requests that are taken), [`rate`] (token buckets), [`dial`] (backoff),
+//! [`repeats`] (re-sent gossip), [`handshake`] (chain identity), `handshakes` (places of incoming
+//! connections), and the rule for duplicate connections in `gate`. The rest is a thin shell around
+//! the swarm (`service`), the transport and gossipsub.
 //!
 //! The node must send [`Command::SetStatus`] at the start (peers drop a node without a status after
 //! [`Timing::handshake_timeout`]), answer an [`Event::Request`] of [`Protocol::Status`] like any
@@ -39,13 +44,16 @@
 
 mod addr;
 mod api;
+mod backlog;
 mod behaviour;
+pub mod budgets;
 mod codec;
 mod config;
 pub mod dial;
 mod gate;
 mod gossip;
 pub mod handshake;
+mod handshakes;
 mod interceptor;
 #[cfg(feature = "plaintext")]
 mod plaintext;

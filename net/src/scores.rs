@@ -61,6 +61,21 @@ impl Offence {
             Self::Hostile => 100,
         }
     }
+
+    /// True for offences of load and delay, which an honest peer commits on a bad link or behind a
+    /// flood of others. They never ban a peer that the federation needs: a known one, or an
+    /// authority.
+    pub const fn is_soft(self) -> bool {
+        match self {
+            Self::RateExceeded | Self::GossipFlood | Self::SlowAnswer | Self::NoStatus => true,
+            Self::InvalidGossip
+            | Self::InvalidRequest
+            | Self::InvalidResponse
+            | Self::MalformedFrame
+            | Self::OversizedFrame
+            | Self::Hostile => false,
+        }
+    }
 }
 
 /// The state of a peer after a report.

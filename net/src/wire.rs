@@ -14,7 +14,7 @@ use crate::handshake::{ChainTag, TAG_BYTES};
 /// or protocols, increments it, because
 /// [`Event::PeerSubscribed`](crate::Event::PeerSubscribed) waits for all topics: a peer with
 /// another list would never receive the votes that are rebroadcast on a connection.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 
 /// Declares an enum from a table of variants, each with its name on the wire and its limits.
 macro_rules! table {
@@ -75,10 +75,47 @@ impl Topic {
         self.limits()
     }
 
+    /// Rate limits of the gossip of one peer. One peer may forward all messages of a federation of
+    /// 15 with slots of one second, which are half of the sustained rate; a burst is the backlog of
+    /// a link that was down until the peer was closed as silent.
+    pub const fn rate(self) -> GossipRate {
+        const MIB: u32 = 1024 * 1024;
+        match self {
+            // One block of the largest size in each second, rebroadcast or proposed twice.
+            Self::Blocks => GossipRate {
+                messages: (256, 16),
+                bytes: (256 * MIB, 17 * MIB),
+            },
+            // 15 new votes in each second, and as many rebroadcasts of the slots before.
+            Self::Approvals | Self::Confirmations | Self::Finality => GossipRate {
+                messages: (2000, 120),
+                bytes: (4 * MIB, MIB / 4),
+            },
+            Self::Work => GossipRate {
+                messages: (8, 1),
+                bytes: (4 * MIB, MIB / 2),
+            },
+            // Only the batches of the peer's own pool, twice in each second.
+            Self::Transactions => GossipRate {
+                messages: (64, 8),
+                bytes: (16 * MIB, 4 * MIB),
+            },
+        }
+    }
+
     /// `/alys/<genesis>/<name>/<version>`
     pub fn full_name(self, chain: &ChainTag) -> String {
         full_name(chain, self.name())
     }
+}
+
+/// Rate limits of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GossipRate {
+    /// Burst, and messages per second.
+    pub messages: (u32, u32),
+    /// Burst, and bytes of payload per second.
+    pub bytes: (u32, u32),
 }
 
 /// Longest payloads of a protocol, in bytes: those of its request and its answer.
@@ -134,6 +171,15 @@ impl Protocol {
         match self {
             Self::Status => (8, 1),
             Self::HeadersByRange | Self::BlocksByRange | Self::BlocksByHash => (64, 32),
+        }
+    }
+
+    /// Rate limit of the requests of all strangers together: (burst, per second). A status request
+    /// brings two certificates to check, about 4 ms; 50 strangers may connect at once.
+    pub const fn strangers_rate(self) -> (u32, u32) {
+        match self {
+            Self::Status => (128, 16),
+            Self::HeadersByRange | Self::BlocksByRange | Self::BlocksByHash => (256, 128),
         }
     }
 
@@ -205,10 +251,10 @@ mod tests {
             genesis: [0x0f; 32],
             fork: [0; 32],
         };
-        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/1");
+        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/2");
         assert_eq!(
             Protocol::BlocksByHash.full_name(&chain),
-            "/alys/0f0f0f0f/blocks_by_hash/1"
+            "/alys/0f0f0f0f/blocks_by_hash/2"
         );
     }
 

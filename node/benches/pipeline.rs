@@ -527,6 +527,7 @@ impl Remote {
             engine_addr: "127.0.0.1:0".parse().expect("an address"),
             jwt_secret: secret.clone(),
             genesis: execution_genesis(&world.users),
+            access: Default::default(),
             store: redb(&files, "remote"),
             core: CoreConfig::default(),
         })

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use alys_integrations::http::{Endpoint, JwtSecret};
+use alys_integrations::http::{Access, Endpoint, JwtSecret};
 use alys_net::PeerAddr;
 use alys_storage::Engine;
 use serde::{Deserialize, Deserializer};
@@ -43,6 +43,8 @@ pub struct Config {
     pub execution: Execution,
     /// Listen address of the metrics server; `None` for no server.
     pub metrics_addr: Option<SocketAddr>,
+    /// Listen address of the operator's JSON-RPC.
+    pub rpc_addr: SocketAddr,
     pub log: Log,
 }
 
@@ -69,6 +71,8 @@ pub enum Execution<Secret = PathBuf> {
         http: Option<SocketAddr>,
         /// The Engine API. Port 0 picks a free one.
         engine: SocketAddr,
+        /// Web pages that may call the JSON-RPC.
+        access: Access,
         /// `None`: a random secret.
         secret: Option<Secret>,
     },
@@ -96,6 +100,7 @@ pub struct Overrides {
     pub jwt_secret: Option<PathBuf>,
     pub password_file: Option<PathBuf>,
     pub metrics_addr: Option<SocketAddr>,
+    pub rpc_addr: Option<SocketAddr>,
 }
 
 /// Reason for which a configuration is refused.
@@ -137,6 +142,8 @@ struct File {
     execution: ExecutionTable,
     #[serde(default, deserialize_with = "some_address")]
     metrics_addr: Option<SocketAddr>,
+    #[serde(default = "any_port", deserialize_with = "address")]
+    rpc_addr: SocketAddr,
     #[serde(default)]
     log: LogTable,
 }
@@ -156,6 +163,8 @@ struct ExecutionTable {
     #[serde(default, deserialize_with = "url")]
     url: Option<Endpoint>,
     jwt_secret: Option<PathBuf>,
+    #[serde(default, deserialize_with = "url")]
+    pool_url: Option<Endpoint>,
 }
 
 #[derive(Deserialize)]
@@ -165,6 +174,10 @@ struct EmbeddedTable {
     http: Option<SocketAddr>,
     #[serde(default = "any_port", deserialize_with = "address")]
     engine: SocketAddr,
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    origins: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -204,12 +217,21 @@ impl Config {
     }
 
     fn check(read: File, base: &Path, overrides: Overrides) -> Result<Config, Problem> {
-        let own_secret = read.execution.jwt_secret.map(|secret| base.join(secret));
+        let own_secret = read.execution.jwt_secret.as_ref();
+        let own_secret = own_secret.map(|secret| base.join(secret));
         let jwt_secret = overrides.jwt_secret.or(own_secret);
         // A URL from the command line replaces the execution client of the file.
         let execution = match overrides.execution_url {
-            Some(url) => Execution::check(None, Some(url), jwt_secret)?,
-            None => Execution::check(read.execution.embedded, read.execution.url, jwt_secret)?,
+            Some(url) => Execution::check(None, Some(url), jwt_secret, read.execution.pool_url)?,
+            None => {
+                let ExecutionTable {
+                    embedded,
+                    url,
+                    pool_url,
+                    ..
+                } = read.execution;
+                Execution::check(embedded, url, jwt_secret, pool_url)?
+            }
         };
         let datadir = overrides.datadir.unwrap_or_else(|| base.join(read.datadir));
         let keystore = read.keystore.map(|keystore| base.join(keystore));
@@ -235,6 +257,7 @@ impl Config {
             storage: read.storage,
             execution,
             metrics_addr: overrides.metrics_addr.or(read.metrics_addr),
+            rpc_addr: overrides.rpc_addr.unwrap_or(read.rpc_addr),
             log: Log {
                 format: read.log.format,
                 filter: read.log.filter,
@@ -284,15 +307,17 @@ impl Execution {
             Self::Embedded {
                 http,
                 engine,
+                access,
                 secret,
             } => Execution::Embedded {
                 http,
                 engine,
+                access,
                 secret: secret.as_deref().map(read).transpose()?,
             },
-            Self::Remote(ExecutionEndpoint { url, secret }) => {
+            Self::Remote(ExecutionEndpoint { url, secret, pool }) => {
                 let secret = read(&secret)?;
-                Execution::Remote(ExecutionEndpoint { url, secret })
+                Execution::Remote(ExecutionEndpoint { url, secret, pool })
             }
         })
     }
@@ -301,15 +326,26 @@ impl Execution {
         embedded: Option<EmbeddedTable>,
         url: Option<Endpoint>,
         jwt_secret: Option<PathBuf>,
+        pool: Option<Endpoint>,
     ) -> Result<Execution, Problem> {
+        if embedded.is_some() && pool.is_some() {
+            return problem(
+                "execution.pool_url",
+                "the embedded execution client needs none; remove it",
+            );
+        }
         match (embedded, url, jwt_secret) {
-            (Some(EmbeddedTable { http, engine }), None, secret) => Ok(Execution::Embedded {
-                http,
-                engine,
+            (Some(table), None, secret) => Ok(Execution::Embedded {
+                http: table.http,
+                engine: table.engine,
+                access: Access {
+                    hosts: table.hosts,
+                    origins: table.origins,
+                },
                 secret,
             }),
             (None, Some(url), Some(secret)) => {
-                Ok(Execution::Remote(ExecutionEndpoint { url, secret }))
+                Ok(Execution::Remote(ExecutionEndpoint { url, secret, pool }))
             }
             (None, Some(_), None) => problem(
                 "execution.jwt_secret",
@@ -468,7 +504,8 @@ mod tests {
         let shown = shown.collect::<Vec<_>>().join("\n");
         let example: toml::Table = toml::from_str(&shown).expect("each key once");
         check_fields("", &example);
-        assert_eq!(fields("execution.embedded."), ["http", "engine"]);
+        let embedded = ["http", "engine", "hosts", "origins"];
+        assert_eq!(fields("execution.embedded."), embedded);
     }
 
     #[test]
@@ -494,6 +531,7 @@ mod tests {
 
     #[test]
     fn the_command_line_overrides() {
+        let rpc_addr = SocketAddr::from(([127, 0, 0, 1], 9545));
         let overrides = Overrides {
             datadir: Some("elsewhere".into()),
             listen: Some(any_port()),
@@ -501,12 +539,14 @@ mod tests {
             execution_url: Some(parse_url("http://127.0.0.1:8551").expect("a URL")),
             jwt_secret: Some("secret.hex".into()),
             metrics_addr: Some(any_port()),
+            rpc_addr: Some(rpc_addr),
             ..Overrides::default()
         };
         let config = Config::parse("f", SMALL, Path::new("/etc/alys"), overrides).expect("small");
         assert_eq!(config.datadir, Path::new("elsewhere"));
         assert_eq!(config.listen, any_port());
         assert_eq!(config.metrics_addr, Some(any_port()));
+        assert_eq!(config.rpc_addr, rpc_addr);
         assert_eq!(config.bootnodes, ["1.2.3.4:5"]);
         assert!(matches!(config.execution, Execution::Remote(_)));
     }
@@ -587,6 +627,10 @@ mod tests {
                 "execution = { embedded = {}, url = \"http://127.0.0.1:8551\", \
                  jwt_secret = \"j\" }",
                 "both embedded and url",
+            ),
+            (
+                "execution = { embedded = {}, pool_url = \"http://127.0.0.1:8545\" }",
+                "needs none",
             ),
             ("execution = { embeded = {} }", "did you mean `embedded`?"),
             (

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use alys_consensus::rules::validity::Invalid;
 use alys_consensus::{BlockRef, Notice as AgreementNotice};
 use alys_net::{Mismatch, PeerId};
+use alys_types::limits::MAX_GAS_LIMIT;
 use alys_types::{Block, Hash, Height, Slot, VoteTarget};
 
 /// Receives every event inside of the actor that causes it: must return at once.
@@ -93,9 +95,20 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
         AgreementNotice::ClockJumped { by_ms } => write!(
             f,
             "the wall clock jumped by {by_ms} ms: no votes until peers confirm it; if the clock \
-             is right, restart the node to vote at once"
+             is right, `alys admin confirm-clock` ends the wait"
         ),
-        AgreementNotice::ClockTrusted => f.write_str("the wall clock is trusted again"),
+        AgreementNotice::ClockUnconfirmed { slot, highest } => write!(
+            f,
+            "the wall clock is in slot {slot}, far ahead of slot {highest}, the last certified \
+             one: no votes until peers confirm it; if the clock is right, `alys admin \
+             confirm-clock` ends the wait"
+        ),
+        AgreementNotice::ClockTrusted => f.write_str("the wall clock is trusted"),
+        AgreementNotice::ApprovedAhead { approved, slot } => write!(
+            f,
+            "this authority has approved in slot {approved}, and its clock is in slot {slot}: it \
+             cannot approve until then; a clock that was ahead caused it"
+        ),
         AgreementNotice::VotesLost { silent_until } => write!(
             f,
             "the vote state is lost: no votes until a block after slot {silent_until} is final"
@@ -105,7 +118,19 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
         }
         AgreementNotice::CertifiedInvalid { hash } => write!(
             f,
-            "the execution client considers the certified block {hash} invalid"
+            "the execution client considers the certified block {hash} invalid, which a quorum \
+             executed; the node asks again with growing pauses: check the client's log and disk, \
+             then restart it"
+        ),
+        AgreementNotice::CertifiedValid { hash } => write!(
+            f,
+            "the execution client considers the certified block {hash} valid now"
+        ),
+        AgreementNotice::OwnBlockInvalid { slot, rule } => write!(
+            f,
+            "nothing is proposed from the payload that the execution client built for slot {slot}: \
+             {rule}; {}",
+            remedy(rule)
         ),
         AgreementNotice::ConflictingFinality {
             height,
@@ -118,6 +143,78 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
         ),
         AgreementNotice::OrderRefused { number } => {
             write!(f, "federation order {number} cannot be carried out")
+        }
+    }
+}
+
+/// The setting of the execution client to change when it builds payloads that break a rule.
+fn remedy(rule: &Invalid) -> String {
+    match rule {
+        Invalid::GasLimit { .. } => format!(
+            "start Geth with --miner.gaslimit {MAX_GAS_LIMIT}, Reth with \
+             --builder.gaslimit {MAX_GAS_LIMIT}"
+        ),
+        Invalid::Blobs { .. } | Invalid::TransactionType { .. } => {
+            "initialise the client with the execution genesis of the chain, which permits 0 blobs \
+             and no later forks, or remove the transaction from its pool"
+                .to_owned()
+        }
+        Invalid::Limit(_) => format!(
+            "configure the client to build smaller blocks (a lower gas limit than {MAX_GAS_LIMIT})"
+        ),
+        Invalid::Version { .. }
+        | Invalid::OtherChain { .. }
+        | Invalid::Parent { .. }
+        | Invalid::Height { .. }
+        | Invalid::SlotOrder { .. }
+        | Invalid::NotTheLeader { .. }
+        | Invalid::ParentCertificate
+        | Invalid::BodyHash
+        | Invalid::LedgerHash
+        | Invalid::Payload { .. }
+        | Invalid::NotAdmitted { .. } => {
+            "check the version of the client: it does not use the payload attributes that it is \
+             given"
+                .to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_types::LimitError;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_payload_names_the_setting_of_the_client() {
+        let limit = LimitError {
+            what: "encoded bytes",
+            limit: 1,
+            found: 2,
+        };
+        let table = [
+            (
+                Invalid::GasLimit { found: 36_000_000 },
+                "--miner.gaslimit 30000000",
+            ),
+            (Invalid::Blobs { used: 131_072 }, "0 blobs"),
+            (
+                Invalid::TransactionType {
+                    index: 0,
+                    found: Some(4),
+                },
+                "no later forks",
+            ),
+            (Invalid::Limit(limit), "smaller blocks"),
+            (Invalid::Payload { field: "timestamp" }, "payload.timestamp"),
+        ];
+        for (rule, expected) in table {
+            let slot = Slot(7);
+            let notice = Notice::Agreement(AgreementNotice::OwnBlockInvalid { slot, rule });
+            let text = notice.to_string();
+            assert!(text.contains(expected), "{text}");
+            assert!(text.contains(&rule.to_string()), "{text}");
         }
     }
 }

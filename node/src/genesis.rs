@@ -2,7 +2,8 @@
 //! `execution-genesis.json`, block 0 of the execution chain in Geth's format.
 //!
 //! Guarantees that a new pair of files belongs together, that Geth, Reth and EthereumJS accept the
-//! execution genesis unmodified, and that a pair of different chains is refused.
+//! execution genesis unmodified and refuse blob transactions by it, and that a pair of different
+//! chains is refused.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -302,9 +303,10 @@ fn execution_json(new: &NewChain) -> String {
     }
     if new.fork == ExecutionFork::Cancun {
         config["cancunTime"] = json!(0);
-        // Blob transactions are refused by the protocol, but clients want the schedule of the fork.
+        // The protocol refuses blob transactions, so clients must not take them into their pools.
+        // The fraction is Cancun's, because it must not be 0.
         config["blobSchedule"] =
-            json!({ "cancun": { "target": 3, "max": 6, "baseFeeUpdateFraction": 3_338_477 } });
+            json!({ "cancun": { "target": 0, "max": 0, "baseFeeUpdateFraction": 3_338_477 } });
         // EIP-4788: the system call of every block needs this contract.
         let contract =
             json!({ "balance": "0x0", "nonce": "0x1", "code": BEACON_ROOTS_CODE.to_string() });
@@ -444,6 +446,17 @@ mod tests {
     }
 
     #[test]
+    fn a_new_chain_permits_no_blobs_and_the_highest_gas_limit() {
+        let (files, texts) =
+            ChainFiles::new(&new_chain(ExecutionFork::Cancun)).expect("a good chain");
+        let text: Value = serde_json::from_str(&texts.execution).expect("JSON");
+        let cancun = &text["config"]["blobSchedule"]["cancun"];
+        assert_eq!((&cancun["target"], &cancun["max"]), (&json!(0), &json!(0)));
+        assert_ne!(cancun["baseFeeUpdateFraction"], json!(0));
+        assert_eq!(files.execution.gas_limit, MAX_GAS_LIMIT);
+    }
+
+    #[test]
     fn bad_specs_are_refused_with_place_and_advice() {
         let (_, texts) = ChainFiles::new(&new_chain(ExecutionFork::Cancun)).expect("a good chain");
         let table = [
@@ -469,6 +482,11 @@ mod tests {
                 "expected u64",
             ),
             ("evm_chain_id = 1337", "", "missing field `evm_chain_id`"),
+            (
+                "evm_chain_id = 1337",
+                "evm_chain_id = 0",
+                "evm_chain_id: must be above 0",
+            ),
             ("threshold = 0", "threshold = 3", "governance.threshold"),
         ];
         for (from, to, expected) in table {

@@ -10,25 +10,22 @@ use std::time::Duration;
 
 use alys_integrations::embedded::execution::CoreConfig;
 use alys_integrations::embedded::rpc::{
-    ExecutionServer, ExecutionServerConfig, StartError as ExecutionStartError,
+    ExecutionServer, ExecutionServerConfig, Lasting, StartError as ExecutionStartError,
 };
 use alys_integrations::execution::{ExecutionClient, ExecutionError, HttpEngine};
-use alys_integrations::http::{Endpoint, JwtSecret, ServeError};
+use alys_integrations::http::{Access, Endpoint, JwtSecret, ServeError};
 use alys_net::SetupError;
 use alys_runtime::disk::Dir;
-use alys_runtime::time::timeout;
 use alys_storage::{Engine, Store};
 use alys_types::bls::SecretKey;
 use alys_types::{ChainSpec, Hash};
 
 use crate::config::Execution;
+use crate::execution_host::{EmbeddedClient, Ports};
 use crate::genesis::ChainFiles;
 use crate::keys::{self, KeysError};
 use crate::metrics::{self, Monitor};
 use crate::node::{ExecutionEndpoint, Node, NodeConfig, Observer, StartError};
-
-/// Time in which the embedded execution client finishes its requests at a stop.
-const EXECUTION_STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Everything that a host needs. The caller holds the lock of the datadir.
 #[derive(Clone)]
@@ -109,7 +106,7 @@ pub enum HostError {
 pub struct Host {
     node: Node,
     /// The embedded execution client.
-    server: Option<ExecutionServer>,
+    embedded: Option<EmbeddedClient>,
 }
 
 impl Host {
@@ -135,7 +132,7 @@ impl Host {
             None => false,
         };
         let cancun_time = chain.execution.config.cancun_time;
-        let (server, execution) = match execution {
+        let (embedded, execution) = match execution {
             Execution::Remote(endpoint) => {
                 check_remote(&endpoint, chain.genesis.spec()).await?;
                 (None, endpoint)
@@ -143,21 +140,27 @@ impl Host {
             Execution::Embedded {
                 http,
                 engine,
+                access,
                 secret,
             } => {
                 let secret = secret.unwrap_or_else(random_secret);
-                let config = ExecutionServerConfig {
-                    http_addr: http,
-                    engine_addr: engine,
-                    jwt_secret: secret.clone(),
+                let template = Template {
+                    access,
+                    secret: secret.clone(),
                     genesis: chain.execution,
-                    store: open_execution_store(&datadir, storage)?,
-                    core: CoreConfig::default(),
+                    datadir: datadir.clone(),
+                    storage,
                 };
-                let server = ExecutionServer::start(config).await;
-                let server = server.map_err(execution_error)?;
-                let url = Endpoint::new(server.engine_addr());
-                (Some(server), ExecutionEndpoint { url, secret })
+                let ports = Ports {
+                    http,
+                    engine,
+                    lasting: Lasting::default(),
+                };
+                let open = move |ports| open_execution(template.clone(), ports);
+                let embedded = EmbeddedClient::start(ports, open).await?;
+                let url = Endpoint::new(embedded.ports().engine);
+                let pool = None;
+                (Some(embedded), ExecutionEndpoint { url, secret, pool })
             }
         };
         let started = Node::start(NodeConfig {
@@ -178,13 +181,15 @@ impl Host {
         });
         match started.await {
             Ok(node) => {
-                if let Some(server) = &server {
-                    metrics::register_requests(node.metrics(), server.requests());
+                if let Some(embedded) = &embedded {
+                    let lasting = &embedded.ports().lasting;
+                    metrics::register_requests(node.metrics(), lasting.requests());
+                    lasting.set_node(Arc::new(node.view()));
                 }
-                Ok(Host { node, server })
+                Ok(Host { node, embedded })
             }
             Err(error) => {
-                stop_execution(server).await;
+                stop_execution(embedded).await;
                 Err(node_error(error))
             }
         }
@@ -201,7 +206,9 @@ impl Host {
 
     /// Address of the JSON-RPC for wallets, with the actual port.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.server.as_ref().and_then(ExecutionServer::http_addr)
+        self.embedded
+            .as_ref()
+            .and_then(|embedded| embedded.ports().http)
     }
 
     /// Stops the node within `deadline`, then the execution client. True when no work was
@@ -211,7 +218,7 @@ impl Host {
         for abandoned in &report.abandoned {
             tracing::warn!(?abandoned, "abandoned at the stop");
         }
-        stop_execution(self.server).await && report.is_clean()
+        stop_execution(self.embedded).await && report.is_clean()
     }
 }
 
@@ -221,6 +228,30 @@ impl fmt::Debug for Host {
             .field("node", &self.node)
             .finish_non_exhaustive()
     }
+}
+
+/// The parts of an embedded execution client that all its incarnations share.
+#[derive(Clone)]
+struct Template {
+    access: Access,
+    secret: JwtSecret,
+    genesis: alloy_genesis::Genesis,
+    datadir: Dir,
+    storage: Engine,
+}
+
+async fn open_execution(template: Template, ports: Ports) -> Result<ExecutionServer, HostError> {
+    let config = ExecutionServerConfig {
+        http_addr: ports.http,
+        engine_addr: ports.engine,
+        jwt_secret: template.secret,
+        genesis: template.genesis,
+        access: template.access,
+        store: open_execution_store(&template.datadir, template.storage)?,
+        core: CoreConfig::default(),
+    };
+    let server = ExecutionServer::start_again(config, ports.lasting).await;
+    server.map_err(execution_error)
 }
 
 fn open_execution_store(datadir: &Dir, engine: Engine) -> Result<Store, HostError> {
@@ -265,17 +296,11 @@ async fn check_remote(endpoint: &ExecutionEndpoint, spec: &ChainSpec) -> Result<
     }
 }
 
-async fn stop_execution(execution: Option<ExecutionServer>) -> bool {
-    let Some(execution) = execution else {
-        return true;
-    };
-    let stopped = timeout(EXECUTION_STOP_TIMEOUT, execution.stop())
-        .await
-        .is_ok();
-    if !stopped {
-        tracing::warn!("the embedded execution client did not finish its requests in time");
+async fn stop_execution(embedded: Option<EmbeddedClient>) -> bool {
+    match embedded {
+        Some(embedded) => embedded.stop().await,
+        None => true,
     }
-    stopped
 }
 
 fn random_secret() -> JwtSecret {
@@ -345,6 +370,7 @@ mod tests {
                 execution: Execution::Embedded {
                     http: None,
                     engine: loopback(0),
+                    access: Access::default(),
                     secret: None,
                 },
                 observer: None,
@@ -366,6 +392,7 @@ mod tests {
             engine_addr: loopback(0),
             jwt_secret,
             genesis,
+            access: Default::default(),
             store: Arc::new(alys_storage::MemoryStore::new()),
             core: CoreConfig::default(),
         })
@@ -401,6 +428,7 @@ mod tests {
             let execution = Execution::Embedded {
                 http,
                 engine: loopback(0),
+                access: Access::default(),
                 secret: None,
             };
             (
@@ -422,6 +450,7 @@ mod tests {
             let execution = Execution::Remote(ExecutionEndpoint {
                 url: Endpoint::new(server.engine_addr()),
                 secret: JwtSecret::new([2; 32]),
+                pool: None,
             });
             (
                 HostConfig {
@@ -450,6 +479,7 @@ mod tests {
             let execution = Execution::Remote(ExecutionEndpoint {
                 url: Endpoint::new(server.engine_addr()),
                 secret: JwtSecret::new([1; 32]),
+                pool: None,
             });
             (
                 HostConfig {

@@ -17,7 +17,7 @@ use alys_types::{FederationOrder, Genesis};
 
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
-use crate::metrics::{Monitor, NodeMetrics};
+use crate::metrics::{MetricsView, Monitor, NodeMetrics};
 use crate::wiring;
 
 pub use crate::events::{FinalBlock, NodeEvent, Notice, Observer};
@@ -31,6 +31,8 @@ pub struct ExecutionEndpoint<Secret = JwtSecret> {
     pub url: Endpoint,
     /// Shared with the execution client. The path of its file in a configuration.
     pub secret: Secret,
+    /// The public JSON-RPC of a client that does not serve its pool beside the Engine API.
+    pub pool: Option<Endpoint>,
 }
 
 /// Everything that a node needs. [`crate::config`] reads it from the operator's files.
@@ -63,6 +65,13 @@ pub struct NodeConfig {
     pub planted_bug: PlantedBug,
 }
 
+impl NodeConfig {
+    /// The chain has other nodes: those that a full node follows, or other authorities.
+    pub(crate) fn needs_peers(&self) -> bool {
+        self.key.is_none() || self.genesis.set().len() > 1
+    }
+}
+
 /// Reason for which a node does not start. Each one names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -86,6 +95,8 @@ pub struct Node {
     pub(crate) client: HttpEngine,
     pub(crate) metrics: NodeMetrics,
     pub(crate) is_validator: bool,
+    /// The chain has other nodes.
+    pub(crate) needs_peers: bool,
     pub(crate) chain: chain::Handle,
     pub(crate) listen: SocketAddr,
     pub(crate) peer_id: alys_net::PeerId,
@@ -126,6 +137,11 @@ impl Node {
         self.chain.confirm_clock()
     }
 
+    /// The owner's access to the chain, for servers of this process.
+    pub fn chain(&self) -> chain::Handle {
+        self.chain.clone()
+    }
+
     /// The supervision tree: states, restarts, queues.
     pub fn actors(&self) -> Snapshot {
         self.system.snapshot()
@@ -147,6 +163,11 @@ impl Node {
             chain: self.chain.clone(),
             progress: Mutex::default(),
         }
+    }
+
+    /// The view of the node for its embedded execution client.
+    pub fn view(&self) -> MetricsView {
+        MetricsView::new(self.metrics.clone(), self.needs_peers)
     }
 
     /// Messages that actors were not permitted to send.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use alys_actor_system::{Addr, Slot, Supervisor, SupervisorSpec, System};
 use alys_integrations::execution::{ExecutionClient, HttpEngine};
-use alys_integrations::http::ClientConfig;
+use alys_integrations::http::{ClientConfig, Endpoint};
 use alys_net::{ChainTag, NodeKey, PeerAddr};
 use alys_runtime::disk::Dir;
 
@@ -95,11 +95,13 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let system = Arc::new(wiring.system);
     register_refusals(&system);
     let is_validator = wiring.config.key.is_some();
+    let needs_peers = wiring.config.needs_peers();
     Ok(Node {
         system,
         client: wiring.client,
         metrics: wiring.metrics,
         is_validator,
+        needs_peers,
         chain: chain::Handle(wiring.chain),
         listen,
         peer_id,
@@ -185,14 +187,21 @@ impl Wiring {
             peers: self.peers.clone(),
         };
         let rules = self.rules();
-        let NodeConfig { key, observer, .. } = self.config.clone();
+        let NodeConfig {
+            key,
+            observer,
+            identity,
+            ..
+        } = self.config.clone();
         let key = key.map(Arc::new);
+        let peer_id = NodeKey::from_bytes(identity).peer_id();
         let clock = chain::Clock::start();
         let metrics = self.metrics.chain.clone();
         group.start(CHAIN.child(&self.rights)?, slot, move || {
             ChainActor::restore(
                 rules.clone(),
                 key.clone(),
+                peer_id,
                 mailboxes.clone(),
                 observer.clone(),
                 clock.clone(),
@@ -230,8 +239,7 @@ impl Wiring {
             tx_pool: rights.grant("network", "tx_pool", &self.tx_pool)?,
         };
         let net_config = network_config(&self.config)?;
-        let is_validator = self.config.key.is_some();
-        let needs_peers = !is_validator || self.config.genesis.set().len() > 1;
+        let needs_peers = self.config.needs_peers();
         let interceptor = self.config.interceptor.clone();
         let metrics = self.metrics.network.clone();
         group.start(NETWORK.child(rights)?, slot, move || {
@@ -279,17 +287,24 @@ fn always<A>(make: impl Fn() -> A) -> impl FnMut() -> Ready<Result<A, Infallible
 }
 
 fn execution_client(config: &NodeConfig) -> HttpEngine {
-    HttpEngine::with_config(ClientConfig {
-        auth: Some(config.execution.secret.clone()),
+    let limits = |endpoint: Endpoint| ClientConfig {
         deadline: ENGINE_TIMEOUTS.call,
         connect_timeout: ENGINE_TIMEOUTS.call,
+        ..ClientConfig::new(endpoint)
+    };
+    let engine = HttpEngine::with_config(ClientConfig {
+        auth: Some(config.execution.secret.clone()),
         max_connections: if alys_runtime::buggify!("node.wiring.one_engine_connection") {
             1
         } else {
             ENGINE_CONNECTIONS
         },
-        ..ClientConfig::new(config.execution.url.clone())
-    })
+        ..limits(config.execution.url.clone())
+    });
+    match config.execution.pool.clone() {
+        Some(pool) => engine.with_pool(limits(pool)),
+        None => engine,
+    }
 }
 
 /// Reports configuration mistakes before any actor runs: a storage that does not open, a port in
@@ -307,6 +322,13 @@ async fn prepare(config: &NodeConfig) -> Result<(SocketAddr, alys_net::PeerId), 
     if config.fresh_votes {
         store.create_votes(&config.genesis)?;
         config.datadir.remove(FRESH_VOTES_FILE)?;
+    } else if config.key.is_some() && !store.has_votes()? {
+        tracing::warn!(
+            datadir = %config.datadir.path().display(),
+            "the data directory has no votes of this key, so they count as lost; only if the key \
+             has never voted, stop the node, copy {FRESH_VOTES_FILE} into the data directory (`alys \
+             keys new` wrote it beside the keystore), and start again"
+        );
     }
     drop(store);
     let probe = alys_runtime::net::Listener::bind(config.listen).await;

@@ -97,6 +97,7 @@ async fn validator(
         engine_addr: "127.0.0.1:0".parse().expect("an address"),
         jwt_secret: secret.clone(),
         genesis: execution_genesis(),
+        access: Default::default(),
         store: store.expect("opens"),
         core: CoreConfig::default(),
     })
@@ -117,6 +118,7 @@ async fn validator(
         execution: ExecutionEndpoint {
             url: execution.engine_addr().into(),
             secret,
+            pool: None,
         },
         fresh_votes: true,
         observer: Some(Arc::new(move |event: &NodeEvent| {

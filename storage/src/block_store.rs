@@ -16,9 +16,7 @@ use std::collections::BTreeMap;
 
 use alys_runtime::buggify;
 use alys_types::hash::{tagged, tags};
-use alys_types::limits::{
-    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES,
-};
+use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, RangeRequest};
 use alys_types::{
     Authority, Block, Body, Certificate, FederationOrder, Hash, Header, Height, Slot, codec,
@@ -27,12 +25,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::interceptor;
-use crate::kv::{Batch, Direction, Durability, Error, Store, Table};
+use crate::kv::{Batch, Direction, Durability, Error, Op, Store, Table};
 use crate::schema::{self, hash_key, height_key};
 
-/// Largest vote state, federation record, federation order or authority set, in bytes. Two sets of
-/// 15 authorities of 144 bytes take 4,320.
-const MAX_RECORD_BYTES: usize = 16 * 1024;
 /// Maximum open blocks, and maximum authority sets, loaded at a start, to bound its memory. At the
 /// default slot duration this many blocks without finality take 36 hours.
 const MAX_LISTED: usize = 1 << 16;
@@ -85,7 +80,7 @@ impl BlockStore {
                         wanted: schema::VERSION,
                     });
                 }
-                let found: Hash = this.required(schema::META, schema::GENESIS, 32)?;
+                let found: Hash = this.required(schema::META, schema::GENESIS)?;
                 if found != genesis {
                     return Err(Error::OtherChain {
                         found: found.to_string(),
@@ -104,7 +99,11 @@ impl BlockStore {
     }
 
     /// Applies `batch` atomically.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a value that a read would refuse, and the errors of the engine.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
+        check_readable(&batch)?;
         interceptor::write(&self.store, batch, durability)
     }
 
@@ -192,8 +191,7 @@ impl BlockStore {
 
     /// The header with this hash. The hash is recomputed and compared.
     pub fn header(&self, hash: &Hash) -> Result<Option<Header>, Error> {
-        let header: Option<Header> =
-            self.record(schema::HEADERS, &hash_key(hash), MAX_CERTIFICATE_BYTES)?;
+        let header: Option<Header> = self.record(schema::HEADERS, &hash_key(hash))?;
         if header.as_ref().is_some_and(|header| header.hash() != *hash) {
             return Err(corrupt(
                 schema::HEADERS,
@@ -205,7 +203,7 @@ impl BlockStore {
     }
 
     pub fn body(&self, hash: &Hash) -> Result<Option<Body>, Error> {
-        self.record(schema::BODIES, &hash_key(hash), MAX_BLOCK_BYTES)
+        self.record(schema::BODIES, &hash_key(hash))
     }
 
     /// The block, when both header and body are stored.
@@ -218,38 +216,38 @@ impl BlockStore {
 
     /// The certificate of a block: its approvals.
     pub fn certificate(&self, hash: &Hash) -> Result<Option<Certificate>, Error> {
-        self.record(schema::CERTIFICATES, &hash_key(hash), MAX_CERTIFICATE_BYTES)
+        self.record(schema::CERTIFICATES, &hash_key(hash))
     }
 
     /// The finality certificate of a block: its confirmations. A block that became final through a
     /// descendant has none.
     pub fn finality(&self, hash: &Hash) -> Result<Option<Certificate>, Error> {
-        self.record(schema::FINALITY, &hash_key(hash), MAX_CERTIFICATE_BYTES)
+        self.record(schema::FINALITY, &hash_key(hash))
     }
 
     /// The hash of the final block at a height; `None` for genesis, which is not stored.
     pub fn final_hash(&self, height: Height) -> Result<Option<Hash>, Error> {
-        self.record(schema::FINAL, &height_key(height), 32)
+        self.record(schema::FINAL, &height_key(height))
     }
 
     /// The last final block with its finality certificate; `None` while the block is genesis.
     pub fn finalized(&self) -> Result<Option<CertifiedHeader>, Error> {
-        self.record(schema::META, schema::FINALIZED, 2 * MAX_CERTIFICATE_BYTES)
+        self.record(schema::META, schema::FINALIZED)
     }
 
     /// Slot and hash of the certified block with the highest slot; `None` while it is genesis.
     pub fn highest(&self) -> Result<Option<(Slot, Hash)>, Error> {
-        self.record(schema::META, schema::HIGHEST, MAX_RECORD_BYTES)
+        self.record(schema::META, schema::HIGHEST)
     }
 
     /// The vote state. `None` on an authority means that it was lost (rule 3.8).
     pub fn votes<V: Serialize + DeserializeOwned>(&self) -> Result<Option<V>, Error> {
-        self.record(schema::VOTES, schema::VOTE_STATE, MAX_RECORD_BYTES)
+        self.record(schema::VOTES, schema::VOTE_STATE)
     }
 
     /// The federation as of the last final block.
     pub fn federation<F: Serialize + DeserializeOwned>(&self) -> Result<Option<F>, Error> {
-        self.record(schema::META, schema::FEDERATION, MAX_RECORD_BYTES)
+        self.record(schema::META, schema::FEDERATION)
     }
 
     /// All authority sets, in the order of their hashes.
@@ -262,7 +260,7 @@ impl BlockStore {
             MAX_LISTED,
         )?;
         rows.iter()
-            .map(|(key, bytes)| decode(schema::SETS, key, bytes, MAX_RECORD_BYTES))
+            .map(|(key, bytes)| decode(schema::SETS, key, bytes))
             .collect()
     }
 
@@ -300,7 +298,7 @@ impl BlockStore {
         )?;
         rows.iter()
             .map(|(key, bytes)| {
-                let hash: Hash = decode(schema::FINAL, key, bytes, 32)?;
+                let hash: Hash = decode(schema::FINAL, key, bytes)?;
                 self.header(&hash)?
                     .ok_or_else(|| corrupt(schema::HEADERS, &hash.0, "is missing"))
             })
@@ -329,7 +327,7 @@ impl BlockStore {
             let Some(header) = self.header(&hash)? else {
                 break;
             };
-            let body = decode(schema::BODIES, &hash.0, &encoded, MAX_BLOCK_BYTES)?;
+            let body = decode(schema::BODIES, &hash.0, &encoded)?;
             blocks.push(Block { header, body });
         }
         let mut tip = None;
@@ -361,8 +359,7 @@ impl BlockStore {
             let Some(header) = self.header(&hash)? else {
                 break;
             };
-            let order: Option<FederationOrder> =
-                self.record(schema::ORDERS, &hash_key(&hash), MAX_RECORD_BYTES)?;
+            let order: Option<FederationOrder> = self.record(schema::ORDERS, &hash_key(&hash))?;
             changes.extend(order.map(|order| (header.height, order)));
             headers.push(header);
         }
@@ -421,7 +418,7 @@ impl BlockStore {
             if *key != height_key(next) {
                 return Ok(hashes);
             }
-            hashes.push(decode(schema::FINAL, key, bytes, 32)?);
+            hashes.push(decode(schema::FINAL, key, bytes)?);
             next = next.next();
         }
         let open = if next < end {
@@ -522,10 +519,9 @@ impl BlockStore {
         &self,
         table: Table,
         key: &[u8],
-        limit: usize,
     ) -> Result<Option<T>, Error> {
         match self.store.get(table, key)? {
-            Some(bytes) => decode(table, key, &bytes, limit).map(Some),
+            Some(bytes) => decode(table, key, &bytes).map(Some),
             None => Ok(None),
         }
     }
@@ -534,9 +530,8 @@ impl BlockStore {
         &self,
         table: Table,
         key: &[u8],
-        limit: usize,
     ) -> Result<T, Error> {
-        self.record(table, key, limit)?
+        self.record(table, key)?
             .ok_or_else(|| corrupt(table, key, "is missing"))
     }
 }
@@ -546,13 +541,30 @@ fn batch_header(batch: &mut Batch, hash: Hash, header: &Header) {
     batch.put(schema::OPEN, hash_key(&hash), []);
 }
 
+/// Refuses values that [`decode`] would refuse for their length.
+fn check_readable(batch: &Batch) -> Result<(), Error> {
+    for op in batch.ops() {
+        let Op::Put { table, key, value } = op else {
+            continue;
+        };
+        let limit = schema::value_limit(*table, key);
+        if value.len() > limit {
+            return Err(Error::TooLarge {
+                what: table.0,
+                bytes: value.len(),
+                limit,
+            });
+        }
+    }
+    Ok(())
+}
+
 fn decode<T: Serialize + DeserializeOwned>(
     table: Table,
     key: &[u8],
     bytes: &[u8],
-    limit: usize,
 ) -> Result<T, Error> {
-    codec::decode(bytes, limit)
+    codec::decode(bytes, schema::value_limit(table, key))
         .map_err(|error| corrupt(table, key, &format!("does not decode: {error}")))
 }
 

@@ -238,8 +238,8 @@ pub enum Error {
          this chain"
     )]
     OtherChain { found: String, wanted: String },
-    /// A key, a value or a batch exceeds its limit. Nothing was written and the handle stays
-    /// usable.
+    /// A key, a value or a batch exceeds its limit; a value of the block store is named by its
+    /// table. Nothing was written and the handle stays usable.
     #[error("storage {what} of {bytes} bytes is over the limit of {limit}")]
     TooLarge {
         what: &'static str,

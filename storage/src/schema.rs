@@ -3,9 +3,10 @@
 //! Owns the layout: a change of a table, a key or an encoding is a new [`VERSION`] and a decision
 //! in `docs/adr`.
 
+use alys_types::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES};
 use alys_types::{Hash, Height};
 
-use crate::kv::Table;
+use crate::kv::{MAX_VALUE_BYTES, Table};
 
 /// The version of this layout. [`crate::BlockStore::open`] refuses a store of another version.
 pub const VERSION: u32 = 1;
@@ -47,6 +48,33 @@ pub const VOTE_STATE: &[u8] = b"state";
 
 /// End of a range over all hashes: sorts after each of them.
 pub const AFTER_HASHES: [u8; 33] = [0xff; 33];
+
+/// Largest vote state, federation record, federation order or authority set, in bytes. Two sets of
+/// 15 authorities of 144 bytes take 4,320.
+const MAX_RECORD_BYTES: usize = 16 * 1024;
+/// Bytes of a hash.
+const HASH_BYTES: usize = 32;
+
+/// Longest value at a key, in bytes. A longer one is refused on write as well as on read, because a
+/// node whose own entry it cannot read does not start any more.
+pub fn value_limit(table: Table, key: &[u8]) -> usize {
+    match table {
+        META => match key {
+            SCHEMA => size_of::<u32>(),
+            GENESIS => HASH_BYTES,
+            // A header and a certificate.
+            FINALIZED => 2 * MAX_CERTIFICATE_BYTES,
+            _ => MAX_RECORD_BYTES,
+        },
+        HEADERS | CERTIFICATES | FINALITY => MAX_CERTIFICATE_BYTES,
+        BODIES => MAX_BLOCK_BYTES,
+        FINAL => HASH_BYTES,
+        OPEN => 0,
+        VOTES | ORDERS | SETS => MAX_RECORD_BYTES,
+        // Tables that other parts of the node own.
+        _ => MAX_VALUE_BYTES,
+    }
+}
 
 /// Big-endian, so that keys sort by height.
 pub fn height_key(height: Height) -> [u8; 8] {

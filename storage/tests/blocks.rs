@@ -7,11 +7,11 @@ use std::sync::Arc;
 use alys_storage::redb::{Existing, RedbOptions, RedbStore};
 use alys_storage::{Batch, BlockStore, Durability, Error, MemoryStore, Store, schema};
 use alys_types::bls::Signature;
-use alys_types::limits::{MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
+use alys_types::limits::{MAX_BLOCK_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
 use alys_types::wire::{CertifiedHeader, Message, RangeRequest};
 use alys_types::{
     Address, Bitmap, Block, Body, Certificate, ExecutionPayload, FederationChange, FederationOrder,
-    Hash, Header, Height, Slot, VoteKind, VoteTarget,
+    Hash, Header, Height, Slot, VoteKind, VoteTarget, codec,
 };
 use serde::{Deserialize, Serialize};
 use support::{PowerDisk, Random, seeds};
@@ -356,6 +356,48 @@ fn a_block_larger_than_half_a_range_is_served_alone() {
         .expect("range");
     assert!(!answer.blocks.is_empty());
     assert!(answer.encode().len() <= MAX_RANGE_BYTES);
+}
+
+#[test]
+fn a_value_that_no_read_accepts_is_not_written() {
+    let store = in_memory();
+    let write = |table, key: &[u8], bytes| {
+        let mut batch = Batch::new();
+        batch.put(schema::META, schema::HIGHEST, [7u8; 40]);
+        batch.put(table, key, vec![0; bytes]);
+        store.write(batch, Durability::Durable)
+    };
+    let tables: [(_, &[u8]); 9] = [
+        (schema::BODIES, &[1; 32]),
+        (schema::HEADERS, &[1; 32]),
+        (schema::CERTIFICATES, &[1; 32]),
+        (schema::FINALITY, &[1; 32]),
+        (schema::FINAL, &[1; 8]),
+        (schema::OPEN, &[1; 32]),
+        (schema::ORDERS, &[1; 32]),
+        (schema::SETS, &[1; 32]),
+        (schema::VOTES, schema::VOTE_STATE),
+    ];
+    for (table, key) in tables {
+        let limit = schema::value_limit(table, key);
+        match write(table, key, limit + 1) {
+            Err(Error::TooLarge { what, bytes, .. }) => {
+                assert_eq!((what, bytes), (table.0, limit + 1));
+            }
+            other => panic!("{}: {other:?}", table.0),
+        }
+        let found = store.store().get(schema::META, schema::HIGHEST);
+        assert_eq!(found.expect("reads"), None, "{}: nothing of it", table.0);
+    }
+    let overhead = codec::encode(&body(1, 0)).len();
+    let largest = block(None, 1, MAX_BLOCK_BYTES - overhead);
+    let mut batch = Batch::new();
+    BlockStore::batch_block(&mut batch, &largest);
+    store
+        .write(batch, Durability::Durable)
+        .expect("the handle stays usable");
+    let hash = largest.header.hash();
+    assert_eq!(store.block(&hash).expect("reads"), Some(largest));
 }
 
 #[test]

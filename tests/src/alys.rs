@@ -142,7 +142,33 @@ fn build() -> Result<PathBuf> {
 
 /// A command line of `alys`, without the settings of this machine's user.
 pub fn command<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = clean(Command::new(binary()), world);
+    command.args(args);
+    command
+}
+
+/// A line of a shell with `alys` on its path, without the settings of this machine's user.
+///
+/// # Errors
+/// When the binary cannot be linked into the test's directory.
+pub fn shell(world: &World, line: &str) -> Result<Command> {
+    // A link, because the binary under test may have another name.
+    let bin = world.dir().join("bin");
+    std::fs::create_dir_all(&bin)?;
+    let link = bin.join("alys");
+    if !link.exists() {
+        std::os::unix::fs::symlink(binary().canonicalize()?, &link)?;
+    }
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(bin).chain(std::env::split_paths(&inherited));
+    let mut command = clean(Command::new("sh"), world);
+    command
+        .env("PATH", std::env::join_paths(path)?)
+        .args(["-c", line]);
+    Ok(command)
+}
+
+fn clean(mut command: Command, world: &World) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("ALYS_")) {
             command.env_remove(name);
@@ -152,8 +178,7 @@ pub fn command<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>
     command
         .env("HOME", world.dir())
         .env("RUST_BACKTRACE", "1")
-        .current_dir(world.dir())
-        .args(args);
+        .current_dir(world.dir());
     command
 }
 

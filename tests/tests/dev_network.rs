@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use alys_tests::federation::{Ledger, check_sound, text};
 use alys_tests::process::{Stream, Written};
+use alys_tests::rpc::number;
 use alys_tests::{Process, Rpc, World, alys, npm, ports, scenario};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -70,6 +71,7 @@ fn alys_dev_serves_wallets() {
                 "the first final block came after {after:?}"
             );
             few_slots_are_missed(world, &first)?;
+            rpc_agrees_with_the_lines(world, &first, &ready)?;
             let left = wallets_work(world, &first, &ready)?;
 
             let (first, stopped) = stop(world, first)?;
@@ -123,6 +125,33 @@ fn few_slots_are_missed(world: &World, process: &Process) -> Result<()> {
         blocks as u64 + MISSED >= COUNTED,
         "{blocks} blocks in {COUNTED} slots: {slots:?}"
     );
+    Ok(())
+}
+
+/// The JSON-RPC of every validator knows the block of a line by its execution hash, calls it
+/// finalized, and has the other validators as peers.
+fn rpc_agrees_with_the_lines(world: &World, process: &Process, ready: &Value) -> Result<()> {
+    let line = process.written(|written| {
+        let mut lines = written.lines.iter().rev();
+        let line = lines.find(|line| line.text.contains("\"event\":\"block\""));
+        line.map(|line| line.text.clone())
+    });
+    let line: Value = serde_json::from_str(&line.context("no block line")?)?;
+    let height = line["height"].as_u64().context("height")?;
+    for url in ready["rpc_urls"].as_array().context("rpc_urls")? {
+        let rpc = Rpc::at(url.as_str().context("a URL")?)?;
+        world.wait("the block to be finalized", PROGRESS_TIMEOUT, || {
+            let finalized = number(&rpc.block("finalized")?["number"])?;
+            Ok((finalized >= height).then_some(()))
+        })?;
+        let params = json!([line["execution_hash"], false]);
+        let block = rpc.call("eth_getBlockByHash", params)?;
+        ensure!(number(&block["number"])? == height, "{line}: {block}");
+        let peers = rpc.call("net_peerCount", json!([]))?;
+        ensure!(peers == "0x3", "{url} has {peers} peers");
+        let syncing = rpc.call("eth_syncing", json!([]))?;
+        ensure!(syncing == false, "{url}: eth_syncing is {syncing}");
+    }
     Ok(())
 }
 
@@ -228,6 +257,24 @@ fn alys_dev_prints_one_line_per_block() {
     );
 }
 
+/// A transfer of the first account on the default chain with nonce 1,000, which no block includes.
+const QUEUED: &str = "\
+    0xf8698203e885174876e8008252089470997970c51812dc3a010c7d01b50e0d17dc79c801808303\
+    b31ba0810ea1acfc7b2f8005e7869109e8b673c7fb0df33282d40b10b8f922755818eda03c70a6ee\
+    1e87a549c8be6a94cf2bebc768ea55036cee102e8826b65aaac0485b";
+const QUEUED_HASH: &str = "0x09f9f4f1ee6f7659a24d24a9741dc932253fa8209f4a7bb5f5789ec54a166934";
+
+fn rpc(ready: &Value) -> Result<Rpc> {
+    Rpc::at(ready["rpc_url"].as_str().context("rpc_url")?)
+}
+
+/// Checks that the pool of the first validator still has the transaction.
+fn check_queued(ready: &Value) -> Result<()> {
+    let queued = rpc(ready)?.call("eth_getTransactionByHash", json!([QUEUED_HASH]))?;
+    ensure!(queued["nonce"] == "0x3e8", "the pool was lost: {queued}");
+    Ok(())
+}
+
 #[test]
 fn a_dev_network_resumes_after_kill_9() {
     scenario(
@@ -244,6 +291,11 @@ fn a_dev_network_resumes_after_kill_9() {
                     &[]
                 };
                 let (mut process, ready) = start(world, "alys dev", &datadir, more)?;
+                if run == 1 {
+                    let sent = rpc(&ready)?.call("eth_sendRawTransaction", json!([QUEUED]))?;
+                    ensure!(sent == QUEUED_HASH, "{sent}");
+                }
+                check_queued(&ready)?;
                 // The restarted network has every block that the killed one reported as final.
                 process.wait_final(world, height + 4, PROGRESS_TIMEOUT)?;
                 ensure!(ready["height"].as_u64() <= Some(height + 1), "{ready}");
@@ -253,9 +305,13 @@ fn a_dev_network_resumes_after_kill_9() {
                 check_sound("alys dev", &process)?;
                 ledger.take(&format!("run {run}"), &process)?;
             }
-            let (process, _) = start(world, "alys dev", &datadir, &[])?;
+            let (process, ready) = start(world, "alys dev", &datadir, &[])?;
+            check_queued(&ready)?;
             process.wait_final(world, height + 2, PROGRESS_TIMEOUT)?;
             let (process, _) = stop(world, process)?;
+            let (last, ready) = start(world, "alys dev", &datadir, &[])?;
+            check_queued(&ready)?;
+            stop(world, last)?;
             ledger.take("the last run", &process)
         },
     );

@@ -11,6 +11,7 @@ use alys_tests::federation::{Federation, Setup, check_sound, text};
 use alys_tests::process::{Stream, prefixed};
 use alys_tests::{Process, World, alys, ports, scenario};
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// For a refusal, decryption in a debug build included.
@@ -509,6 +510,75 @@ fn a_peer_of_another_chain_is_refused_and_both_keep_running() {
             });
             ensure!(warnings == 1, "{warnings} warnings of one peer");
             Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_full_node_without_peers_warns_and_tells_wallets_that_it_syncs() {
+    scenario(
+        "a_full_node_without_peers_warns_and_tells_wallets_that_it_syncs",
+        LIMIT,
+        |world| {
+            let federation = of_one(world, "chain", 71)?;
+            let member = &federation.members()[0];
+            let config = fs::read_to_string(&member.config)?;
+            let nobody = format!("bootnodes = [\"127.0.0.1:{}\"]", ports::free());
+            let config = config
+                .replace("bootnodes = []", &nobody)
+                .replace("name = ", "role = \"full\"\nname = ");
+            ensure!(
+                config.contains(&nobody) && config.contains("full"),
+                "{config}"
+            );
+            let path = federation.dir().join("full.toml");
+            fs::write(&path, config)?;
+            let args = ["node", "--config", text(&path)?, "--datadir", "full"];
+            let node = Process::start(world, "full", &alys::command(world, args))?;
+            let line = node.wait_line(world, "no peer is connected", PROGRESS_TIMEOUT)?;
+            ensure!(line.contains("\"level\":\"WARN\""), "{line}");
+            let rpc = federation.rpc(0);
+            let syncing = rpc.call("eth_syncing", json!([]))?;
+            ensure!(syncing["currentBlock"] == "0x0", "eth_syncing is {syncing}");
+            let peers = rpc.call("net_peerCount", json!([]))?;
+            ensure!(peers == "0x0", "{peers} peers");
+            check_sound("the full node", &node)
+        },
+    );
+}
+
+#[test]
+fn an_operator_asks_a_running_node_and_confirms_its_clock() {
+    scenario(
+        "an_operator_asks_a_running_node_and_confirms_its_clock",
+        LIMIT,
+        |world| {
+            let federation = of_one(world, "operated", 73)?;
+            let datadir = text(&federation.members()[0].datadir)?;
+            let status = ["status", "--datadir", datadir];
+            let confirm = ["admin", "confirm-clock", "--datadir", datadir];
+            let not_running = ["rpc.addr does not exist", "start `alys node`"];
+            check_refused(world, &alys::command(world, status), &not_running)?;
+
+            let mut node = federation.start(world, 0, &[])?;
+            node.wait_final(world, 2, PROGRESS_TIMEOUT)?;
+            let told: Value = serde_json::from_str(&alys::run(world, status)?)?;
+            let is_far = told["final"]["height"].as_u64() >= Some(2);
+            ensure!(is_far && told["silent"] == false, "{told}");
+            alys::run(world, confirm)?;
+            let token = Path::new(datadir).join("admin.token");
+            with_file(&token, b"00\n", || {
+                check_refused(world, &alys::command(world, confirm), &["admin.token"])
+            })?;
+            let mode = fs::metadata(&token)?.permissions().mode();
+            ensure!(mode & 0o077 == 0, "others may read the token: {mode:o}");
+
+            let height = node.written(|written| written.height());
+            node.wait_final(world, height + 2, PROGRESS_TIMEOUT)?;
+            node.signal("INT")?;
+            let ended = node.wait_end(world, PROGRESS_TIMEOUT)?;
+            ensure!(ended.success(), "{ended}");
+            check_refused(world, &alys::command(world, status), &not_running)
         },
     );
 }

@@ -1,11 +1,12 @@
 //! The repository's own tasks: the steps of CI, which a developer runs before sending a change.
 //!
 //! **Owns** the rules of the house that a machine can check ([`tidy`]) and the list of CI's steps
-//! ([`steps`]).
+//! ([`steps`]), and runs the fuzzer ([`fuzz`]).
 //! **Promises** that a finding names file, line and remedy, that every exception stands in one
 //! table with its reason, and that a failed step fails the run.
 //! **Never** ships with the node, changes a file, or uses the network itself.
 
+pub mod fuzz;
 pub mod steps;
 pub mod tidy;
 

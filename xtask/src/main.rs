@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{root, steps, tidy};
+use xtask::{fuzz, root, steps, tidy};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The repository's own tasks")]
@@ -27,6 +27,19 @@ enum Task {
         /// Arguments for criterion.
         #[arg(last = true)]
         arguments: Vec<String>,
+    },
+    /// Fuzzes decoders and handlers of messages with libFuzzer, one target after the other. Needs
+    /// `cargo install --locked cargo-fuzz` and a C++ compiler.
+    #[command(after_help = fuzz::HELP)]
+    Fuzz {
+        /// Only this target.
+        target: Option<String>,
+        /// Minutes for each target.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        minutes: u32,
+        /// Then adds the inputs that reach new code to the committed corpus.
+        #[arg(long)]
+        keep: bool,
     },
     /// Runs every check that decides whether a change lands.
     #[command(after_help = steps::help())]
@@ -71,6 +84,11 @@ fn run(task: Task) -> Result<bool> {
         }
         Task::Lint => steps::run(steps::lint()),
         Task::Bench { name, arguments } => steps::run(steps::benches(name.as_deref(), &arguments)?),
+        Task::Fuzz {
+            target,
+            minutes,
+            keep,
+        } => fuzz::run(target.as_deref(), minutes, keep),
         Task::Ci { only, skip } => steps::run(steps::select(steps::ci(), &only, &skip)?),
     }
 }

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{cargo, root, tidy};
 
-/// Crates, besides the simulator, whose tests run in the simulated world too. Pure crates behave the same in both worlds.
+/// Crates, besides [`SIMULATORS`], whose tests run in the simulated world too. Pure crates behave
+/// the same in both worlds.
 const SIMULATED: &[&str] = &[
     "alys-runtime",
     "alys-actor-system",
@@ -21,6 +22,9 @@ const SIMULATED: &[&str] = &[
     "alys-integrations",
     "alys-node",
 ];
+
+/// The simulator and the crate that uses it: their tests need its optimised build.
+const SIMULATORS: &str = "-p alys-sim -p alys-fuzz-targets";
 
 /// The alias `cargo sim`, spelled out for `--locked`.
 const SIMULATOR: &str =
@@ -83,7 +87,7 @@ pub fn ci() -> Vec<Step> {
             "clippy-sim",
             "clippy in the simulated world",
             &format!(
-                "clippy --locked --config .cargo/sim.toml -p alys-sim {} -- -D warnings",
+                "clippy --locked --config .cargo/sim.toml {SIMULATORS} {} -- -D warnings",
                 simulated_packages()
             ),
         ),
@@ -114,8 +118,8 @@ pub fn ci() -> Vec<Step> {
         ),
         simulated(
             "sim-self",
-            "the simulator, optimised, and its tests",
-            "test --locked --config .cargo/sim.toml -p alys-sim --lib --bins --tests",
+            "the simulator, optimised, its tests, and the replay of the fuzz corpora",
+            &format!("test --locked --config .cargo/sim.toml {SIMULATORS} --lib --bins --tests"),
         ),
         step(
             "e2e",

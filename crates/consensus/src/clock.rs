@@ -1,4 +1,5 @@
-//! Distrust of a wall clock that jumps (rule 3.9, docs/protocol.md).
+//! Distrust of a wall clock that jumps, or that is far ahead of the chain at the start of a process
+//! (rule 3.9, docs/protocol.md).
 
 use std::collections::BTreeSet;
 
@@ -8,20 +9,23 @@ use crate::rules::{self, PlantedBug};
 /// Compares the wall clock with the monotonic one.
 #[derive(Debug)]
 pub(crate) struct ClockWatchdog {
-    /// Wall minus monotonic clock, as last trusted.
+    /// Wall minus monotonic clock, as last trusted. `None` from the start of a process until the
+    /// chain, peers or the operator confirm the clock.
     trusted_ms: Option<i64>,
     allowance_ms: u64,
     /// The distrusted offset, while there is one.
-    jump: Option<Jump>,
+    doubt: Option<Doubt>,
 }
 
-/// A jump of the wall clock that is not confirmed.
+/// An offset of the wall clock that is not confirmed.
 #[derive(Debug)]
-struct Jump {
-    /// Wall minus monotonic clock after the jump: the time that authorities confirm.
-    to_ms: i64,
-    /// Indices of the authorities that voted in the slot of the new time.
+struct Doubt {
+    /// Wall minus monotonic clock: the time that authorities confirm.
+    offset_ms: i64,
+    /// Indices of the authorities that voted in the slot of this time.
     confirmed_by: BTreeSet<u8>,
+    /// Indices of the authorities that stated this time.
+    stated_by: BTreeSet<u8>,
 }
 
 /// A change of the trust in the wall clock.
@@ -29,17 +33,19 @@ struct Jump {
 pub(crate) enum Change {
     /// Milliseconds by which it jumped, backwards if negative.
     Jumped(i64),
+    /// At the start of a process it is far ahead of the chain.
+    Unconfirmed,
     Trusted,
 }
 
 impl ClockWatchdog {
-    /// `trusted_ms` is the offset that an earlier watchdog of this process trusted; without it, the
-    /// first reading is trusted.
+    /// `trusted_ms` is the offset that an earlier watchdog of this process trusted; without it, a
+    /// reading near the chain is trusted, and any other after a confirmation.
     pub(crate) fn new(allowance_ms: u64, trusted_ms: Option<i64>) -> ClockWatchdog {
         ClockWatchdog {
             trusted_ms,
             allowance_ms,
-            jump: None,
+            doubt: None,
         }
     }
 
@@ -50,44 +56,87 @@ impl ClockWatchdog {
 
     /// False while the node must not vote.
     pub(crate) fn is_trusted(&self) -> bool {
-        self.jump.is_none()
+        self.trusted_ms.is_some() && self.doubt.is_none()
+    }
+
+    /// True once the clock was trusted in this process: from then on only jumps are distrusted.
+    pub(crate) fn is_confirmed_at_start(&self) -> bool {
+        self.trusted_ms.is_some()
     }
 
     /// Compares the clocks. A jump back to the trusted offset ends the distrust. Slow drift moves
     /// the trusted offset along: NTP and the drift allowance take care of drift.
-    pub(crate) fn observe(&mut self, now: Now, bug: &PlantedBug) -> Option<Change> {
+    ///
+    /// `is_near_chain` counts until a reading is trusted: true when the wall clock is not far ahead
+    /// of the highest certified slot.
+    pub(crate) fn observe(
+        &mut self,
+        now: Now,
+        is_near_chain: bool,
+        bug: &PlantedBug,
+    ) -> Option<Change> {
         let offset = now.offset_ms();
-        let trusted = *self.trusted_ms.get_or_insert(offset);
+        let Some(trusted) = self.trusted_ms else {
+            if is_near_chain {
+                self.trusted_ms = Some(offset);
+                return self.doubt.take().map(|_| Change::Trusted);
+            }
+            // Nothing was signed by this clock: it may be set without notice.
+            return self.distrust(offset).then_some(Change::Unconfirmed);
+        };
         let by_ms = offset.saturating_sub(trusted);
         if !rules::has_clock_jumped(by_ms, self.allowance_ms, bug) {
             self.trusted_ms = Some(offset);
-            return self.jump.take().map(|_| Change::Trusted);
+            return self.doubt.take().map(|_| Change::Trusted);
         }
-        let is_new = self.jump.is_none();
-        let has_moved =
-            |jump: &Jump| offset.saturating_sub(jump.to_ms).unsigned_abs() > self.allowance_ms;
-        if self.jump.as_ref().is_none_or(has_moved) {
+        self.distrust(offset).then_some(Change::Jumped(by_ms))
+    }
+
+    /// Keeps the offset that confirmations are about. Returns true when the last one was trusted.
+    fn distrust(&mut self, offset: i64) -> bool {
+        let is_new = self.doubt.is_none();
+        let has_moved = |doubt: &Doubt| {
+            offset.saturating_sub(doubt.offset_ms).unsigned_abs() > self.allowance_ms
+        };
+        if self.doubt.as_ref().is_none_or(has_moved) {
             // Confirmations of another time do not confirm this one.
-            self.jump = Some(Jump {
-                to_ms: offset,
+            self.doubt = Some(Doubt {
+                offset_ms: offset,
                 confirmed_by: BTreeSet::new(),
+                stated_by: BTreeSet::new(),
             });
         }
-        is_new.then_some(Change::Jumped(by_ms))
+        is_new
     }
 
     /// Counts a vote of authority `signer` for the slot that the new time is in. `needed`
     /// authorities confirm the clock.
     pub(crate) fn confirm(&mut self, now: Now, signer: u8, needed: usize) -> Option<Change> {
-        let jump = self.jump.as_mut()?;
-        jump.confirmed_by.insert(signer);
-        (jump.confirmed_by.len() >= needed).then(|| self.trust(now))
+        let doubt = self.doubt.as_mut()?;
+        doubt.confirmed_by.insert(signer);
+        (doubt.confirmed_by.len() >= needed).then(|| self.trust(now))
+    }
+
+    /// Counts the statement of an authority that its clock shows this time. Statements confirm a
+    /// clock at the start of a process only: they are not of the moment of a jump.
+    pub(crate) fn count_statement(
+        &mut self,
+        now: Now,
+        authority: u8,
+        needed: usize,
+    ) -> Option<Change> {
+        if self.is_confirmed_at_start() {
+            return None;
+        }
+        let doubt = self.doubt.as_mut()?;
+        doubt.stated_by.insert(authority);
+        (doubt.stated_by.len() >= needed).then(|| self.trust(now))
     }
 
     /// Trusts the present offset of the wall clock.
     pub(crate) fn trust(&mut self, now: Now) -> Change {
         self.trusted_ms = Some(now.offset_ms());
-        self.jump = None;
+        self.doubt = None;
         Change::Trusted
     }
 }
@@ -101,7 +150,75 @@ mod tests {
     }
 
     fn observe(dog: &mut ClockWatchdog, now: Now) -> Option<Change> {
-        dog.observe(now, &PlantedBug::default())
+        dog.observe(now, true, &PlantedBug::default())
+    }
+
+    /// An observation while the clock is far ahead of the chain.
+    fn observe_far(dog: &mut ClockWatchdog, now: Now) -> Option<Change> {
+        dog.observe(now, false, &PlantedBug::default())
+    }
+
+    #[test]
+    fn a_clock_far_ahead_of_the_chain_at_the_start_is_trusted_after_a_confirmation() {
+        let start = now(9_000_000, 0);
+        let later = now(9_000_100, 100);
+        // The ways to confirm it, the number of events that each needs, and the last event.
+        type Event = fn(&mut ClockWatchdog, Now, u8) -> Option<Change>;
+        let table: [(&str, u8, Event); 4] = [
+            ("statements", 2, |dog, now, index| {
+                dog.count_statement(now, index, 2)
+            }),
+            ("votes", 2, |dog, now, index| dog.confirm(now, index, 2)),
+            ("the operator", 1, |dog, now, _| Some(dog.trust(now))),
+            ("the chain", 1, |dog, now, _| observe(dog, now)),
+        ];
+        for (what, needed, event) in table {
+            let mut dog = ClockWatchdog::new(500, None);
+            let first = observe_far(&mut dog, start);
+            assert_eq!(first, Some(Change::Unconfirmed), "{what}");
+            assert_eq!(observe_far(&mut dog, later), None, "{what}: reported once");
+            assert!(!dog.is_trusted() && dog.trusted_ms().is_none(), "{what}");
+            for index in 1..needed {
+                assert_eq!(event(&mut dog, later, index), None, "{what}");
+                assert_eq!(event(&mut dog, later, index), None, "{what}: counts once");
+            }
+            let last = event(&mut dog, later, needed);
+            assert_eq!(last, Some(Change::Trusted), "{what}");
+            assert!(dog.is_trusted(), "{what}");
+            assert_eq!(
+                observe_far(&mut dog, now(9_060_000, 60_000)),
+                None,
+                "{what}: a chain that stands is no reason to distrust a clock again"
+            );
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_before_it_is_trusted_needs_confirmations_of_the_new_time() {
+        let mut dog = ClockWatchdog::new(500, None);
+        observe_far(&mut dog, now(9_000_000, 0));
+        assert_eq!(dog.count_statement(now(9_000_000, 0), 1, 2), None);
+        assert_eq!(
+            observe_far(&mut dog, now(8_000_000, 100)),
+            None,
+            "reported already"
+        );
+        assert_eq!(
+            dog.count_statement(now(8_000_000, 100), 2, 2),
+            None,
+            "of the new time"
+        );
+        assert_eq!(
+            dog.count_statement(now(8_000_000, 100), 3, 2),
+            Some(Change::Trusted)
+        );
+        let jumped = observe_far(&mut dog, now(9_000_000, 200));
+        assert!(matches!(jumped, Some(Change::Jumped(_))), "{jumped:?}");
+        assert_eq!(
+            dog.count_statement(now(9_000_000, 200), 1, 1),
+            None,
+            "statements do not confirm a jump"
+        );
     }
 
     #[test]

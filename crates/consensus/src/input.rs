@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::CertifiedHeader;
 use alys_types::{
     Address, Authority, Block, ExecutionPayload, FederationOrder, Hash, Height, Slot, VoteTarget,
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::Evidence;
 use crate::federation::FederationRecord;
 use crate::rules::Refusal;
+use crate::rules::validity::Invalid;
 use crate::verify::{CertifiedBlock, VerifiedBody, VerifiedProposal, VerifiedVote};
 
 /// The time of an input, by two clocks.
@@ -104,8 +106,13 @@ pub enum Input {
     HeldVote(VerifiedVote),
     /// A federation change that governance ordered.
     Order(Box<FederationOrder>),
-    /// The operator confirms the wall clock after a jump.
+    /// The operator confirms the wall clock after a jump, or at the start.
     ClockConfirmed,
+    /// An authority, a peer that proved its key, says that its clock is in a slot.
+    ClockStated {
+        authority: PublicKeyBytes,
+        slot: Slot,
+    },
 }
 
 /// The execution layer's answer about a payload.
@@ -191,6 +198,8 @@ pub struct PayloadRequest {
     pub prev_randao: Hash,
     /// The vault, which collects priority fees.
     pub fee_recipient: Address,
+    /// The payload must not contain transactions (docs/protocol.md, rule 6.5).
+    pub is_empty: bool,
 }
 
 /// One atomic, durable write.
@@ -228,14 +237,25 @@ pub struct Finalization {
 pub enum Notice {
     /// The wall clock jumped against the monotonic one: no votes until it is confirmed.
     ClockJumped { by_ms: i64 },
+    /// At the start of the process the wall clock is far ahead of the chain: no votes until it is
+    /// confirmed.
+    ClockUnconfirmed { slot: Slot, highest: Slot },
     /// The wall clock is trusted again.
     ClockTrusted,
+    /// The node has approved in a slot that its clock is far from reaching: no approvals until
+    /// then.
+    ApprovedAhead { approved: Slot, slot: Slot },
     /// The vote state was lost: no votes until a block after this slot is final.
     VotesLost { silent_until: Slot },
     /// The silence after a loss is over.
     VotesRegained,
     /// The own execution layer calls a certified block invalid: a bug in either.
     CertifiedInvalid { hash: Hash },
+    /// The own execution layer accepts a certified block that it called invalid before.
+    CertifiedValid { hash: Hash },
+    /// The block of a payload that the own execution layer built breaks a rule of validity, so that
+    /// it was neither written nor signed.
+    OwnBlockInvalid { slot: Slot, rule: Invalid },
     /// A finality certificate contradicts our own: more than f authorities are faulty.
     ConflictingFinality {
         height: Height,

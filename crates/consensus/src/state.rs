@@ -8,6 +8,7 @@ mod propose;
 mod query;
 mod rejoin;
 mod resend;
+mod time;
 mod votes;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,10 @@ use alys_types::{AuthoritySet, Block, Certificate, FederationOrder, Hash, Header
 
 pub use query::Summary;
 
-use crate::clock::{Change, ClockWatchdog};
+use crate::clock::ClockWatchdog;
 use crate::config::Config;
 use crate::evidence::EquivocationDetector;
-use crate::input::{BlockRef, Effect, Input, Notice, Now, Record, VoteState};
+use crate::input::{BlockRef, Effect, Input, Now, Record, VoteState};
 use crate::rules::{self, PlantedBug, Refusal};
 use crate::tree::Tree;
 use crate::verify::{CertifiedBlock, VerifiedVote};
@@ -59,12 +60,22 @@ pub struct State {
     sync_target: Option<CertifiedBlock>,
     equivocations: EquivocationDetector,
     clock: ClockWatchdog,
+    /// The operator knows that the highest approved slot is ahead of the clock.
+    has_told_ahead: bool,
     /// The latest votes of each authority, by key.
     latest_votes: BTreeMap<PublicKeyBytes, HeldVotes>,
     /// The execution layer's head, and the root at the time it was set.
     forkchoice: Option<(Hash, Hash)>,
-    /// Slot and parent of the payload that the execution layer is building.
+    /// Slot and parent of the payload that the execution layer is building, or that was refused
+    /// also without transactions.
     building: Option<(Slot, Hash)>,
+    /// The slot in which a payload of the own execution layer was refused: another one of this slot
+    /// has no transactions.
+    refused_slot: Option<Slot>,
+    /// Own proposals since the last certified one, the latest [`propose::MAX_FAILED_PROPOSALS`].
+    uncertified: Vec<Hash>,
+    /// The certified block that the operator was told is invalid for the own execution layer.
+    disputed: Option<Hash>,
     /// Federation change to carry.
     order: Option<FederationOrder>,
     /// The slot of the last tick.
@@ -112,9 +123,13 @@ impl State {
             sync_target: None,
             equivocations: EquivocationDetector::default(),
             clock: ClockWatchdog::new(spec.drift_allowance_ms, trusted_ms),
+            has_told_ahead: false,
             latest_votes: BTreeMap::new(),
             forkchoice: None,
             building: None,
+            refused_slot: None,
+            uncertified: Vec::new(),
+            disputed: None,
             order: None,
             last_slot: Slot::at(now.wall_ms, spec.slot_duration_ms),
             has_finalized: false,
@@ -148,31 +163,17 @@ impl State {
                 payload,
             } => self.on_built(slot, parent, *payload, now, &mut out),
             Input::BuildFailed { slot, parent } => self.on_build_failed(slot, parent),
-            Input::ExecutionRestarted => self.on_execution_restarted(&mut out),
+            Input::ExecutionRestarted => self.on_execution_restarted(now, &mut out),
             Input::PeerConnected => self.rebroadcast(now, &mut out),
             Input::HeldVote(vote) => self.on_held_vote(vote, now, &mut out),
             Input::Order(order) => self.order = Some(*order),
-            Input::ClockConfirmed => {
-                self.clock.trust(now);
-                out.push(Effect::Notice(Notice::ClockTrusted));
+            Input::ClockConfirmed => self.trust_clock(now, &mut out),
+            Input::ClockStated { authority, slot } => {
+                self.on_clock_stated(&authority, slot, now, &mut out);
             }
         }
         rules::assert_written(&self.votes, &self.written, self.bug());
         out
-    }
-
-    pub(crate) fn observe_clock(&mut self, now: Now, out: &mut Vec<Effect>) {
-        match self.clock.observe(now, &self.config.planted_bug) {
-            Some(Change::Jumped(by_ms)) => {
-                out.push(Effect::Notice(Notice::ClockJumped { by_ms }));
-                if rules::clock_confirmations(&self.newest_set(), self.bug()) == 0 {
-                    self.clock.trust(now);
-                    out.push(Effect::Notice(Notice::ClockTrusted));
-                }
-            }
-            Some(Change::Trusted) => out.push(Effect::Notice(Notice::ClockTrusted)),
-            None => {}
-        }
     }
 
     fn bug(&self) -> &PlantedBug {

@@ -32,6 +32,10 @@ pub(crate) struct Entry {
     pub confirmations: BTreeMap<u8, Signature>,
     pub body: BodyState,
     pub execution: Execution,
+    /// Times that the execution layer called the block invalid, without a VALID since.
+    pub invalid_answers: u32,
+    /// Monotonic time from which on the execution layer is asked again, in milliseconds.
+    pub ask_again_ms: u64,
     /// The leader's proposal was checked: only then the block may be approved.
     pub proposed: bool,
 }
@@ -52,7 +56,17 @@ pub(crate) enum Execution {
     Unknown,
     Asked,
     Valid,
+    /// Called invalid by the execution layer, which is asked again if the block is certified (rule
+    /// 6.2).
     Invalid,
+    /// The federation change of the block breaks a rule: no answer of the execution layer matters.
+    Refused,
+}
+
+impl Execution {
+    pub(crate) fn is_invalid(self) -> bool {
+        matches!(self, Execution::Invalid | Execution::Refused)
+    }
 }
 
 impl Entry {
@@ -68,6 +82,8 @@ impl Entry {
             confirmations: BTreeMap::new(),
             body: BodyState::Missing,
             execution: Execution::Unknown,
+            invalid_answers: 0,
+            ask_again_ms: 0,
             proposed: false,
         }
     }

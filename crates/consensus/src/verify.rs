@@ -26,14 +26,15 @@ pub struct VerifiedProposal {
 }
 
 impl VerifiedProposal {
-    /// Checks a proposal against its parent.
+    /// Checks a proposal against its parent. The cheapest checks come first: a block of the largest
+    /// size is hashed only after its leader's signature was verified.
     pub fn check(
         proposal: Proposal,
         context: &ProposalContext,
         config: &Config,
     ) -> Result<Self, ProposalError> {
         let Proposal { block, vote } = proposal;
-        validity::check_block(&block, context, config)?;
+        validity::check_header(&block.header, context, config)?;
         let hash = block.header.hash();
         let target = VoteTarget {
             kind: VoteKind::Proposal,
@@ -45,6 +46,7 @@ impl VerifiedProposal {
             return Err(ProposalError::NotTheLeadersVote);
         }
         let vote = VerifiedVote::check(vote, &context.set, &config.genesis)?.vote;
+        validity::check_block(&block, context, config)?;
         if let Some(certificate) = &block.header.parent_certificate {
             rules::check_certificate(certificate, &context.parent_set, config)?;
         }
@@ -70,7 +72,8 @@ impl VerifiedProposal {
         &self.vote
     }
 
-    pub(crate) fn set_hash(&self) -> Hash {
+    /// Hash of the set that the leader's signature was checked against.
+    pub fn set_hash(&self) -> Hash {
         self.set_hash
     }
 }

@@ -2,6 +2,7 @@
 //! proof that the tests would notice: with a rule or a persisted field left out they find a
 //! violation.
 
+#[allow(dead_code, reason = "the fuzz targets use the record of signatures")]
 mod world;
 
 use alys_types::FaultModel;
@@ -26,6 +27,7 @@ fn plan(seed: u64, nodes: usize, fault_model: FaultModel, byzantine: usize) -> P
         mutant: None,
         blackout_after_lock: false,
         changes: false,
+        choices: Vec::new(),
     }
 }
 

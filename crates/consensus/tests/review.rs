@@ -217,6 +217,30 @@ fn no_block_is_final_without_its_body() {
     assert_eq!(finals(&effects), 1);
 }
 
+#[test]
+fn the_execution_layer_learns_final_blocks_as_safe_and_finalized() {
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    w.at_slot(1, 10);
+    let a = w.proposal(1, &genesis, None, 0);
+    w.approves(&a);
+    let forkchoice = |effects: &[Effect]| {
+        effects.iter().rev().find_map(|e| match e {
+            Effect::Forkchoice {
+                head,
+                safe,
+                finalized,
+            } => Some((head.1, *safe, *finalized)),
+            _ => None,
+        })
+    };
+    let (first, own) = (genesis.execution_hash, a.block.header.execution_hash);
+    let certified = w.give_certificate(VoteKind::Approval, &a.block.header);
+    assert_eq!(forkchoice(&certified), Some((own, first, first)));
+    let confirmed = w.give_certificate(VoteKind::Confirmation, &a.block.header);
+    assert_eq!(forkchoice(&confirmed), Some((own, own, own)));
+}
+
 fn vote_at(w: &World, signer: u8, slot: u64, hash: Hash) -> Vote {
     let target = VoteTarget {
         kind: VoteKind::Approval,

@@ -5,10 +5,15 @@ mod single;
 use std::sync::Arc;
 
 use alys_consensus::{
-    Broadcast, Effect, Input, Notice, Verdict, VerifiedBody, VerifiedProposal, VerifiedVote,
+    Broadcast, CertifiedBlock, Effect, Input, Notice, Verdict, VerifiedBody, VerifiedProposal,
+    VerifiedVote, VoteState,
 };
-use alys_types::wire::Proposal;
-use alys_types::{Address, Hash, Slot, VoteKind};
+use alys_types::bls::SecretKey;
+use alys_types::limits::{MAX_BLOCK_BYTES, MAX_GAS_LIMIT};
+use alys_types::wire::{CertifiedHeader, Proposal};
+use alys_types::{
+    Address, BlobGas, Block, Certificate, ExecutionPayload, Hash, Header, Slot, VoteKind,
+};
 use single::{FIRST, SLOT_MS, World, approvals, confirmations, finals, notices};
 
 #[test]
@@ -238,6 +243,55 @@ fn a_later_vote_of_ours_held_by_a_peer_is_a_loss() {
     ));
 }
 
+/// A certificate with the node's own signature.
+fn with_own_signature(w: &World, kind: VoteKind, header: &Header) -> Certificate {
+    let votes: Vec<_> = (1..4)
+        .map(|i| (i as u8, w.vote(i, kind, header).signature))
+        .collect();
+    let target = w.vote(1, kind, header).target;
+    Certificate::aggregate(target, &votes, w.genesis.set()).expect("three are a quorum")
+}
+
+#[test]
+fn a_later_vote_of_ours_in_a_certificate_is_a_loss() {
+    let is_lost = |effects: &[Effect]| matches!(notices(effects)[..], [Notice::VotesLost { .. }]);
+    for kind in [VoteKind::Approval, VoteKind::Confirmation] {
+        let mut w = World::new();
+        let genesis = w.genesis.header().clone();
+        let first = w.proposal(1, &genesis, None, 0).block.header;
+        assert!(notices(&w.give_certificate(kind, &first)).is_empty());
+        let second = w.proposal(2, &genesis, None, 1).block.header;
+        let certified = CertifiedHeader {
+            certificate: with_own_signature(&w, kind, &second),
+            header: second.clone(),
+        };
+        let set = w.state.set_for(&second);
+        let block = CertifiedBlock::check(certified, &set, &w.config).expect("certified");
+        let effects = w.input(Input::Certified(block));
+        assert!(is_lost(&effects), "{kind:?}: {effects:?}");
+        assert_eq!(confirmations(&effects), 0, "{kind:?}: silent at once");
+    }
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    let first = w.proposal(1, &genesis, None, 0);
+    let header = first.block.header.clone();
+    w.give_proposal(first);
+    let certificate = with_own_signature(&w, VoteKind::Approval, &header);
+    let child = w.proposal(2, &header, Some(certificate), 0);
+    assert!(is_lost(&w.give_proposal(child)), "the certificate inside");
+    let mut w = World::new();
+    w.at_slot(1, 10);
+    let genesis = w.genesis.header().clone();
+    let p = w.proposal(1, &genesis, None, 0);
+    assert!(w.approves(&p));
+    let certificate = with_own_signature(&w, VoteKind::Approval, &p.block.header);
+    let child = w.proposal(2, &p.block.header, Some(certificate), 0);
+    assert!(
+        notices(&w.give_proposal(child)).is_empty(),
+        "a vote that the state knows is no loss"
+    );
+}
+
 #[test]
 fn a_jumping_wall_clock_silences_a_node_until_the_operator_confirms() {
     let mut w = World::new();
@@ -273,6 +327,77 @@ fn authorities_that_vote_in_the_new_slot_confirm_a_clock() {
         notices(&w.give_vote(second)).contains(&Notice::ClockTrusted),
         "q - 1 are"
     );
+}
+
+#[test]
+fn a_clock_far_ahead_of_the_chain_at_the_start_signs_nothing_until_peers_agree() {
+    let builds = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Build(_)));
+    // Slots by which the clock is ahead at the start, with a rejoin margin of 3, and whether the
+    // node waits for its peers.
+    for (ahead, waits) in [(1, false), (3, false), (4, true), (20_000, true)] {
+        let mut w = World::new();
+        w.wall_ms = (FIRST + ahead) * SLOT_MS;
+        w.restart(None);
+        let unconfirmed = |notice: &Notice| matches!(notice, Notice::ClockUnconfirmed { .. });
+        let told = notices(&w.start).iter().any(unconfirmed);
+        assert_eq!((told, w.state.summary().silent), (waits, waits), "{ahead}");
+        assert_eq!(w.state.trusted_clock_ms().is_none(), waits, "{ahead}");
+        // The next slot that authority 3, the node itself, leads.
+        let mut later = FIRST + ahead + 1..;
+        let lead = later.find(|slot| slot % 4 == 3).expect("one of four");
+        let effects = w.at_slot(lead - FIRST, 10);
+        assert_eq!(builds(&effects), !waits, "{ahead}");
+        if !waits {
+            continue;
+        }
+        // Of its own clock, of an unknown key, of another time, twice by one authority.
+        let says = |w: &World, index: usize, slot: u64| Input::ClockStated {
+            authority: w.keys[index].public_key().to_bytes(),
+            slot: Slot(slot),
+        };
+        let stranger = SecretKey::derive_stand_in(&[77; 32]).public_key();
+        let from_stranger = Input::ClockStated {
+            authority: stranger.to_bytes(),
+            slot: Slot(lead),
+        };
+        for input in [
+            says(&w, 3, lead),
+            from_stranger,
+            says(&w, 1, lead - 3),
+            says(&w, 2, lead + 3),
+            says(&w, 0, lead),
+            says(&w, 0, lead),
+        ] {
+            assert!(notices(&w.input(input)).is_empty(), "{ahead}");
+        }
+        let agreed = says(&w, 1, lead + 2);
+        let effects = w.input(agreed);
+        assert!(
+            notices(&effects).contains(&Notice::ClockTrusted),
+            "q - 1 do"
+        );
+        assert!(
+            builds(&w.input(Input::Tick)),
+            "{ahead}: its slot still lasts"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_approved_by_a_clock_that_was_ahead_says_so_once() {
+    let approved = Slot(FIRST + 100);
+    let mut w = World::with(|fresh| {
+        Some(VoteState {
+            approved_slot: approved,
+            ..fresh
+        })
+    });
+    let slot = Slot(FIRST + 1);
+    assert_eq!(
+        notices(&w.start),
+        [Notice::ApprovedAhead { approved, slot }]
+    );
+    assert!(notices(&w.at_slot(2, 10)).is_empty());
 }
 
 #[test]
@@ -324,6 +449,26 @@ fn a_certified_block_that_does_not_connect_starts_a_sync_and_stops_proposals() {
     assert_eq!(w.state.summary().highest.hash, b.block.header.hash());
 }
 
+/// A forged proposal of the largest size costs its receiver one signature check and no hash of its
+/// body.
+#[test]
+fn a_forged_signature_is_refused_before_the_body_is_hashed() {
+    let w = World::new();
+    let genesis = w.genesis.header().clone();
+    let mut p = w.proposal(1, &genesis, None, 0);
+    p.block.body.payload.timestamp += 1;
+    p.vote.signature = w.vote(0, VoteKind::Confirmation, &p.block.header).signature;
+    let context = w
+        .state
+        .proposal_context(&genesis.hash())
+        .expect("genesis is known");
+    let error = VerifiedProposal::check(p, &context, &w.config).expect_err("it is forged");
+    assert!(
+        matches!(error, alys_consensus::verify::ProposalError::Vote(_)),
+        "{error}"
+    );
+}
+
 #[test]
 fn invalid_proposals_are_refused_with_the_rule_named() {
     let w = World::new();
@@ -370,6 +515,26 @@ fn invalid_proposals_are_refused_with_the_rule_named() {
         |p| p.block.body.payload.extra_data = vec![0; 33],
         "extra data",
     );
+    check(
+        |p| p.block.body.payload.gas_limit = MAX_GAS_LIMIT + 1,
+        "gas_limit",
+    );
+    check(
+        |p| p.block.body.payload.blob_gas = Some(BlobGas { used: 1, excess: 0 }),
+        "blob_gas_used",
+    );
+    check(
+        |p| p.block.body.payload.transactions = vec![vec![2], vec![3]],
+        "transaction 1",
+    );
+    check(
+        |p| p.block.body.payload.transactions = vec![Vec::new()],
+        "transaction 0",
+    );
+    check(
+        |p| p.block.body.payload.transactions = vec![vec![2; MAX_BLOCK_BYTES]],
+        "encoded bytes",
+    );
     check(|p| p.vote.target.kind = VoteKind::Approval, "vote");
     check(|p| p.vote.signer ^= 1, "vote");
     check(
@@ -384,5 +549,183 @@ fn invalid_proposals_are_refused_with_the_rule_named() {
             p.block.body.payload.withdrawals.push(amount);
         },
         "withdrawals",
+    );
+}
+
+/// The requests for payloads, by their demand for an empty one.
+fn requests(effects: &[Effect]) -> Vec<bool> {
+    effects
+        .iter()
+        .filter_map(|e| match e {
+            Effect::Build(request) => Some(request.is_empty),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The execution layer's payload for a slot of the node on genesis, changed.
+fn build(w: &mut World, slot: u64, change: fn(&mut ExecutionPayload)) -> Vec<Effect> {
+    let genesis = w.genesis.header().clone();
+    let mut payload = w.proposal(slot, &genesis, None, 0).block.body.payload;
+    change(&mut payload);
+    w.input(Input::Built {
+        slot: Slot(FIRST + slot),
+        parent: genesis.hash(),
+        payload: Box::new(payload),
+    })
+}
+
+/// The blocks that the node proposes.
+fn proposed(effects: &[Effect]) -> Vec<Arc<Block>> {
+    effects
+        .iter()
+        .filter_map(|e| match e {
+            Effect::Broadcast(Broadcast::Proposal { block, .. }) => Some(block.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_leader_neither_writes_nor_signs_what_others_refuse() {
+    let table: [(&str, fn(&mut ExecutionPayload)); 8] = [
+        ("gas limit", |p| p.gas_limit = MAX_GAS_LIMIT + 1),
+        ("blobs", |p| {
+            let used = 131_072;
+            p.blob_gas = Some(BlobGas { used, excess: 0 });
+        }),
+        ("blob transaction", |p| p.transactions = vec![vec![3, 0]]),
+        ("foreign type", |p| p.transactions = vec![vec![4, 0]]),
+        ("no transaction", |p| p.transactions = vec![vec![0x80]]),
+        ("size", |p| p.transactions = vec![vec![2; MAX_BLOCK_BYTES]]),
+        ("extra data", |p| p.extra_data = vec![0; 33]),
+        ("timestamp", |p| p.timestamp += 1),
+    ];
+    for (row, change) in table {
+        let mut w = World::new();
+        assert_eq!(requests(&w.at_slot(3, 600)), [false], "{row}");
+        let effects = build(&mut w, 3, change);
+        assert!(
+            matches!(
+                effects[..],
+                [
+                    Effect::Notice(Notice::OwnBlockInvalid { .. }),
+                    Effect::Build(_)
+                ]
+            ),
+            "{row}: {effects:?}"
+        );
+        assert_eq!(requests(&effects), [true], "{row}: without transactions");
+        let effects = build(&mut w, 3, |_| {});
+        assert_eq!(proposed(&effects).len(), 1, "{row}");
+        assert_eq!(approvals(&effects), 1, "{row}");
+        assert_eq!(
+            requests(&w.at_slot(7, 600)),
+            [false],
+            "{row}: in the next own slot"
+        );
+    }
+}
+
+#[test]
+fn a_leader_whose_empty_payload_is_refused_leaves_its_slot() {
+    let mut w = World::new();
+    w.at_slot(3, 600);
+    for asks_again in [true, false] {
+        let effects = build(&mut w, 3, |p| p.gas_limit = MAX_GAS_LIMIT + 1);
+        assert_eq!(notices(&effects).len(), 1);
+        assert_eq!(requests(&effects).len(), usize::from(asks_again));
+    }
+    assert!(requests(&w.at_slot(3, 900)).is_empty());
+    assert_eq!(requests(&w.at_slot(7, 600)), [false]);
+    let effects = build(&mut w, 7, |_| {});
+    assert_eq!(
+        proposed(&effects).len(),
+        1,
+        "the client's settings are right now"
+    );
+}
+
+#[test]
+fn a_leader_without_certificates_proposes_without_transactions() {
+    let mut w = World::new();
+    for (slot, is_empty) in [(3, false), (7, false), (11, true)] {
+        assert_eq!(requests(&w.at_slot(slot, 600)), [is_empty], "slot {slot}");
+        let blocks = proposed(&build(&mut w, slot, |_| {}));
+        assert_eq!(blocks.len(), 1, "slot {slot}");
+        if slot == 11 {
+            w.give_certificate(VoteKind::Approval, &blocks[0].header);
+            w.executed(&blocks[0].header);
+        }
+    }
+    assert_eq!(requests(&w.at_slot(15, 600)), [false], "one is certified");
+}
+
+#[test]
+fn a_certified_block_that_the_client_calls_invalid_is_asked_about_again() {
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    w.at_slot(1, 10);
+    let p = w.proposal(1, &genesis, None, 0);
+    let header = p.block.header.clone();
+    let hash = header.hash();
+    let invalid = || Input::Executed {
+        hash,
+        verdict: Verdict::Invalid,
+    };
+    let asks = |effects: &[Effect]| {
+        effects
+            .iter()
+            .filter(|e| matches!(e, Effect::Execute { hash: h, .. } if *h == hash))
+            .count()
+    };
+    w.give_proposal(p);
+    assert!(
+        notices(&w.input(invalid())).is_empty(),
+        "nobody certified it"
+    );
+    let effects = w.give_certificate(VoteKind::Approval, &header);
+    assert_eq!(
+        notices(&effects),
+        [Notice::CertifiedInvalid { hash }],
+        "the operator knows, though the answer came before the certificate"
+    );
+    assert!(w.state.disputes_certified());
+    assert_eq!(asks(&effects), 0);
+    assert_eq!(asks(&w.at_slot(2, 0)), 0, "less than a slot has passed");
+    assert_eq!(asks(&w.at_slot(2, 10)), 1);
+    assert!(notices(&w.input(invalid())).is_empty(), "known already");
+    assert_eq!(asks(&w.at_slot(4, 0)), 0, "the pause doubles");
+    assert_eq!(asks(&w.at_slot(4, 10)), 1);
+    w.input(invalid());
+    // Another client answers, and gets the question at once.
+    w.input(Input::ExecutionRestarted);
+    let effects = w.executed(&genesis);
+    assert_eq!(asks(&effects), 1);
+    let effects = w.executed(&header);
+    assert_eq!(notices(&effects), [Notice::CertifiedValid { hash }]);
+    assert!(w.state.summary().synced && !w.state.disputes_certified());
+}
+
+#[test]
+fn an_uncertified_block_that_the_client_calls_invalid_is_not_asked_about_again() {
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    w.at_slot(1, 10);
+    let p = w.proposal(1, &genesis, None, 0);
+    let hash = p.block.header.hash();
+    w.give_proposal(p);
+    w.input(Input::Executed {
+        hash,
+        verdict: Verdict::Invalid,
+    });
+    let mut effects = w.input(Input::ExecutionRestarted);
+    effects.extend(w.executed(&genesis));
+    effects.extend(w.at_slot(1, 1500));
+    assert!(
+        !effects
+            .iter()
+            .any(|e| matches!(e, Effect::Execute { hash: h, .. } if *h == hash)),
+        "{effects:?}"
     );
 }

@@ -7,7 +7,7 @@
 //!
 //! | module | in production | in simulation |
 //! |---|---|---|
-//! | [`task`](spawn) | tokio tasks, rayon for [`par_map`] | tasks of one thread, random order |
+//! | [`task`](spawn) | tokio tasks, rayon for [`par_map`], [`offload`] | one thread, random order |
 //! | [`time`] | monotonic clock, tokio timers | virtual clock, the same for all nodes |
 //! | [`clock`] | the system's wall clock | per node: offset, drift, steps |
 //! | [`rand`] | the operating system's generator | the seed |
@@ -50,7 +50,9 @@ pub mod trace;
 #[cfg(madsim)]
 pub mod sim;
 
-pub use task::{JoinError, JoinHandle, block_on_main, blocking, par_map, spawn, yield_now};
+pub use task::{
+    JoinError, JoinHandle, Lane, block_on_main, blocking, offload, par_map, spawn, yield_now,
+};
 pub use tokio::{join, select, try_join};
 
 /// True in the simulator. For code that one of the two cannot run or does not need, such as sled,

@@ -123,6 +123,86 @@ pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// The threads on which [`offload`] runs a computation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Computations of milliseconds.
+    Short,
+    /// Computations of seconds, which must not delay the short ones.
+    Long,
+}
+
+impl Lane {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Short => "offload-short",
+            Self::Long => "offload-long",
+        }
+    }
+}
+
+/// Runs `work` on the few threads of its lane, which all nodes of a process share, and never on a
+/// worker of the runtime: strangers' computations leave the workers to the agreement. The order is
+/// first come, first served; the caller bounds the number of waiting computations.
+///
+/// `work` runs to its end even when the returned future is dropped, so a long computation needs a
+/// flag of its own that ends it. In simulation `work` is simply called.
+///
+/// # Errors
+/// [`JoinError::Panicked`] when `work` panics; in simulation the panic ends the run.
+pub async fn offload<T, W>(lane: Lane, work: W) -> Result<T, JoinError>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    #[cfg(not(madsim))]
+    {
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        lanes::threads(lane).spawn_fifo(move || {
+            // A failure to send means that the caller has left.
+            let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+        });
+        match receiver.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) | Err(_) => Err(JoinError::Panicked { name: lane.name() }),
+        }
+    }
+    #[cfg(madsim)]
+    {
+        let _ = lane.name();
+        Ok(work())
+    }
+}
+
+#[cfg(not(madsim))]
+mod lanes {
+    use std::sync::OnceLock;
+
+    use rayon::{ThreadPool, ThreadPoolBuilder};
+
+    use super::Lane;
+
+    /// The threads of a lane: half of the cores for each of the two, so that the workers of the
+    /// runtime keep a share of the machine when both lanes are full.
+    pub(super) fn threads(lane: Lane) -> &'static ThreadPool {
+        static SHORT: OnceLock<ThreadPool> = OnceLock::new();
+        static LONG: OnceLock<ThreadPool> = OnceLock::new();
+        let pool = match lane {
+            Lane::Short => &SHORT,
+            Lane::Long => &LONG,
+        };
+        pool.get_or_init(|| {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            ThreadPoolBuilder::new()
+                .num_threads((cores / 2).max(1))
+                .thread_name(move |index| format!("{}-{index}", lane.name()))
+                .build()
+                .expect("the operating system allows threads")
+        })
+    }
+}
+
 /// Maps `items` in order of their results: on all cores in production, sequentially in simulation.
 pub fn par_map<T: Send, R: Send>(
     items: impl IntoIterator<Item = T>,

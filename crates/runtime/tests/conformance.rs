@@ -509,6 +509,20 @@ fn blocking_and_parallel_work_return_results_in_order() {
     });
 }
 
+#[test]
+fn offloaded_work_returns_its_result_in_both_lanes() {
+    check(|| async {
+        for lane in [alys_runtime::Lane::Short, alys_runtime::Lane::Long] {
+            let results: Vec<_> = (0..8u64)
+                .map(|n| spawn("caller", alys_runtime::offload(lane, move || n * n)))
+                .collect();
+            for (n, result) in (0..8u64).zip(results) {
+                assert_eq!(result.await.expect("no panic"), Ok(n * n));
+            }
+        }
+    });
+}
+
 /// Counts its polls.
 struct Counted<F>(F, Arc<AtomicU32>);
 

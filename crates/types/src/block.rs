@@ -148,6 +148,20 @@ pub struct Block {
 }
 
 impl Block {
+    /// Checks the length of the encoding (docs/protocol.md, rule 2.5): proposals, range answers and
+    /// the store have no room for a longer block.
+    pub fn check_size(&self) -> Result<(), LimitError> {
+        let found = codec::encoded_len(self);
+        if found > MAX_BLOCK_BYTES {
+            return Err(LimitError {
+                what: "encoded bytes",
+                limit: MAX_BLOCK_BYTES,
+                found,
+            });
+        }
+        Ok(())
+    }
+
     /// Decodes a block of at most [`MAX_BLOCK_BYTES`].
     pub fn decode(bytes: &[u8]) -> Result<Block, codec::DecodeError> {
         codec::decode(bytes, MAX_BLOCK_BYTES)

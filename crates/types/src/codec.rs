@@ -4,6 +4,7 @@
 //! compare, so that two different byte strings never decode to the same value.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::enc::write::SizeWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,6 +22,17 @@ const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> = bincode::c
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, CONFIG)
         .expect("types of the protocol have no unencodable values")
+}
+
+/// Length of the encoding of a value, without making it.
+///
+/// # Panics
+/// Never, as [`encode`].
+pub fn encoded_len<T: Serialize>(value: &T) -> usize {
+    let mut size = SizeWriter::default();
+    bincode::serde::encode_into_writer(value, &mut size, CONFIG)
+        .expect("types of the protocol have no unencodable values");
+    size.bytes_written
 }
 
 /// Decodes exactly one value from all of `bytes`, at most `limit` bytes long.

@@ -51,6 +51,8 @@ pub mod tags {
         FORK_ID = "alys/fork-id";
         /// Message of a vote.
         VOTE = "alys/vote";
+        /// Message of an authority's proof of its peer id.
+        AUTHORITY_PEER = "alys/authority-peer";
         /// Message of a federation change.
         FEDERATION_ORDER = "alys/order/federation";
         /// `prev_randao` of a payload.

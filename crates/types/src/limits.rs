@@ -5,6 +5,8 @@
 pub const MAX_BLOCK_BYTES: usize = 8 * 1024 * 1024;
 /// Largest encoded vote, with the header and certificate beside a confirmation.
 pub const MAX_VOTE_BYTES: usize = 1024;
+/// Largest encoded proposal: the largest block and its leader's vote.
+pub const MAX_PROPOSAL_BYTES: usize = MAX_BLOCK_BYTES + MAX_VOTE_BYTES;
 /// Largest encoded certificate with its header.
 pub const MAX_CERTIFICATE_BYTES: usize = 1024;
 /// Largest encoded AuxPoW (docs/protocol.md, section 10). Not built: the messages of the topic
@@ -24,8 +26,8 @@ pub const MAX_AUTHORITIES: usize = 15;
 pub const MAX_WITHDRAWALS: usize = 16;
 /// Most bytes of extra data in an execution payload (Ethereum's rule).
 pub const MAX_EXTRA_DATA_BYTES: usize = 32;
-/// Highest gas limit of a spec: a block full of zero calldata (4 gas a byte) must fit in
-/// [`MAX_BLOCK_BYTES`].
+/// Highest gas limit of a payload, until the spec has one (docs/protocol.md, rule 2.5): a block
+/// full of zero calldata (4 gas a byte) must fit in [`MAX_BLOCK_BYTES`].
 pub const MAX_GAS_LIMIT: u64 = 30_000_000;
 /// Shortest slot, in milliseconds: a proposal and its approvals cross the network within it.
 pub const MIN_SLOT_DURATION_MS: u64 = 1000;

@@ -12,6 +12,20 @@ use crate::{Address, Authority, FaultModel, Header, Height, Sats, Slot, codec};
 /// Header version of this release.
 pub const HEADER_VERSION: u16 = 1;
 
+/// Types of transactions that a payload may contain (EIP-2718, 0 for legacy ones), until the spec
+/// has an upgrade table. Blob transactions (type 3) would need sidecars, which are not built.
+pub const TRANSACTION_TYPES: [u8; 3] = [0, 1, 2];
+
+/// The type of an encoded transaction; `None` if no transaction begins like that.
+pub fn transaction_type(encoded: &[u8]) -> Option<u8> {
+    match *encoded.first()? {
+        // The head of an RLP list, which a legacy transaction is.
+        0xc0..=0xfe => Some(0),
+        kind @ 0x01..=0x7f => Some(kind),
+        _ => None,
+    }
+}
+
 /// The address that collects priority fees. Derived by hashing, so that its key does not exist.
 pub fn vault_address() -> Address {
     let hash = tagged(tags::VAULT, &[]);
@@ -138,6 +152,9 @@ pub struct Genesis {
 impl Genesis {
     /// Checks a spec: keys, proofs of possession, ranges. Errors name the field.
     pub fn new(spec: ChainSpec) -> Result<Genesis, SpecError> {
+        if spec.evm_chain_id == 0 {
+            return Err(SpecError::EvmChainId);
+        }
         if spec.slot_duration_ms < MIN_SLOT_DURATION_MS {
             return Err(SpecError::SlotDuration {
                 found: spec.slot_duration_ms,
@@ -237,6 +254,9 @@ impl Genesis {
 /// The reason for which a spec is refused; the text names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
+    /// EIP-155 has no signatures for chain 0, so no transaction would be valid.
+    #[error("evm_chain_id: must be above 0")]
+    EvmChainId,
     #[error("slot_duration_ms: must be at least 1000, found {found}")]
     SlotDuration { found: u64 },
     #[error("drift_allowance_ms: must be below slot_duration_ms ({slot}), found {found}")]

@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bls::{self, PublicKeyBytes, SecretKey, Signature};
 use crate::codec::{self, DecodeError};
+use crate::hash::{tagged, tags};
 use crate::limits::{
-    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
+    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_PROPOSAL_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
     MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
 };
-use crate::{Block, Certificate, Hash, Header, Height, Vote};
+use crate::vote::ChainId;
+use crate::{AuthoritySet, Block, Certificate, Hash, Header, Height, Slot, Vote};
 
 /// A proposal: the block and its leader's signature (topic `blocks`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +52,55 @@ pub struct Status {
     pub highest: Option<CertifiedHeader>,
     /// The last finality certificate; `None` while it is genesis.
     pub finalized: Option<CertifiedHeader>,
-    /// BLS key of the sender, if it is an authority: it asks for the votes held of this key.
-    pub authority: Option<crate::bls::PublicKeyBytes>,
+    /// Proof of the sender's key, if it is an authority: it asks for the votes held of this key.
+    pub authority: Option<AuthorityProof>,
+    /// The slot that the sender's wall clock is in, which confirms the clock of an authority that
+    /// starts (rule 3.9).
+    pub slot: Slot,
+}
+
+/// Proof that the node with a peer id holds an authority's key: a signature over the peer id. It
+/// needs no nonce, because the encryption of a connection proves the peer id, so nobody else can
+/// use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityProof {
+    pub key: PublicKeyBytes,
+    /// Over the chain and the peer id; see [`Self::sign`].
+    pub signature: Signature,
+}
+
+impl AuthorityProof {
+    /// `peer` is the encoded peer id of the node that holds `key`.
+    pub fn sign(key: &SecretKey, chain: &ChainId, peer: &[u8]) -> AuthorityProof {
+        AuthorityProof {
+            key: key.public_key().to_bytes(),
+            signature: key.sign(&Self::message(chain, peer).0),
+        }
+    }
+
+    /// Checks that the key is a member of `set` and signed for `peer`.
+    pub fn verify(
+        &self,
+        set: &AuthoritySet,
+        chain: &ChainId,
+        peer: &[u8],
+    ) -> Result<(), bls::Error> {
+        let index = set.index_of(&self.key).ok_or(bls::Error::NoSigners)?;
+        let key = set.key(index).ok_or(bls::Error::NoSigners)?;
+        bls::verify(&[key], &Self::message(chain, peer).0, &self.signature)
+    }
+
+    fn message(chain: &ChainId, peer: &[u8]) -> Hash {
+        tagged(
+            tags::AUTHORITY_PEER,
+            &[
+                &chain.evm.to_le_bytes(),
+                &chain.genesis.0,
+                &(peer.len() as u64).to_le_bytes(),
+                peer,
+            ],
+        )
+    }
 }
 
 /// The latest votes held of an authority. A node that lost its vote state notices the loss by them.
@@ -129,7 +179,7 @@ macro_rules! message {
 }
 
 message!(
-    Proposal = MAX_BLOCK_BYTES,
+    Proposal = MAX_PROPOSAL_BYTES,
     Vote = MAX_VOTE_BYTES,
     Confirmation = MAX_VOTE_BYTES,
     CertifiedHeader = MAX_CERTIFICATE_BYTES,
@@ -142,3 +192,45 @@ message!(
     Vec<Block> = MAX_RANGE_BYTES,
     Transactions = MAX_TRANSACTIONS_BYTES,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Address, Authority, FaultModel};
+
+    fn key(index: u8) -> SecretKey {
+        SecretKey::derive(&[index + 1; 32])
+    }
+
+    #[test]
+    fn only_an_authority_proves_its_own_peer_id() {
+        let authorities = (0..2).map(|index| Authority {
+            public_key: key(index).public_key().to_bytes(),
+            proof_of_possession: key(index).prove_possession(),
+            fee_address: Address([index; 20]),
+        });
+        let set = AuthoritySet::new(authorities.collect(), FaultModel::Byzantine);
+        let set = set.expect("a good set");
+        let chain = |evm| ChainId {
+            evm,
+            genesis: Hash([7; 32]),
+        };
+        let proof = AuthorityProof::sign(&key(1), &chain(1), b"mine");
+        let stolen = AuthorityProof {
+            key: key(0).public_key().to_bytes(),
+            ..proof
+        };
+        let stranger = AuthorityProof::sign(&key(2), &chain(1), b"mine");
+        let table = [
+            (proof, 1, "mine", Ok(())),
+            (proof, 1, "others", Err(bls::Error::Mismatch)),
+            (proof, 2, "mine", Err(bls::Error::Mismatch)),
+            (stolen, 1, "mine", Err(bls::Error::Mismatch)),
+            (stranger, 1, "mine", Err(bls::Error::NoSigners)),
+        ];
+        for (row, (proof, evm, peer, expected)) in table.into_iter().enumerate() {
+            let found = proof.verify(&set, &chain(evm), peer.as_bytes());
+            assert_eq!(found, expected, "row {row}");
+        }
+    }
+}

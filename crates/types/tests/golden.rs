@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use alys_types::bls::{PublicKeyBytes, SecretKey, Signature};
-use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
+use alys_types::limits::MAX_BLOCK_BYTES;
+use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec, transaction_type};
 use alys_types::wire::{
-    BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message, Proposal, RangeRequest, Status,
-    StatusAnswer,
+    AuthorityProof, BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message, Proposal,
+    RangeRequest, Status, StatusAnswer,
 };
 use alys_types::*;
 use proptest::prelude::*;
@@ -179,7 +180,11 @@ fn status() -> Status {
         head: hash(64),
         highest: Some(certified(VoteKind::Approval)),
         finalized: Some(certified(VoteKind::Confirmation)),
-        authority: Some(PublicKeyBytes([65; 48])),
+        authority: Some(AuthorityProof {
+            key: PublicKeyBytes([65; 48]),
+            signature: Signature([66; 96]),
+        }),
+        slot: Slot(850_000_066),
     }
 }
 
@@ -284,6 +289,48 @@ fn hashes_are_pinned() {
                 .message(&genesis.hash()),
         ),
     );
+}
+
+#[test]
+fn the_largest_block_fits_in_every_message_that_carries_it() {
+    let mut block = full_block();
+    let room = MAX_BLOCK_BYTES - codec::encoded_len(&block);
+    block.body.payload.transactions[0].extend(vec![0; room]);
+    assert_eq!(codec::encode(&block).len(), MAX_BLOCK_BYTES);
+    assert_eq!(block.check_size(), Ok(()));
+    let proposal = Proposal {
+        block: block.clone(),
+        vote: vote(VoteKind::Proposal),
+    };
+    assert!(proposal.encode().len() <= Proposal::LIMIT);
+    let range = BlockRange {
+        blocks: vec![block.clone()],
+        tip: Some(certificate(VoteKind::Approval, 70)),
+        finalized: Some(certified(VoteKind::Confirmation)),
+    };
+    assert!(range.encode().len() <= BlockRange::LIMIT);
+    block.body.payload.transactions[0].push(0);
+    let refused = block.check_size().expect_err("one byte too many");
+    assert_eq!(
+        (refused.limit, refused.found),
+        (MAX_BLOCK_BYTES, MAX_BLOCK_BYTES + 1)
+    );
+}
+
+#[test]
+fn the_type_of_a_transaction_is_its_first_byte() {
+    let table: [(&[u8], Option<u8>); 7] = [
+        (&[0xf8, 1], Some(0)),
+        (&[0xc0], Some(0)),
+        (&[1, 2], Some(1)),
+        (&[3], Some(3)),
+        (&[0x7f], Some(0x7f)),
+        (&[0x80], None),
+        (&[], None),
+    ];
+    for (encoded, expected) in table {
+        assert_eq!(transaction_type(encoded), expected, "{encoded:?}");
+    }
 }
 
 #[test]

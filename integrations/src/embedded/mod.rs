@@ -6,7 +6,8 @@ pub mod execution;
 pub mod rpc;
 
 #[cfg(madsim)]
-pub use rpc::{ExecutionFaultInjector, ExecutionFaults};
+pub use rpc::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
 pub use rpc::{
-    ExecutionObserver, ExecutionServer, ExecutionServerConfig, RequestCount, Requests, StartError,
+    ExecutionObserver, ExecutionServer, ExecutionServerConfig, NodeView, RequestCount, Requests,
+    StartError, SyncState,
 };

@@ -4,19 +4,21 @@
 //! transports, fillers and pollers only the typed calls would be used, while the three requirements
 //! here (a token per call, a deadline per call, classified errors) would have to be added below it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_eips::Encodable2718;
 use alloy_primitives::{B256, Bytes, U64, U256};
 use alloy_rpc_types_engine::{
     ExecutionPayload, ExecutionPayloadFieldV2, ExecutionPayloadV3, ForkchoiceState,
     ForkchoiceUpdated, PayloadAttributes, PayloadId, PayloadStatus, PayloadStatusEnum,
 };
+use alys_runtime::sync::Mutex;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::pool::PoolReader;
 use super::{
     BlockTag, BuiltPayload, Capabilities, ExecutionBlock, ExecutionClient, ExecutionError,
     PayloadFork,
@@ -37,6 +39,9 @@ const CAPABILITIES: [&str; 6] = [
 #[derive(Debug, Clone)]
 pub struct HttpEngine {
     http: HttpClient,
+    /// The port with the pool, if it is another one.
+    pool_http: Option<HttpClient>,
+    pool: Arc<Mutex<PoolReader>>,
 }
 
 impl HttpEngine {
@@ -52,12 +57,25 @@ impl HttpEngine {
     pub fn with_config(config: ClientConfig) -> Self {
         Self {
             http: HttpClient::new(config),
+            pool_http: None,
+            pool: Arc::default(),
+        }
+    }
+
+    /// Reads the pool from another port, the client's public JSON-RPC.
+    pub fn with_pool(self, config: ClientConfig) -> Self {
+        Self {
+            pool_http: Some(HttpClient::new(config)),
+            ..self
         }
     }
 
     /// See [`HttpClient::end_within`].
     pub fn end_within(&self, within: Duration) {
         self.http.end_within(within);
+        if let Some(http) = &self.pool_http {
+            http.end_within(within);
+        }
     }
 
     async fn call<R: DeserializeOwned>(
@@ -69,6 +87,27 @@ impl HttpEngine {
             .call(method, params)
             .await
             .map_err(|error| ExecutionError::from_call(method, error))
+    }
+
+    async fn update_forkchoice(
+        &self,
+        method: &'static str,
+        params: impl Serialize,
+    ) -> Result<ForkchoiceUpdated, ExecutionError> {
+        let answer: WireForkchoiceUpdated = self.call(method, params).await?;
+        Ok(ForkchoiceUpdated {
+            payload_status: answer.payload_status.into_status(method)?,
+            payload_id: answer.payload_id,
+        })
+    }
+}
+
+/// The method of a fork choice with or without attributes. Without attributes all versions are
+/// equivalent.
+fn forkchoice_method(attributes: Option<&PayloadAttributes>) -> &'static str {
+    match attributes.map(PayloadFork::of_attributes) {
+        None | Some(PayloadFork::Capella) => "engine_forkchoiceUpdatedV2",
+        Some(PayloadFork::Deneb) => "engine_forkchoiceUpdatedV3",
     }
 }
 
@@ -88,16 +127,23 @@ impl ExecutionClient for HttpEngine {
         attributes: Option<PayloadAttributes>,
     ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
         Box::pin(async move {
-            // Without attributes all versions are equivalent.
-            let method = match attributes.as_ref().map(PayloadFork::of_attributes) {
-                None | Some(PayloadFork::Capella) => "engine_forkchoiceUpdatedV2",
-                Some(PayloadFork::Deneb) => "engine_forkchoiceUpdatedV3",
+            let method = forkchoice_method(attributes.as_ref());
+            self.update_forkchoice(method, (state, attributes)).await
+        })
+    }
+
+    fn begin_empty_payload(
+        &self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+    ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
+        Box::pin(async move {
+            let method = forkchoice_method(Some(&attributes));
+            let attributes = WireEmptyAttributes {
+                attributes,
+                no_tx_pool: true,
             };
-            let answer: WireForkchoiceUpdated = self.call(method, (state, attributes)).await?;
-            Ok(ForkchoiceUpdated {
-                payload_status: answer.payload_status.into_status(method)?,
-                payload_id: answer.payload_id,
-            })
+            self.update_forkchoice(method, (state, attributes)).await
         })
     }
 
@@ -223,44 +269,25 @@ impl ExecutionClient for HttpEngine {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>> {
         Box::pin(async move {
-            let content: WirePool = match self.call("txpool_content", NO_PARAMS).await {
-                Err(ExecutionError::Rpc { error, .. })
-                    if error.code == RpcError::METHOD_NOT_FOUND =>
-                {
-                    return Ok(Vec::new());
-                }
-                content => content?,
-            };
-            let of_senders = content.pending.into_values().flat_map(|by_nonce| {
-                let mut ordered: Vec<_> = by_nonce
-                    .into_iter()
-                    .filter_map(|(n, tx)| Some((n.parse::<u64>().ok()?, tx)))
-                    .collect();
-                ordered.sort_by_key(|(nonce, _)| *nonce);
-                ordered
-            });
-            // Entries that are not standard transactions are extensions of the client and are
-            // skipped.
-            let encoded = of_senders.filter_map(|(_, tx)| {
-                let tx: alloy_rpc_types_eth::Transaction = serde_json::from_value(tx).ok()?;
-                Some(Bytes::from(tx.inner.encoded_2718()))
-            });
-            Ok(encoded.take(limit).collect())
+            let http = self.pool_http.as_ref().unwrap_or(&self.http);
+            self.pool.lock().await.read(http, limit).await
         })
     }
-}
-
-/// `txpool_content`: transactions by sender and decimal nonce.
-#[derive(Deserialize)]
-struct WirePool {
-    #[serde(default)]
-    pending: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
 }
 
 const NO_PARAMS: [u8; 0] = [];
 
 /// Geth's "unknown block", for tags that no block has yet.
 const UNKNOWN_BLOCK: i64 = -39001;
+
+/// Attributes of a payload without transactions.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireEmptyAttributes {
+    #[serde(flatten)]
+    attributes: PayloadAttributes,
+    no_tx_pool: bool,
+}
 
 /// The fields of a built payload that the node uses. Blob bundles, overrides and extensions are
 /// ignored.

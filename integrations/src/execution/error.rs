@@ -39,6 +39,15 @@ pub enum ExecutionError {
         method: &'static str,
         reason: String,
     },
+    /// Misconfiguration: the transactions that this client gets do not reach other leaders.
+    #[error(
+        "the execution client serves its pool on this port neither by \
+         eth_newPendingTransactionFilter and eth_getRawTransactionByHash nor by txpool_content, so \
+         the transactions that it gets reach other leaders only through its own network: give the \
+         URL of its public JSON-RPC as pool_url in [execution], and enable eth there (Reth: --http \
+         --http.api eth,txpool)"
+    )]
+    PoolNotServed,
     /// A fault of the node: no supported method accepts a payload of this version.
     #[error("the payload version is not supported: only Capella and Deneb are")]
     UnsupportedPayload,

@@ -8,11 +8,13 @@
 //! Deneb), that deviations of clients from the specification are normalised here, and that
 //! [`ExecutionError`] names who has to act.
 //!
-//! **Never** retries, remembers a fork choice, or interprets a status.
+//! **Never** retries, remembers a fork choice, or interprets a status. It remembers how the client
+//! serves its pool.
 
 mod convert;
 mod engine;
 mod error;
+mod pool;
 #[cfg(test)]
 mod tests;
 
@@ -132,6 +134,16 @@ pub trait ExecutionClient: Send + Sync + 'static {
         attributes: Option<PayloadAttributes>,
     ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>>;
 
+    /// As [`forkchoice_updated`](Self::forkchoice_updated) with attributes, for a payload without
+    /// transactions. The Engine API has no such call: the attribute `noTxPool` of OP clients asks
+    /// for it, which the embedded client knows too. A client that does not know the attribute
+    /// ignores it, so the payload may contain transactions.
+    fn begin_empty_payload(
+        &self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+    ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>>;
+
     /// Returns the payload whose build was started under `id`.
     fn get_payload(
         &self,
@@ -170,8 +182,10 @@ pub trait ExecutionClient: Send + Sync + 'static {
         transaction: Bytes,
     ) -> BoxFuture<'_, Result<B256, ExecutionError>>;
 
-    /// At most `limit` executable transactions of the client's pool, EIP-2718 encoded, those of one
-    /// sender in the order of their nonces. Empty for a client without `txpool_content`.
+    /// At most `limit` executable transactions of the client's pool, EIP-2718 encoded, within a
+    /// budget of bytes. A large pool is read in parts: each read has the transactions that arrived
+    /// last, or those that pay best. [`ExecutionError::PoolNotServed`] for a client without a
+    /// method for it.
     fn pending_transactions(
         &self,
         limit: usize,

@@ -130,6 +130,20 @@ fn the_method_version_follows_the_fork() {
             assert_eq!(params[0]["headBlockHash"], json!(hash(1)));
             assert_eq!(params[1], serde_json::to_value(attributes).unwrap());
         }
+        for (root, method) in [
+            (None, "engine_forkchoiceUpdatedV2"),
+            (Some(hash(6)), "engine_forkchoiceUpdatedV3"),
+        ] {
+            let (result, asked, params) = ask(Ok(updated.clone()), async move |engine| {
+                engine.begin_empty_payload(state(), attributes(root)).await
+            })
+            .await;
+            assert!(result.unwrap().is_valid());
+            assert_eq!(asked, method);
+            let mut expected = serde_json::to_value(attributes(root)).unwrap();
+            expected["noTxPool"] = true.into();
+            assert_eq!(params[1], expected);
+        }
 
         for (fork, get, new, params_count) in [
             (

@@ -30,8 +30,9 @@ impl RpcError {
     pub const INTERNAL: i64 = -32603;
     /// The default code of Ethereum clients.
     pub const SERVER: i64 = -32000;
-    /// The answer or the batch exceeds a limit of the server.
-    pub const LIMIT: i64 = -32005;
+    /// The answer exceeds a limit of the server. Geth's code; libraries take -32005 for a limit of
+    /// the rate, wait and ask the same again.
+    pub const LIMIT: i64 = -32003;
 
     /// Creates an error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
@@ -149,6 +150,26 @@ pub(super) struct Refusal {
     pub error: RpcError,
 }
 
+/// An upper bound of the JSON values in a body, object keys included, without parsing it: the marks
+/// outside of strings that begin or separate values.
+pub(super) fn count_values(body: &[u8]) -> usize {
+    let mut count = 1_usize;
+    let mut is_string = false;
+    let mut is_escaped = false;
+    for byte in body {
+        match (is_string, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (true, b'"') => is_string = false,
+            (true, _) => {}
+            (false, b'"') => is_string = true,
+            (false, b'[' | b'{' | b',' | b':') => count += 1,
+            (false, _) => {}
+        }
+    }
+    count
+}
+
 /// Parses a body with at most `max_batch` requests. serde_json limits the nesting to 128.
 pub(super) fn parse(body: &[u8], max_batch: usize) -> Body {
     let refused = |code, message: &str| {
@@ -214,4 +235,36 @@ pub(super) fn answer(id: Value, result: Result<Value, RpcError>) -> Value {
 
 pub(super) fn to_bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).expect("a JSON value has string keys and finite numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of a parsed body, object keys included.
+    fn parsed(value: &Value) -> usize {
+        match value {
+            Value::Array(values) => 1 + values.iter().map(parsed).sum::<usize>(),
+            Value::Object(members) => 1 + members.values().map(|v| 1 + parsed(v)).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    #[test]
+    fn values_are_counted_before_they_are_parsed() {
+        for (body, count) in [
+            ("7", 1),
+            ("[]", 2),
+            ("[[],[],[]]", 7),
+            (r#"{"a":1,"b":[2,3]}"#, 6),
+            (r#"["[,{\"[","\\",1]"#, 4),
+            ("", 1),
+            (r#""unfinished ["#, 1),
+        ] {
+            assert_eq!(count_values(body.as_bytes()), count, "{body}");
+            if let Ok(value) = serde_json::from_str(body) {
+                assert!(parsed(&value) <= count, "{body}");
+            }
+        }
+    }
 }

@@ -10,13 +10,17 @@
 //! **Never** depends on a method's name, reads a file, or uses TLS: the Engine API and a node's
 //! public JSON-RPC are plain HTTP on a private link or behind a reverse proxy.
 
+mod access;
 mod args;
+mod budget;
 mod client;
 mod jsonrpc;
 pub mod jwt;
+mod seats;
 mod server;
 mod timer;
 
+pub use access::Access;
 pub use args::Args;
 pub use client::{CallError, ClientConfig, Endpoint, EndpointError, HttpClient};
 pub use jsonrpc::{Page, RpcError, RpcHandler};

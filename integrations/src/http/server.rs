@@ -1,5 +1,5 @@
 //! The HTTP server: one task per connection, a bounded number of connections, a timeout for every
-//! wait.
+//! wait, a budget for the memory of all requests and answers.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,9 +21,16 @@ use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
+use super::access::Access;
+use super::budget::{self, Budget, Charge};
 use super::jsonrpc::{self, Body, RpcError, RpcHandler};
+use super::seats::{Seat, Seats};
 use super::timer::{RuntimeTimer, WriteDeadline};
 use super::{JwtSecret, jwt};
+
+/// Requests in a batch, as in Geth and in the default of viem. They run one after the other, and
+/// their answers share the limit of one.
+pub(super) const MAX_BATCH: usize = 1_000;
 
 /// Limits of a server.
 #[derive(Debug, Clone)]
@@ -32,16 +39,22 @@ pub struct ServerConfig {
     pub name: &'static str,
     /// When set, every request needs a fresh token signed with it.
     pub auth: Option<JwtSecret>,
-    /// Allows calls from pages of any origin, as browser wallets need. Safe because the browser
-    /// authenticates nothing; must be off when `auth` is set.
-    pub cors: bool,
+    /// Pages that may call, as browser wallets need. `None` refuses every page; it must be `None`
+    /// when `auth` is set.
+    pub pages: Option<Access>,
     /// Largest request body in bytes. A block of 8 MiB is 16 MiB of hex in JSON.
     pub max_body_bytes: usize,
     /// Largest answer in bytes, also of a whole batch.
     pub max_response_bytes: usize,
     /// Largest number of requests in a batch.
     pub max_batch: usize,
-    /// Concurrent connections. Further ones wait to be accepted.
+    /// Largest number of JSON values in a body without authentication, because values take many
+    /// times their bytes once parsed.
+    pub max_values: usize,
+    /// Bytes of all requests and answers in progress, without those of small ones.
+    pub max_pending_bytes: usize,
+    /// Concurrent connections. A further one replaces the one that has waited longest for its
+    /// client.
     pub max_connections: usize,
     /// Time for a request's head to arrive; also the lifetime of an idle connection.
     pub header_timeout: Duration,
@@ -54,15 +67,18 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// The default limits, without authentication and CORS.
+    /// The default limits, for a port with authentication, which serves few clients; without
+    /// authentication and pages.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
             auth: None,
-            cors: false,
+            pages: None,
             max_body_bytes: 24 << 20,
             max_response_bytes: 32 << 20,
-            max_batch: 100,
+            max_batch: MAX_BATCH,
+            max_values: 100_000,
+            max_pending_bytes: 512 << 20,
             max_connections: 256,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
@@ -115,7 +131,12 @@ impl HttpServer {
         let stop = Arc::new(Stop::default());
         let connections = Arc::new(Semaphore::new(max_connections as usize));
         let stop_grace = config.stop_grace;
-        let service = Arc::new(Service { config, handler });
+        let service = Arc::new(Service {
+            budget: Budget::new(config.max_pending_bytes),
+            seats: Arc::default(),
+            config,
+            handler,
+        });
         let accepting = accept(listener, service, connections.clone(), stop.clone());
         let accepting = Some(alys_runtime::spawn("http-accept", accepting));
         Ok(Self {
@@ -205,34 +226,45 @@ async fn accept<H: RpcHandler>(
     /// Accepting fails when the process has no file descriptors left; the delay lets connections
     /// end.
     const RETRY_DELAY: Duration = Duration::from_millis(100);
-    let next = async || {
-        let permit = connections.clone().acquire_owned().await.ok()?;
-        Some((permit, listener.accept().await))
-    };
     loop {
         let accepted = {
-            let next = pin!(next());
+            let next = pin!(listener.accept());
             match select(next, pin!(stop.reached(Stop::GRACEFUL))).await {
                 Either::Left((accepted, _)) => accepted,
                 Either::Right(_) => return,
             }
         };
-        match accepted {
-            Some((permit, Ok((stream, peer)))) => {
-                tracing::trace!(server = service.config.name, %peer, "connection");
-                alys_runtime::spawn(
-                    "http-connection",
-                    serve(stream, service.clone(), permit, stop.clone()),
-                );
-            }
-            Some((_, Err(error))) => {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
                 tracing::warn!(server = service.config.name, %error, "cannot accept a connection");
                 alys_runtime::time::sleep(RETRY_DELAY).await;
+                continue;
             }
-            // Unreachable, because the semaphore is never closed.
-            None => return,
-        }
+        };
+        let place = pin!(place(&connections, &service.seats));
+        let permit = match select(place, pin!(stop.reached(Stop::GRACEFUL))).await {
+            Either::Left((Some(permit), _)) => permit,
+            // The semaphore is never closed.
+            Either::Left((None, _)) | Either::Right(_) => return,
+        };
+        tracing::trace!(server = service.config.name, %peer, "connection");
+        alys_runtime::spawn(
+            "http-connection",
+            serve(stream, service.clone(), permit, stop.clone()),
+        );
     }
+}
+
+/// A place for a new connection. When there is none, another connection gives way.
+async fn place(connections: &Arc<Semaphore>, seats: &Seats) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = connections.clone().try_acquire_owned() {
+        return Some(permit);
+    }
+    seats.make_room();
+    let permit = connections.clone().acquire_owned().await.ok();
+    seats.has_room();
+    permit
 }
 
 async fn serve<H: RpcHandler>(
@@ -246,24 +278,49 @@ async fn serve<H: RpcHandler>(
     drop(permit);
 }
 
+/// Bytes that a connection buffers of a request before the server asks for more, and of its head.
+const MAX_BUFFER_BYTES: usize = 64 << 10;
+
+/// Reason for which the server ends a connection.
+enum Interruption {
+    Stop,
+    Evicted,
+}
+
 async fn serve_until<H: RpcHandler>(stream: Stream, service: Arc<Service<H>>, stop: &Stop) {
     let config = &service.config;
+    let seat = service.seats.seat();
     let answer = |request| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(service.respond(request).await) }
+        let seat = &seat;
+        async move { Ok::<_, Infallible>(service.respond(request, seat).await) }
     };
     let io = TokioIo::new(WriteDeadline::new(stream, config.write_timeout));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(RuntimeTimer)
-        .header_read_timeout(config.header_timeout);
+        .header_read_timeout(config.header_timeout)
+        .max_buf_size(MAX_BUFFER_BYTES);
     // hyper reads the system's clock for it, which bypasses the runtime, and JSON-RPC clients
     // ignore it.
     builder.auto_date_header(false);
     let mut connection = pin!(builder.serve_connection(io, hyper::service::service_fn(answer)));
-    let ended = match select(connection.as_mut(), pin!(stop.reached(Stop::GRACEFUL))).await {
+    let interrupted = async {
+        match select(pin!(stop.reached(Stop::GRACEFUL)), pin!(seat.evicted())).await {
+            Either::Left(_) => Interruption::Stop,
+            Either::Right(_) => Interruption::Evicted,
+        }
+    };
+    let ended = match select(connection.as_mut(), pin!(interrupted)).await {
         Either::Left((ended, _)) => Some(ended),
-        Either::Right(_) => {
+        Either::Right((Interruption::Evicted, _)) => {
+            tracing::debug!(
+                server = config.name,
+                "a waiting connection gave way to a new one"
+            );
+            None
+        }
+        Either::Right((Interruption::Stop, _)) => {
             connection.as_mut().graceful_shutdown();
             match select(connection, pin!(stop.reached(Stop::NOW))).await {
                 Either::Left((ended, _)) => Some(ended),
@@ -279,30 +336,64 @@ async fn serve_until<H: RpcHandler>(stream: Stream, service: Arc<Service<H>>, st
 
 struct Service<H> {
     config: ServerConfig,
+    budget: Budget,
+    seats: Arc<Seats>,
     handler: Arc<H>,
 }
 
+/// Memory of a parsed value beside the bytes of its text, about.
+const VALUE_BYTES: usize = 96;
+
 impl<H: RpcHandler> Service<H> {
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>, seat: &Seat) -> Response<Full<Bytes>> {
         buggify_pause!("http.server.late_request", 100_000, 150);
-        let mut response = self.respond_to(request).await;
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let mut response = match self.refuse_page(&request) {
+            Some(refusal) => refusal,
+            None => self.respond_to(request, seat).await,
+        };
+        seat.waits();
         buggify_pause!("http.server.late_answer", 100_000, 150);
         if buggify!("http.server.close_after_answer", 100_000) {
             response = closing(response);
         }
-        if self.config.cors {
+        if self.config.pages.is_some()
+            && let Some(origin) = origin
+        {
             let headers = response.headers_mut();
-            headers.insert(
-                header::ACCESS_CONTROL_ALLOW_ORIGIN,
-                HeaderValue::from_static("*"),
-            );
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(header::VARY, HeaderValue::from_static("origin"));
         }
         response
     }
 
-    async fn respond_to(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Refuses calls of web pages that the configuration does not allow, before anything is read.
+    fn refuse_page(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        let pages = self.config.pages.as_ref()?;
+        let text_of = |name: header::HeaderName| {
+            let value: Option<&HeaderValue> = request.headers().get(name);
+            value.map(|value| value.to_str().unwrap_or_default())
+        };
+        let refusal = |what: &str, value: &str| {
+            tracing::debug!(server = self.config.name, what, value, "page refused");
+            let shown: String = value.chars().take(100).collect();
+            let reason =
+                format!("{what} {shown} is not allowed by the configuration of this node\n");
+            Some(text(StatusCode::FORBIDDEN, reason))
+        };
+        let host = text_of(header::HOST);
+        if !pages.allows_host(host) {
+            return refusal("host", host.unwrap_or_default());
+        }
+        match text_of(header::ORIGIN) {
+            Some(origin) if !pages.allows_origin(origin) => refusal("origin", origin),
+            Some(_) | None => None,
+        }
+    }
+
+    async fn respond_to(&self, request: Request<Incoming>, seat: &Seat) -> Response<Full<Bytes>> {
         match *request.method() {
-            Method::OPTIONS if self.config.cors => return preflight(),
+            Method::OPTIONS if self.config.pages.is_some() => return preflight(),
             Method::POST => {}
             Method::GET | Method::HEAD => return self.page(request.uri().path()).await,
             _ => return text(StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST\n"),
@@ -317,11 +408,17 @@ impl<H: RpcHandler> Service<H> {
                 return self.unauthorized(&error);
             }
         }
-        let body = match self.read(request.into_body()).await {
+        let mut charge = self.budget.charge();
+        let body = match self.read(request.into_body(), &mut charge).await {
             Ok(body) => body,
             Err(response) => return response,
         };
-        match jsonrpc::parse(&body, self.config.max_batch) {
+        seat.works();
+        let body = match self.parse(body, &mut charge).await {
+            Ok(body) => body,
+            Err(response) => return response,
+        };
+        match body {
             Body::Refused(refusal) => self.json(&jsonrpc::answer(refusal.id, Err(refusal.error))),
             Body::One(request) => match self.answer(request).await {
                 Some(answer) => self.json(&answer),
@@ -329,6 +426,38 @@ impl<H: RpcHandler> Service<H> {
             },
             Body::Batch(requests) => self.batch(requests).await,
         }
+    }
+
+    /// Parses a body, of a stranger only when it has few enough values.
+    async fn parse(
+        &self,
+        body: Vec<u8>,
+        charge: &mut Charge,
+    ) -> Result<Body, Response<Full<Bytes>>> {
+        let max_batch = self.config.max_batch;
+        if self.config.auth.is_some() {
+            return Ok(jsonrpc::parse(&body, max_batch));
+        }
+        let values = jsonrpc::count_values(&body);
+        if values > self.config.max_values {
+            let limit = self.config.max_values;
+            let reason = format!("the request has more than {limit} JSON values\n");
+            return Err(text(StatusCode::PAYLOAD_TOO_LARGE, reason));
+        }
+        if !charge.add(values.saturating_mul(VALUE_BYTES)) {
+            return Err(busy());
+        }
+        // Large bodies are parsed beside the workers of the runtime.
+        if body.len() > budget::FREE_BYTES {
+            let parsed = alys_runtime::offload(alys_runtime::Lane::Short, move || {
+                jsonrpc::parse(&body, max_batch)
+            });
+            return parsed.await.map_err(|error| {
+                tracing::warn!(server = self.config.name, %error, "a request was not parsed");
+                empty(StatusCode::INTERNAL_SERVER_ERROR)
+            });
+        }
+        Ok(jsonrpc::parse(&body, max_batch))
     }
 
     async fn page(&self, path: &str) -> Response<Full<Bytes>> {
@@ -344,10 +473,14 @@ impl<H: RpcHandler> Service<H> {
         text(StatusCode::UNAUTHORIZED, format!("Unauthorized: {error}\n"))
     }
 
-    /// Collects a body within the limits of size and time. Of a body that is too large, up to four
-    /// times the limit is read and discarded, because closing at once would reset the connection
-    /// before the client can read the answer.
-    async fn read(&self, mut body: Incoming) -> Result<Vec<u8>, Response<Full<Bytes>>> {
+    /// Collects a body within the limits of size and time. Of a body that is too large for the
+    /// limit or the budget, up to four times the limit is read and discarded, because closing at
+    /// once would reset the connection before the client can read the answer.
+    async fn read(
+        &self,
+        mut body: Incoming,
+        charge: &mut Charge,
+    ) -> Result<Vec<u8>, Response<Full<Bytes>>> {
         let limit = self.config.max_body_bytes;
         let too_large = || {
             let limit = format!("the request body is larger than {limit} bytes\n");
@@ -355,9 +488,10 @@ impl<H: RpcHandler> Service<H> {
         };
         let mut collected = Vec::new();
         let mut seen = 0_usize;
-        if body.size_hint().lower() <= limit as u64 {
-            collected.reserve(usize::try_from(body.size_hint().lower()).unwrap_or(0));
-        }
+        let mut is_refused = false;
+        // A declared length costs a client nothing, so only the first part is reserved.
+        let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        collected.reserve(declared.min(budget::FREE_BYTES));
         let collect = async {
             while let Some(frame) = body.frame().await {
                 let Ok(frame) = frame else {
@@ -370,13 +504,25 @@ impl<H: RpcHandler> Service<H> {
                     continue;
                 };
                 seen = seen.saturating_add(data.len());
-                if seen <= limit {
-                    collected.extend_from_slice(&data);
-                } else if seen > limit.saturating_mul(4) {
+                if seen > limit.saturating_mul(4) {
                     return too_large();
                 }
+                if seen > limit || is_refused {
+                    continue;
+                }
+                if charge.add(data.len()) {
+                    collected.extend_from_slice(&data);
+                } else {
+                    is_refused = true;
+                    collected = Vec::new();
+                    *charge = self.budget.charge();
+                }
             }
-            if seen > limit { too_large() } else { Ok(()) }
+            match (seen > limit, is_refused) {
+                (true, _) => too_large(),
+                (false, true) => Err(closing(busy())),
+                (false, false) => Ok(()),
+            }
         };
         match alys_runtime::time::timeout(self.config.body_timeout, collect).await {
             Ok(Ok(())) => Ok(collected),
@@ -409,6 +555,7 @@ impl<H: RpcHandler> Service<H> {
         requests: Vec<Result<jsonrpc::Request, jsonrpc::Refusal>>,
     ) -> Response<Full<Bytes>> {
         let mut bytes = Vec::from(*b"[");
+        let mut charge = self.budget.charge();
         for request in requests {
             let room = self.config.max_response_bytes.saturating_sub(bytes.len());
             if room == 0 {
@@ -420,17 +567,26 @@ impl<H: RpcHandler> Service<H> {
             if bytes.len() > 1 {
                 bytes.push(b',');
             }
-            bytes.extend(within(&answer, room));
+            let answer = within(&answer, room);
+            if !charge.add(answer.len()) {
+                return busy();
+            }
+            bytes.extend(answer);
         }
         if bytes.len() == 1 {
             return empty(StatusCode::NO_CONTENT);
         }
         bytes.push(b']');
-        json(bytes)
+        json(bytes, charge)
     }
 
     fn json(&self, answer: &Value) -> Response<Full<Bytes>> {
-        json(within(answer, self.config.max_response_bytes))
+        let bytes = alys_runtime::blocking(|| within(answer, self.config.max_response_bytes));
+        let mut charge = self.budget.charge();
+        if !charge.add(bytes.len()) {
+            return busy();
+        }
+        json(bytes, charge)
     }
 }
 
@@ -452,8 +608,17 @@ fn too_large_answer(id: Value) -> Value {
     )
 }
 
-fn json(bytes: Vec<u8>) -> Response<Full<Bytes>> {
-    with_type(StatusCode::OK, "application/json", bytes.into())
+fn json(bytes: Vec<u8>, charge: Charge) -> Response<Full<Bytes>> {
+    let body = budget::charged(bytes, charge);
+    with_type(StatusCode::OK, "application/json", body)
+}
+
+/// Other requests and answers take up the memory of the server.
+fn busy() -> Response<Full<Bytes>> {
+    text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the server is busy with large requests; try again later\n",
+    )
 }
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

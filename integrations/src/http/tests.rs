@@ -178,16 +178,18 @@ fn malformed_requests_get_the_errors_of_the_specification() {
             post(server.local_addr(), notification).await,
             (204, String::new())
         );
-        let batch = format!(
-            "[{}]",
-            vec![r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#; 101].join(",")
+        let batch = |count: usize| {
+            let request = r#"{"jsonrpc":"2.0","id":1,"method":"null"}"#;
+            format!("[{}]", vec![request; count].join(","))
+        };
+        let (status, answers) = post(server.local_addr(), &batch(super::server::MAX_BATCH)).await;
+        let answers: Value = serde_json::from_str(&answers).unwrap();
+        assert_eq!(
+            (status, answers.as_array().map(Vec::len)),
+            (200, Some(1_000))
         );
-        assert!(
-            post(server.local_addr(), &batch)
-                .await
-                .1
-                .contains("batch too large")
-        );
+        let (_, answer) = post(server.local_addr(), &batch(super::server::MAX_BATCH + 1)).await;
+        assert!(answer.contains("batch too large"), "{answer}");
     });
 }
 
@@ -272,7 +274,7 @@ fn bodies_over_the_limit_are_refused_by_server_and_client() {
             .call::<Value>("big", (5000,))
             .await
             .unwrap_err();
-        assert_eq!(error.to_string(), "big: response too large (code -32005)");
+        assert_eq!(error.to_string(), "big: response too large (code -32003)");
         let config = ClientConfig {
             max_response_bytes: 1000,
             ..ClientConfig::new(server.local_addr())
@@ -360,10 +362,13 @@ fn requests_without_a_valid_token_get_401_and_never_reach_the_handler() {
 }
 
 #[test]
-fn browsers_may_call_only_with_cors() {
+fn browsers_may_call_only_from_allowed_pages() {
     block_on_main(async {
         let open = server(ServerConfig {
-            cors: true,
+            pages: Some(Access {
+                hosts: vec!["x".to_owned()],
+                origins: vec!["http://wallet.example".to_owned()],
+            }),
             ..ServerConfig::new("test")
         })
         .await;
@@ -375,7 +380,8 @@ fn browsers_may_call_only_with_cors() {
         let answer = raw(open.local_addr(), preflight).await;
         assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
         for header in [
-            "access-control-allow-origin: *",
+            "access-control-allow-origin: http://wallet.example",
+            "vary: origin",
             "access-control-allow-methods: POST, GET, OPTIONS",
             "access-control-allow-headers: content-type",
         ] {
@@ -387,18 +393,116 @@ fn browsers_may_call_only_with_cors() {
                 .starts_with("HTTP/1.1 405")
         );
 
-        let request =
-            b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\n7";
-        assert!(
-            raw(open.local_addr(), request)
-                .await
-                .contains("access-control-allow-origin: *")
+        let request = |host: &str, origin: &str| {
+            format!(
+                "POST / HTTP/1.1\r\nhost: {host}\r\n{origin}connection: close\r\n\
+                 content-length: 1\r\n\r\n7"
+            )
+        };
+        for (host, origin, status) in [
+            ("x", "", 200),
+            ("x", "origin: http://localhost:3000\r\n", 200),
+            ("x", "origin: http://evil.example\r\n", 403),
+            ("x", "origin: null\r\n", 403),
+            ("evil.example", "", 403),
+            ("evil.example:80", "origin: http://wallet.example\r\n", 403),
+        ] {
+            let answer = raw(open.local_addr(), request(host, origin).as_bytes()).await;
+            let expected = format!("HTTP/1.1 {status}");
+            assert!(answer.starts_with(&expected), "{host} {origin} {answer}");
+        }
+        let answer = raw(closed.local_addr(), request("x", "").as_bytes()).await;
+        assert!(!answer.contains("access-control"), "{answer}");
+    });
+}
+
+#[test]
+fn bodies_of_too_many_values_are_refused_before_they_are_parsed() {
+    block_on_main(async {
+        let config = ServerConfig {
+            max_values: 1_000,
+            ..ServerConfig::new("test")
+        };
+        let server = server(config).await;
+        let many = format!("[{}[]]", "[],".repeat(1_000));
+        let (status, answer) = post(server.local_addr(), &many).await;
+        assert_eq!(
+            (status, answer.as_str()),
+            (413, "the request has more than 1000 JSON values\n")
         );
-        assert!(
-            !raw(closed.local_addr(), request)
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"echo","params":["{many}"]}}"#);
+        assert_eq!(post(server.local_addr(), &text).await.0, 200);
+    });
+}
+
+/// The head of a request with a body of this length.
+fn head(length: usize) -> String {
+    format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")
+}
+
+#[test]
+fn held_bodies_fill_a_budget_and_small_calls_are_served_meanwhile() {
+    block_on_main(async {
+        const BODY: usize = 400_000;
+        let config = ServerConfig {
+            max_pending_bytes: 500_000,
+            ..ServerConfig::new("test")
+        };
+        let server = server(config).await;
+        let addr = server.local_addr();
+        let mut held = Stream::connect(addr).await.unwrap();
+        held.write_all(head(BODY).as_bytes()).await.unwrap();
+        held.write_all(" ".repeat(BODY - 1).as_bytes())
+            .await
+            .unwrap();
+        held.flush().await.unwrap();
+        // The second body does not fit beside the first once that has arrived.
+        let mut refused = String::new();
+        for _ in 0..50 {
+            refused = raw(addr, [head(BODY), " ".repeat(BODY)].concat().as_bytes()).await;
+            if refused.starts_with("HTTP/1.1 503") {
+                break;
+            }
+        }
+        assert!(refused.starts_with("HTTP/1.1 503"), "{refused:.200}");
+        assert_eq!(
+            client(&server)
+                .call::<[u64; 1]>("echo", (1,))
                 .await
-                .contains("access-control")
+                .unwrap(),
+            [1]
         );
+        drop(held);
+        let mut answer = String::new();
+        for _ in 0..50 {
+            answer = raw(addr, [head(BODY), " ".repeat(BODY)].concat().as_bytes()).await;
+            if answer.starts_with("HTTP/1.1 200") {
+                break;
+            }
+        }
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:.200}");
+    });
+}
+
+#[test]
+fn slow_senders_give_way_when_all_places_are_taken() {
+    block_on_main(async {
+        let config = ServerConfig {
+            max_connections: 4,
+            ..ServerConfig::new("test")
+        };
+        let server = server(config).await;
+        let mut slow = Vec::new();
+        for _ in 0..8 {
+            let mut stream = Stream::connect(server.local_addr()).await.unwrap();
+            stream.write_all(head(10).as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            slow.push(stream);
+        }
+        // Long before the timeout of their bodies.
+        let called = timeout(5 * SECOND, client(&server).call::<[u64; 1]>("echo", (1,))).await;
+        assert_eq!(called.expect("in time").unwrap(), [1]);
+        drop(slow);
     });
 }
 

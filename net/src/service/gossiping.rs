@@ -5,6 +5,7 @@ use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError, TopicH
 
 use super::Service;
 use crate::api::{Event, GossipId, GossipVerdict};
+use crate::budgets::Excess;
 use crate::gossip::{self, payload_key, topic_hash};
 use crate::scores::Offence;
 use crate::wire::{self, Topic};
@@ -34,7 +35,7 @@ impl Service {
                 }
             }
             gossip::Event::Gossipsub(gossipsub::Event::SlowPeer { peer_id, .. }) => {
-                tracing::debug!(peer = %peer_id, "peer is too slow for its messages");
+                self.on_slow_peer(peer_id);
             }
             gossip::Event::Gossipsub(gossipsub::Event::GossipsubNotSupported { peer_id }) => {
                 tracing::debug!(peer = %peer_id, "peer does not support gossip");
@@ -62,30 +63,39 @@ impl Service {
             return Err(MessageAcceptance::Ignore);
         }
         let now_ms = self.now_ms();
-        let within_rate = self
-            .peers
-            .get_mut(&from)
-            .is_some_and(|peer| peer.gossip_rate.take(1, now_ms));
-        if !within_rate {
-            self.penalize(from, Offence::GossipFlood);
-            return Err(MessageAcceptance::Ignore);
+        let is_known = self.is_known(&from);
+        let bytes = message.data.len();
+        match self
+            .budgets
+            .take_gossip(from, is_known, topic, bytes, now_ms)
+        {
+            Ok(()) => {}
+            Err(Excess::Peer) => {
+                alys_runtime::trace::reached("state.net.gossip_throttled");
+                self.penalize(from, Offence::GossipFlood);
+                return Err(MessageAcceptance::Ignore);
+            }
+            Err(Excess::Strangers) => return Err(MessageAcceptance::Ignore),
         }
         let payload = wire::open(topic, message.data).map_err(|error| {
             tracing::debug!(peer = %from, ?topic, %error, "malformed gossip");
             self.penalize(from, Offence::InvalidGossip);
             MessageAcceptance::Reject
         })?;
-        if !self.repeats.admit(payload_key(topic, &payload), now_ms) {
-            return Err(MessageAcceptance::Ignore);
-        }
+        // A message without room is not recorded as seen, so that a later copy passes.
         if !self.has_room() {
             alys_runtime::trace::reached("state.net.no_room");
             self.dropped += 1;
             return Err(MessageAcceptance::Ignore);
         }
+        if !self.repeats.admit(payload_key(topic, &payload), now_ms) {
+            return Err(MessageAcceptance::Ignore);
+        }
         let id = GossipId {
             message: id.clone(),
             from,
+            topic,
+            bytes,
         };
         self.emit(Event::Gossip {
             id,
@@ -97,14 +107,33 @@ impl Service {
     }
 
     pub(super) fn on_verdict(&mut self, id: &GossipId, verdict: GossipVerdict) {
+        let now_ms = self.now_ms();
         let acceptance = match verdict {
-            GossipVerdict::Accept => MessageAcceptance::Accept,
+            GossipVerdict::Accept => {
+                if self.budgets.take_relayed(id.topic, id.bytes, now_ms) {
+                    self.add_to_backlogs(id.bytes, Some(&id.from));
+                    MessageAcceptance::Accept
+                } else {
+                    alys_runtime::trace::reached("state.net.relay_throttled");
+                    MessageAcceptance::Ignore
+                }
+            }
             GossipVerdict::Ignore => MessageAcceptance::Ignore,
             GossipVerdict::Reject => MessageAcceptance::Reject,
         };
         self.report_acceptance(&id.message, &id.from, acceptance);
         if verdict == GossipVerdict::Reject {
             self.penalize(id.from, Offence::InvalidGossip);
+        }
+    }
+
+    /// Counts a message as queued for all peers but its sender. gossipsub sends it to fewer, those
+    /// of the mesh without it; the count matters only while a peer does not read.
+    fn add_to_backlogs(&mut self, bytes: usize, sender: Option<&PeerId>) {
+        for (id, peer) in &mut self.peers {
+            if Some(id) != sender {
+                peer.backlog.add(bytes);
+            }
         }
     }
 
@@ -129,8 +158,12 @@ impl Service {
             );
             return;
         }
+        // Own messages are always sent; they leave less to those of others.
+        let now_ms = self.now_ms();
+        self.budgets.take_relayed(topic, payload.len(), now_ms);
         self.nonce = self.nonce.wrapping_add(1);
         let data = wire::seal(self.nonce, payload);
+        self.add_to_backlogs(data.len(), None);
         let hash = topic_hash(topic, &self.config.chain);
         match self
             .swarm

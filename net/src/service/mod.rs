@@ -25,10 +25,13 @@ use libp2p::{PeerId, noise, swarm};
 
 use crate::addr::to_multiaddr;
 use crate::api::{Command, DisconnectReason, Event, Events, Handle};
+use crate::backlog::Meters;
 use crate::behaviour::{Behaviour, BehaviourEvent, ProtocolEvent, millis};
+use crate::budgets::Budgets;
 use crate::config::Config;
 use crate::dial::Dialler;
 use crate::gossip::GossipSetupError;
+use crate::handshakes::Upgrades;
 use crate::repeats::RepeatFilter;
 use crate::scores::Scores;
 use crate::transport;
@@ -93,7 +96,10 @@ pub struct Service {
     start: Instant,
     peers: BTreeMap<PeerId, Peer>,
     scores: Scores,
+    budgets: Budgets,
     dialler: Dialler,
+    /// Meters of the connections.
+    meters: Meters,
     /// Dials in progress.
     dials: BTreeMap<ConnectionId, SocketAddr>,
     /// Addresses for which an unexpected identity was logged, so that it is logged once.
@@ -123,8 +129,11 @@ impl Service {
         let start = time::now();
         let clock = Box::new(move || millis(time::now().saturating_duration_since(start)));
 
-        let behaviour = Behaviour::new(&config, clock)?;
+        let upgrades = Upgrades::default();
+        let behaviour = Behaviour::new(&config, clock, upgrades.clone())?;
         let transport = transport::build(&config.key, listener, config.timing.dial_timeout)?;
+        let meters = Meters::default();
+        let transport = meters.measure(upgrades.guard(transport));
         let executor = |connection| {
             spawn("net-connection", connection);
         };
@@ -159,7 +168,9 @@ impl Service {
             start,
             peers: BTreeMap::new(),
             scores: Scores::new(millis(config.timing.ban)),
+            budgets: Budgets::new(0),
             dialler: Dialler::new(config.dial, local),
+            meters,
             dials: BTreeMap::new(),
             warned_addresses: BTreeSet::new(),
             repeats: RepeatFilter::new(
@@ -301,6 +312,7 @@ impl Service {
             .set_banned(self.scores.banned(now_ms));
         self.dial_due(now_ms);
         self.check_peers(now_ms);
+        self.check_backlogs();
         if buggify!("net.service.disconnect", 5_000)
             && let Some(peer) = self.peers.keys().next().copied()
         {

@@ -1,7 +1,8 @@
 //! Connections: dialling, the status handshake, liveness, penalties and disconnection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use alys_runtime::{buggify, rand, trace};
 use libp2p::core::ConnectedPoint;
@@ -12,11 +13,11 @@ use libp2p::{PeerId, identify, ping};
 use super::Service;
 use crate::addr::{PeerAddr, to_multiaddr, to_socket};
 use crate::api::{DisconnectReason, Event};
+use crate::backlog::{Backlog, Meter};
 use crate::behaviour::millis;
 use crate::handshake::{Mismatch, check_identify};
-use crate::rate::TokenBucket;
 use crate::scores::{Offence, Standing};
-use crate::wire::{Protocol, Topic};
+use crate::wire::Topic;
 
 /// Delay before a refused or unanswered status request is repeated.
 const STATUS_RETRY_MS: u64 = 1000;
@@ -40,8 +41,12 @@ pub(super) struct Peer {
     topics: BTreeSet<Topic>,
     /// [`Event::PeerSubscribed`] was emitted.
     subscribed: bool,
-    pub(super) gossip_rate: TokenBucket,
-    pub(super) request_rates: BTreeMap<Protocol, TokenBucket>,
+    /// Measures its connection.
+    meter: Option<Arc<Meter>>,
+    /// The gossip that it has not read.
+    pub(super) backlog: Backlog,
+    /// Heartbeats in a row at which the queue of messages for it was full, and the last one.
+    slow: (u32, u64),
     /// Set while the peer is being disconnected. Its messages are ignored then.
     pub(super) closing: Option<DisconnectReason>,
     /// When a closing peer is disconnected, if not at once.
@@ -62,12 +67,11 @@ impl Service {
         self.update_expected();
     }
 
-    /// Updates the gate's set of peers with a known address.
+    /// Updates the gate's sets of peers with a known address and of their hosts.
     fn update_expected(&mut self) {
-        self.swarm
-            .behaviour_mut()
-            .gate
-            .set_expected(self.dialler.peers());
+        let gate = &mut self.swarm.behaviour_mut().gate;
+        gate.set_expected(self.dialler.peers());
+        gate.set_expected_hosts(self.dialler.hosts());
     }
 
     pub(super) fn dial_due(&mut self, now_ms: u64) {
@@ -137,11 +141,6 @@ impl Service {
         }
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
         let addr = to_socket(endpoint.get_remote_address()).unwrap_or(unspecified);
-        let limits = &self.config.limits;
-        let bucket = |protocol: Protocol| {
-            let (burst, per_second) = protocol.rate();
-            (protocol, TokenBucket::new(burst, per_second, now_ms))
-        };
         let peer = Peer {
             connection,
             addr,
@@ -152,8 +151,9 @@ impl Service {
             status_due_ms: Some(now_ms),
             topics: BTreeSet::new(),
             subscribed: false,
-            gossip_rate: TokenBucket::new(limits.gossip_burst, limits.gossip_per_second, now_ms),
-            request_rates: Protocol::ALL.into_iter().map(bucket).collect(),
+            meter: self.meters.get(&addr),
+            backlog: Backlog::default(),
+            slow: (0, now_ms),
             closing: None,
             close_at_ms: None,
         };
@@ -241,7 +241,7 @@ impl Service {
             return;
         }
         peer.admitted = true;
-        let expected = peer.outbound || self.dialler.peers().any(|known| known == id);
+        let expected = peer.outbound || self.swarm.behaviour().gate.is_known(&id);
         let event = Event::PeerConnected {
             peer: id,
             addr: peer.addr,
@@ -308,6 +308,10 @@ impl Service {
         if self.scores.is_banned(&id, now_ms) {
             return;
         }
+        if offence.is_soft() && self.is_known(&id) {
+            tracing::debug!(peer = %id, ?offence, "a known peer is throttled");
+            return;
+        }
         match self.scores.report(id, offence, now_ms) {
             Standing::Tolerated { score } => {
                 tracing::debug!(peer = %id, ?offence, score, "peer misbehaved");
@@ -320,6 +324,52 @@ impl Service {
                 self.emit(Event::Banned { peer: id, offence });
                 self.disconnect(id, DisconnectReason::Banned);
             }
+        }
+    }
+
+    /// True for peers with a known address and authorities, which are never banned for load.
+    pub(super) fn is_known(&self, id: &PeerId) -> bool {
+        self.swarm.behaviour().gate.is_known(id)
+    }
+
+    /// Disconnects the peers that do not read their gossip.
+    pub(super) fn check_backlogs(&mut self) {
+        let limit = self.config.limits.max_unread_bytes;
+        let mut slow = Vec::new();
+        for (id, peer) in &mut self.peers {
+            let Some(meter) = &peer.meter else {
+                continue;
+            };
+            let (written, is_waiting) = meter.read();
+            let unread = peer.backlog.observe(written, is_waiting);
+            if unread > limit && peer.closing.is_none() {
+                slow.push((*id, unread));
+            }
+        }
+        for (id, unread) in slow {
+            trace::reached("state.net.slow_reader");
+            tracing::debug!(peer = %id, unread, limit, "peer does not read");
+            self.disconnect(id, DisconnectReason::SlowReader);
+        }
+    }
+
+    /// Disconnects a peer whose queue is full for several heartbeats in a row: it keeps the memory
+    /// of its messages as long as it stays, and receives no others.
+    pub(super) fn on_slow_peer(&mut self, id: PeerId) {
+        let now_ms = self.now_ms();
+        let longest_gap_ms = 3 * millis(self.config.timing.heartbeat);
+        let limit = self.config.limits.max_slow_heartbeats;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let (count, last_ms) = peer.slow;
+        let is_in_a_row = now_ms.saturating_sub(last_ms) <= longest_gap_ms;
+        let count = if is_in_a_row { count + 1 } else { 1 };
+        peer.slow = (count, now_ms);
+        tracing::debug!(peer = %id, count, "peer is too slow for its messages");
+        if count >= limit {
+            trace::reached("state.net.slow_reader");
+            self.disconnect(id, DisconnectReason::SlowReader);
         }
     }
 
@@ -341,6 +391,10 @@ impl Service {
 
     /// Checks the liveness and the handshake deadline of every peer, and sends due status requests.
     pub(super) fn check_peers(&mut self, now_ms: u64) {
+        for id in self.swarm.behaviour_mut().gate.take_unproven() {
+            tracing::debug!(peer = %id, "all places are taken");
+            self.disconnect(id, DisconnectReason::Full);
+        }
         let timing = self.config.timing;
         let silence_ms = millis(timing.ping_interval).saturating_add(millis(timing.ping_timeout));
         let handshake_ms = millis(timing.handshake_timeout);

@@ -10,6 +10,7 @@ use libp2p::request_response::{
 use super::Service;
 use crate::api::{Event, InboundId, RequestError, RequestId};
 use crate::behaviour::{Channel, RequestEvent, millis};
+use crate::budgets::Excess;
 use crate::codec::{FrameError, Refusal, Request, Response};
 use crate::handshake::{ChainTag, check_tag};
 use crate::interceptor;
@@ -36,6 +37,9 @@ struct Outbound {
 pub(super) struct Requests {
     inbound: BTreeMap<InboundId, Inbound>,
     outbound: BTreeMap<(Protocol, OutboundRequestId), Outbound>,
+    /// Answers that their peers have not read yet, with their bytes. The service does not see the
+    /// bytes in flight, so an answer counts until all of it is sent.
+    unread: BTreeMap<(Protocol, InboundRequestId), (PeerId, usize)>,
     last_inbound: u64,
 }
 
@@ -43,11 +47,25 @@ impl Requests {
     /// Drops the unanswered requests of a disconnected peer.
     pub(super) fn forget_peer(&mut self, peer: &PeerId) {
         self.inbound.retain(|_, inbound| inbound.peer != *peer);
+        self.unread.retain(|_, (of, _)| of != peer);
     }
 
     fn forget(&mut self, protocol: Protocol, request: InboundRequestId) {
         self.inbound
             .retain(|_, inbound| (inbound.protocol, inbound.request) != (protocol, request));
+        self.unread.remove(&(protocol, request));
+    }
+
+    /// Bytes of answers that are not read yet: those of the peer, and all.
+    fn unread_bytes(&self, peer: &PeerId) -> (usize, usize) {
+        let mut sums = (0, 0);
+        for (of, bytes) in self.unread.values() {
+            sums.1 += bytes;
+            if of == peer {
+                sums.0 += bytes;
+            }
+        }
+        sums
     }
 
     fn of_peer(&self, peer: &PeerId) -> usize {
@@ -108,7 +126,9 @@ impl Service {
                 tracing::debug!(%peer, ?protocol, %error, "a peer's request ended unanswered");
                 self.requests.forget(protocol, request_id);
             }
-            Rr::ResponseSent { .. } => {}
+            Rr::ResponseSent { request_id, .. } => {
+                self.requests.unread.remove(&(protocol, request_id));
+            }
         }
     }
 
@@ -131,27 +151,26 @@ impl Service {
             }
         };
         let now_ms = self.now_ms();
-        let bucket = self
-            .peers
-            .get_mut(&peer)
-            .and_then(|p| p.request_rates.get_mut(&protocol));
-        let is_within = bucket.is_some_and(|bucket| bucket.take(1, now_ms));
-        if !interceptor::is_within_request_rate(is_within) {
+        let is_known = self.is_known(&peer);
+        let taken = self.budgets.take_request(peer, is_known, protocol, now_ms);
+        if !interceptor::is_within_request_rate(taken != Err(Excess::Peer)) {
             alys_runtime::trace::reached("state.net.rate_exceeded");
-            self.answer(protocol, channel, Err(Refusal::RateExceeded));
+            self.answer(protocol, channel, request, Err(Refusal::RateExceeded));
             return self.penalize(peer, Offence::RateExceeded);
         }
         let limits = &self.config.limits;
-        if !self.has_room()
+        if taken == Err(Excess::Strangers)
+            || !self.has_room()
             || self.requests.inbound.len() >= limits.max_inbound
             || self.requests.of_peer(&peer) >= limits.max_inbound_per_peer
+            || !self.has_room_for_answer(&peer, 0)
         {
-            return self.answer(protocol, channel, Err(Refusal::Busy));
+            return self.answer(protocol, channel, request, Err(Refusal::Busy));
         }
         let payload = match protocol {
             Protocol::Status => match self.check_status(peer, payload) {
                 Some(status) => status,
-                None => return self.answer(protocol, channel, Err(Refusal::Invalid)),
+                None => return self.answer(protocol, channel, request, Err(Refusal::Invalid)),
             },
             Protocol::HeadersByRange | Protocol::BlocksByRange | Protocol::BlocksByHash => payload,
         };
@@ -197,8 +216,8 @@ impl Service {
         let Some(Inbound {
             peer,
             protocol,
+            request,
             channel,
-            ..
         }) = self.requests.inbound.remove(&id)
         else {
             tracing::debug!(?id, "the answer is too late");
@@ -211,18 +230,50 @@ impl Service {
                 Err(Refusal::Unavailable)
             }
             (Protocol::Status, Ok(status)) => Ok(self.config.chain.prefix(&status)),
+            (_, Ok(payload)) if !self.has_room_for_answer(&peer, payload.len()) => {
+                alys_runtime::trace::reached("state.net.unread_answers");
+                tracing::debug!(%peer, ?protocol, "the peer does not read its answers");
+                Err(Refusal::Busy)
+            }
             (_, response) => response,
         };
-        self.answer(protocol, channel, response);
+        if let Ok(payload) = &response {
+            let unread = (peer, payload.len());
+            self.requests.unread.insert((protocol, request), unread);
+        }
+        self.answer(protocol, channel, request, response);
     }
 
-    fn answer(&mut self, protocol: Protocol, channel: Channel, response: Result<Vec<u8>, Refusal>) {
+    /// True while `more` bytes of answers to the peer stay within the limits. Strangers may use
+    /// half of the limit of all, so that they cannot keep members of the federation from syncing.
+    fn has_room_for_answer(&self, peer: &PeerId, more: usize) -> bool {
+        let limits = &self.config.limits;
+        let total = if self.is_known(peer) {
+            limits.max_answer_bytes
+        } else {
+            limits.max_answer_bytes / 2
+        };
+        let (of_peer, of_all) = self.requests.unread_bytes(peer);
+        of_peer.saturating_add(more) <= limits.max_answer_bytes_per_peer
+            && of_all.saturating_add(more) <= total
+    }
+
+    fn answer(
+        &mut self,
+        protocol: Protocol,
+        channel: Channel,
+        request: InboundRequestId,
+        response: Result<Vec<u8>, Refusal>,
+    ) {
         // An error means that the connection has ended, so the answer is no longer needed.
-        let _ = self
+        let sent = self
             .swarm
             .behaviour_mut()
             .requests(protocol)
             .send_response(channel, Ok(response));
+        if sent.is_err() {
+            self.requests.unread.remove(&(protocol, request));
+        }
     }
 
     pub(super) fn request(

@@ -159,22 +159,46 @@ fn rejected_gossip_leads_to_a_temporary_ban() {
 #[test]
 fn a_flood_does_not_reach_the_node_and_leads_to_a_ban() {
     block_on_main(async {
-        let mut strict = config(1, vec![]);
-        strict.limits.gossip_burst = 20;
-        strict.limits.gossip_per_second = 1;
-        let strict = TestNode::start(strict).await;
+        let strict = TestNode::start(config(1, vec![])).await;
         let flooder = TestNode::start(config(2, vec![strict.addr()])).await;
         strict.connected_with(1).await;
         flooder.connected_with(1).await;
-        for n in 0..200u32 {
-            flooder.publish(Topic::Approvals, &n.to_be_bytes());
+        let (burst, per_second) = Topic::Transactions.rate().messages;
+        for n in 0..burst + 150 {
+            flooder.publish(Topic::Transactions, &n.to_be_bytes());
         }
         eventually("the ban", SOON, || strict.seen().banned == [flooder.id()]).await;
         let received = strict.seen().gossip.len();
+        let expected = burst as usize..(burst + 10 * per_second) as usize;
         assert!(
-            (20..40).contains(&received),
-            "{received} messages of a burst of 20"
+            expected.contains(&received),
+            "{received} messages of a burst of {burst}"
         );
+    });
+}
+
+/// Review A2: a node that forwards a flood of others must not be banned by its own federation.
+#[test]
+fn a_flood_of_a_known_peer_is_dropped_and_costs_it_nothing() {
+    block_on_main(async {
+        let judge = TestNode::start(config(1, vec![])).await;
+        let member = TestNode::start(config(2, vec![judge.addr()])).await;
+        judge.command(Command::Dial {
+            addr: member.addr(),
+        });
+        judge.connected_with(1).await;
+        member.connected_with(1).await;
+        let (burst, _) = Topic::Transactions.rate().messages;
+        for n in 0..burst + 300 {
+            member.publish(Topic::Transactions, &n.to_be_bytes());
+        }
+        // Other topics have their own budget.
+        member.publish(Topic::Approvals, b"a vote");
+        eventually("the vote", SOON, || judge.seen().times(b"a vote") == 1).await;
+        pause(500).await;
+        assert!(judge.seen().banned.is_empty());
+        assert_eq!(judge.seen().peers(), 1);
+        assert!(judge.seen().gossip.len() < burst as usize + 100);
     });
 }
 

@@ -1,11 +1,12 @@
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_runtime::block_on_main;
 use alys_runtime::io::AsyncWriteExt;
 use alys_runtime::net::Stream;
 
-use super::{CHAIN, SOON, TestNode, config, eventually, key, pause};
+use super::{CHAIN, SOON, Seen, TestNode, config, eventually, key, pause, play};
 use crate::{ChainTag, Command, DisconnectReason, Service, SetupError, Topic};
 
 #[test]
@@ -160,6 +161,7 @@ fn known_peers_may_exceed_the_peer_limit_and_unknown_ones_may_not() {
     block_on_main(async {
         let mut small = config(1, vec![]);
         small.limits.max_peers = 2;
+        small.limits.max_proving = 0;
         let small = TestNode::start(small).await;
         let mut others = Vec::new();
         for n in 2..=4 {
@@ -179,6 +181,82 @@ fn known_peers_may_exceed_the_peer_limit_and_unknown_ones_may_not() {
             small.seen().peers() == 3
         })
         .await;
+    });
+}
+
+/// Review B6: an authority that no configuration names has a place.
+#[test]
+fn an_authority_has_a_place_although_strangers_take_all() {
+    block_on_main(async {
+        let mut small = config(1, vec![]);
+        small.limits.max_peers = 1;
+        small.limits.max_proving = 1;
+        small.timing.handshake_timeout = Duration::from_secs(2);
+        let small = TestNode::start(small).await;
+        let stranger = TestNode::start(config(2, vec![small.addr()])).await;
+        small.connected_with(1).await;
+        stranger.connected_with(1).await;
+        let authority = TestNode::start(config(3, vec![small.addr()])).await;
+        eventually("it may prove itself", SOON, || small.seen().peers() == 2).await;
+        small.command(Command::Vouch {
+            peer: authority.id(),
+        });
+        pause(3000).await;
+        assert_eq!(small.seen().peers(), 2, "both stay");
+        assert!(small.seen().disconnected.is_empty());
+        let other = TestNode::start(config(4, vec![small.addr()])).await;
+        let full = (other.id(), DisconnectReason::Full);
+        eventually("a stranger beyond the limit leaves", SOON, || {
+            small.seen().disconnected.contains(&full)
+        })
+        .await;
+    });
+}
+
+/// Review A4: connections that say nothing take no place for long.
+#[test]
+fn hundreds_of_silent_connections_keep_nobody_out() {
+    block_on_main(async {
+        let node = TestNode::start(config(1, vec![])).await;
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            let stream = Stream::connect(node.handle.local_addr()).await;
+            silent.push(stream.expect("it listens"));
+        }
+        let other = TestNode::start(config(2, vec![node.addr()])).await;
+        // Sooner than the silent ones time out.
+        let soon = Duration::from_secs(3);
+        eventually("connected", soon, || other.seen().peers() == 1).await;
+        drop(silent);
+    });
+}
+
+/// Review B7: a peer that reads nothing costs a limited number of bytes.
+#[test]
+fn a_peer_that_does_not_read_is_disconnected_before_it_is_silent() {
+    block_on_main(async {
+        let node = TestNode::start(config(1, vec![])).await;
+        let (service, handle, events) = Service::bind(config(2, vec![node.addr()]))
+            .await
+            .expect("the port is free");
+        let reader = handle.peer_id();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        alys_runtime::spawn("reader", play(handle, events, seen));
+        // From here on nothing polls its service, whose connection is open.
+        let mut running = Box::pin(service.run());
+        alys_runtime::select! {
+            () = &mut running => panic!("it runs"),
+            () = node.connected_with(1) => {}
+        }
+        for n in 0..12 {
+            node.publish(Topic::Blocks, &vec![n; Topic::Blocks.max_payload()]);
+        }
+        let slow = (reader, DisconnectReason::SlowReader);
+        eventually("disconnected", Duration::from_secs(8), || {
+            node.seen().disconnected.contains(&slow)
+        })
+        .await;
+        drop(running);
     });
 }
 

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Failure;
 use crate::files;
 use crate::genesis::{self, ChainFiles, ExecutionFork, NewChain};
-use crate::keys::AuthoritiesFile;
+use crate::keys::{AuthoritiesFile, PublicAuthority};
 use crate::toml_text;
 
 /// `alys genesis ..`
@@ -41,7 +41,7 @@ pub struct NewArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "authorities")]
     authorities_file: Option<PathBuf>,
     /// EVM chain id. No other chain should have it (https://chainlist.org).
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     chain_id: u64,
     /// Length of a slot in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 2000)]
@@ -91,9 +91,9 @@ pub fn run(GenesisCommand::New(args): GenesisCommand) -> Result<(), Failure> {
         authorities_file,
         ..
     } = *args;
-    let authorities = match authorities_file {
+    let (authorities, without_fees) = match authorities_file {
         Some(path) => read_authorities(&path)?,
-        None => authorities,
+        None => (authorities, Vec::new()),
     };
     let start_ms = clock::wall_ms().saturating_add(args.start_in.saturating_mul(1000));
     let new = NewChain {
@@ -135,23 +135,33 @@ pub fn run(GenesisCommand::New(args): GenesisCommand) -> Result<(), Failure> {
     println!(
         "Every node needs both. Another execution client takes the latter (for Geth: `geth init`)."
     );
+    if !without_fees.is_empty() {
+        println!(
+            "Without a fee_address: authorities {without_fees:?}, in the order of the file. Their \
+             share of the fees stays in the vault."
+        );
+    }
     if !new.funded.is_empty() {
         println!("Accounts have balances that no bitcoin stands behind: for development only.");
     }
     Ok(())
 }
 
-fn read_authorities(path: &std::path::Path) -> Result<Vec<Authority>, Failure> {
+/// The authorities of a file, and the indices of those that name no fee address.
+fn read_authorities(path: &std::path::Path) -> Result<(Vec<Authority>, Vec<usize>), Failure> {
     let name = path.display().to_string();
     let text = files::read_text(path).map_err(Failure::refused)?;
     let file: AuthoritiesFile = toml_text::read(&name, &text).map_err(Failure::refused)?;
-    let complete = |(index, authority): (usize, &crate::keys::PublicAuthority)| {
-        authority.complete().ok_or_else(|| {
-            Failure::Refused(format!(
-                "{name}: authorities[{index}].fee_address is missing: the EVM address for the \
-                 authority's fees"
-            ))
-        })
-    };
-    file.authorities.iter().enumerate().map(complete).collect()
+    let authorities = file.authorities.iter();
+    let without_fees = authorities
+        .clone()
+        .enumerate()
+        .filter(|(_, authority)| authority.fee_address.is_none())
+        .map(|(index, _)| index);
+    Ok((
+        authorities
+            .map(PublicAuthority::complete_or_vault)
+            .collect(),
+        without_fees.collect(),
+    ))
 }

@@ -30,7 +30,8 @@ pub struct NewArgs {
     /// a prompt.
     #[arg(long, value_name = "FILE", env = "ALYS_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
-    /// EVM address that receives the authority's share of the fees.
+    /// EVM address that receives the authority's share of the fees. Without one it stays in the
+    /// vault that collects all fees.
     #[arg(long, value_name = "ADDRESS")]
     fee_address: Option<Address>,
     /// Cost of one guess at the password, a power of two. Less than the default does not protect a

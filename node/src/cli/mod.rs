@@ -7,6 +7,7 @@
 mod chain;
 mod keys;
 mod node;
+mod operator;
 
 use std::error::Error;
 use std::io;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::dev::DevArgs;
 use crate::files;
+use crate::operator::OperatorError;
 use crate::telemetry::{self, LogFormat};
 
 /// Time for the actors to stop.
@@ -71,6 +73,11 @@ enum Command {
     Dev(DevArgs),
     /// Run one node: a validator of a federation, or a full node.
     Node(node::NodeArgs),
+    /// Print the state of a running node as JSON.
+    Status(operator::Target),
+    /// Change a running node.
+    #[command(subcommand)]
+    Admin(operator::AdminCommand),
     /// Create and show a node's keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -128,6 +135,14 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             crate::dev::run(args).await
         }
         Command::Node(args) => node::run(args, &log).await,
+        Command::Status(target) => {
+            init_log(&log, None, None, "warn")?;
+            operator::status(target).await
+        }
+        Command::Admin(command) => {
+            init_log(&log, None, None, "warn")?;
+            operator::admin(command).await
+        }
         Command::Keys(command) => {
             init_log(&log, None, None, "warn")?;
             keys::run(command)
@@ -155,14 +170,25 @@ fn init_log(
 
 /// The refusal of a metrics address.
 pub(crate) fn metrics_refused(error: ServeError) -> Failure {
+    bind_refused("--metrics-addr", error)
+}
+
+/// The refusal of the JSON-RPC for the operator.
+fn operator_refused(error: OperatorError) -> Failure {
+    match error {
+        OperatorError::Serve(error) => bind_refused("--rpc-addr", error),
+        error => Failure::refused(error),
+    }
+}
+
+fn bind_refused(option: &str, error: ServeError) -> Failure {
     let ServeError::Bind { addr, source, .. } = error;
     let reason = match source.kind() {
         io::ErrorKind::AddrInUse => "another program uses this port".to_owned(),
         _ => source.to_string(),
     };
     Failure::Refused(format!(
-        "--metrics-addr: cannot listen on {addr}: {reason}; stop that program, or use another \
-         address"
+        "{option}: cannot listen on {addr}: {reason}; stop that program, or use another address"
     ))
 }
 
@@ -252,6 +278,9 @@ mod tests {
             "alys dev --metrics-addr 127.0.0.1:0",
             "alys node --config alys.toml --listen 127.0.0.1:0 --log-filter debug",
             "alys node --config alys.toml --metrics-addr 127.0.0.1:9464",
+            "alys node --config alys.toml --rpc-addr 127.0.0.1:9545",
+            "alys status --datadir d",
+            "alys admin confirm-clock --datadir d --rpc-addr 127.0.0.1:9545",
             "alys --log-format json node --config alys.toml",
             "alys keys new --datadir d --password-file f --scrypt-n 2",
             "alys keys show --datadir d",
@@ -273,8 +302,14 @@ mod tests {
             ("alys dev --validators 0", "1..=15"),
             ("alys dev --validators 16", "1..=15"),
             ("alys dev --slot-ms 10", "1000"),
+            ("alys dev --chain-id 0", "1.."),
+            (
+                "alys genesis new --out d --authorities-file a --chain-id 0",
+                "1..",
+            ),
             ("alys node --config f --listen here", "is not ip:port"),
             ("alys node --config f --metrics-addr :9", "is not ip:port"),
+            ("alys admin confirm-clock", "--datadir"),
             (
                 "alys node --config f --execution-url https://1.2.3.4",
                 "only http://",

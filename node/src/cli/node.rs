@@ -1,25 +1,34 @@
 //! `alys node`.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
+use alys_runtime::time::{self, Duration};
 use alys_types::bls::SecretKey;
 use clap::Args;
 
 use super::{
-    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, open_locked, stop_signal,
-    unless_forced,
+    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, open_locked, operator_refused,
+    stop_signal, unless_forced,
 };
 use crate::config::{self, Config, Overrides, Role};
 use crate::files;
 use crate::genesis::ChainFiles;
 use crate::host::{Host, HostConfig};
 use crate::keys::{self, KeysError, Purpose};
-use crate::metrics::MetricsServer;
+use crate::metrics::{MetricsServer, MetricsView};
 use crate::node::{NodeEvent, Observer};
+use crate::operator::{Operated, OperatorServer};
+
+/// Time without peers before the first warning. Peers of a running federation connect within
+/// seconds.
+const ALONE_WARNING: Duration = Duration::from_secs(15);
+/// Longest time between two such warnings.
+const MAX_ALONE_WARNING: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -27,9 +36,9 @@ To set up a federation of n nodes:
   1. every member:   alys keys new --datadir DIR --fee-address 0x..
   2. one of them:    cat */authority.toml > authorities.toml
                      alys genesis new --out chain --authorities-file authorities.toml --chain-id ID
-  3. every member:   alys config example > alys.toml, then set datadir, listen, bootnodes, chain \
-and execution_genesis
-  4. every member:   alys node --config alys.toml
+                     (--fund 0x..=1000 for a chain to try out: without it no account has coins)
+  3. every member:   alys config example > chain/alys.toml, then set listen, bootnodes and execution
+  4. every member:   alys node --config chain/alys.toml --datadir DIR
 SIGINT or SIGTERM stops the node; a second one forces it.
 Exit code 2: it did not start, and the message says why. Exit code 1: it ran and gave up.")]
 pub struct NodeArgs {
@@ -73,6 +82,15 @@ pub struct NodeArgs {
         value_parser = config::parse_address
     )]
     metrics_addr: Option<SocketAddr>,
+    /// Serve the operator's JSON-RPC, which `alys status` and `alys admin` use, on this address;
+    /// default: a free port of this machine.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "ALYS_RPC_ADDR",
+        value_parser = config::parse_address
+    )]
+    rpc_addr: Option<SocketAddr>,
 }
 
 /// Runs one node until a signal stops it.
@@ -89,6 +107,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         jwt_secret: args.jwt_secret,
         password_file: args.password_file,
         metrics_addr: args.metrics_addr,
+        rpc_addr: args.rpc_addr,
     };
     let config = Config::load(&args.config, overrides).map_err(Failure::refused)?;
     init_log(
@@ -106,7 +125,12 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         None => None,
     };
     let (datadir, _lock) = open_locked(&config.datadir)?;
+    let operator = OperatorServer::bind(config.rpc_addr, datadir.clone())
+        .await
+        .map_err(operator_refused)?;
     announce(&config, &chain, key.as_ref());
+    let (name, genesis) = (config.name.clone(), chain.genesis.clone());
+    let authority = key.as_ref().map(|key| key.public_key().to_bytes());
     let execution = config.execution.read_secret(read_secret)?;
     // Not earlier, because ctrl-c at the prompt for a password has to end the process at once.
     let mut stop = stop_signal().await;
@@ -128,11 +152,19 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     if let Some(server) = &metrics {
         server.monitors().add(host.monitor(None));
     }
+    operator.serve(Operated {
+        name,
+        genesis,
+        authority,
+        peer_id: host.node().peer_id(),
+        chain: host.node().chain(),
+    });
     tracing::info!(
         peers_on = %host.node().listen_addr(),
         peer_id = %host.node().peer_id(),
         rpc_on = host.http_addr().map(tracing::field::display),
         metrics_on = metrics.as_ref().map(|server| tracing::field::display(server.local_addr())),
+        operator_on = %operator.local_addr(),
         "started"
     );
     let broken = alys_runtime::select! {
@@ -141,8 +173,10 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
             tracing::info!(?signal, "stopping; another signal forces it");
             None
         }
+        never = warn_while_alone(host.node().view()) => match never {},
     };
     let clean = unless_forced(host.stop(STOP_DEADLINE)).await;
+    unless_forced(operator.stop()).await;
     if let Some(server) = metrics {
         unless_forced(server.stop()).await;
     }
@@ -151,6 +185,23 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         None => {
             tracing::info!(clean, "stopped");
             Ok(())
+        }
+    }
+}
+
+/// Warns while no peer is connected, at growing intervals: such a node looks healthy to wallets.
+async fn warn_while_alone(view: MetricsView) -> Infallible {
+    let mut delay = ALONE_WARNING;
+    loop {
+        time::sleep(delay).await;
+        if view.is_alone() {
+            tracing::warn!(
+                "no peer is connected, so the node follows no chain: check bootnodes, listen and \
+                 the firewall"
+            );
+            delay = delay.saturating_mul(2).min(MAX_ALONE_WARNING);
+        } else {
+            delay = ALONE_WARNING;
         }
     }
 }

@@ -14,6 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use alys_consensus::Summary;
+use alys_integrations::http::Access;
 use alys_runtime::disk::Dir;
 use alys_runtime::select;
 use alys_runtime::signal::Shutdown;
@@ -40,6 +42,9 @@ pub const DEFAULT_CHAIN_ID: u64 = 121_212;
 
 /// Port of the metrics server unless it is taken.
 const DEFAULT_METRICS_PORT: u16 = 9464;
+/// Ports after the first one in which the other validators look for free ones; without one they
+/// get any.
+const SEARCHED_PORTS: u16 = 100;
 /// Queued reports of final blocks. A slow terminal drops lines and never delays blocks.
 const MAX_QUEUED_REPORTS: usize = 4096;
 /// Slots without a final block before a warning.
@@ -70,6 +75,14 @@ pub struct DevArgs {
     /// Address for wallets and scripts. Another than loopback lets the network in.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     http_addr: IpAddr,
+    /// Names under which the address for wallets is reached, such as that of a container, separated
+    /// by commas, or * for all. Addresses and localhost are always allowed.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    http_hosts: Vec<String>,
+    /// Origins of web pages that may call it, such as "https://wallet.example", separated by
+    /// commas, or * for all. Pages of this machine and browser extensions are always allowed.
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    http_origins: Vec<String>,
     /// Serve /metrics (Prometheus), /health and /ready of all validators on this address; the label
     /// validator="0" and up tells them apart. [default: 127.0.0.1:9464, or a free port when that is
     /// taken]
@@ -82,7 +95,7 @@ pub struct DevArgs {
     #[arg(long, value_enum)]
     fork: Option<ExecutionFork>,
     /// EVM chain id. [default: 121212]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     chain_id: Option<u64>,
 }
 
@@ -202,6 +215,10 @@ async fn start_all(
             execution: Execution::Embedded {
                 http: Some(http),
                 engine: loopback(0),
+                access: Access {
+                    hosts: args.http_hosts.clone(),
+                    origins: args.http_origins.clone(),
+                },
                 secret: None,
             },
             observer: Some(observer),
@@ -223,19 +240,21 @@ async fn start_all(
     Ok(hosts)
 }
 
-/// The first validator gets the requested port, and the others the following ones where they are
-/// free.
+/// The first validator gets the requested port, and the others the next free ones. Those before
+/// them are taken by the validators that have started.
 async fn http_addr(args: &DevArgs, index: usize) -> SocketAddr {
-    let wanted = match args.http_port {
-        0 => 0,
-        port => port.checked_add(index as u16).unwrap_or(0),
-    };
-    let addr = SocketAddr::new(args.http_addr, wanted);
-    if index == 0 || layout::is_free(addr).await {
-        addr
-    } else {
-        SocketAddr::new(args.http_addr, 0)
+    let addr = |port| SocketAddr::new(args.http_addr, port);
+    let first = args.http_port;
+    if index == 0 || first == 0 {
+        return addr(first);
     }
+    let last = first.saturating_add(SEARCHED_PORTS);
+    for port in first.saturating_add(1)..=last {
+        if layout::is_free(addr(port)).await {
+            return addr(port);
+        }
+    }
+    addr(0)
 }
 
 /// Result of a run.
@@ -319,7 +338,21 @@ async fn watch(
                 let after = ending.report.height().0;
                 let slots = SILENT_SLOTS;
                 tracing::warn!(after, slots, "no final block for a while");
+                confirm_clocks(hosts).await;
             }
+        }
+    }
+}
+
+/// Confirms the clocks of validators that wait for it: after a suspension of this machine, whose
+/// clock all of them share, nobody else can.
+async fn confirm_clocks(hosts: &[Host]) {
+    // All at once, because one that does not answer takes seconds.
+    let summaries = join_all(hosts.iter().map(|host| host.node().summary())).await;
+    for (index, (host, summary)) in hosts.iter().zip(summaries).enumerate() {
+        let waits = |summary: &Summary| summary.silent && summary.votes.silent_until.is_none();
+        if summary.as_ref().is_some_and(waits) && host.node().confirm_clock() {
+            tracing::warn!(validator = index, "the clock of this machine is confirmed");
         }
     }
 }

@@ -228,7 +228,8 @@ impl Ready {
     }
 }
 
-/// Writes the line of a final block.
+/// Writes the line of a final block. The text has the hash that the JSON-RPC knows, in full, so
+/// that it can be looked up; the hash of the consensus block is in the JSON and in the log.
 ///
 /// # Errors
 /// The reader is gone.
@@ -238,6 +239,7 @@ pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io
         slot,
         hash,
         proposer,
+        execution_hash,
         transactions,
         gas_used,
         after_ms,
@@ -247,8 +249,7 @@ pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io
         Style::Text => writeln!(
             out,
             "block {height:>6}  slot {slot}  validator {proposer:>2}  {transactions:>4} txs  \
-             {gas_used:>8} gas  final after {after_ms:>4} ms  {}",
-            hash.short()
+             {gas_used:>8} gas  final after {after_ms:>4} ms  {execution_hash}"
         )
         .and_then(|()| out.flush()),
         Style::Json => line(
@@ -262,7 +263,7 @@ pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io
                 ("gas_used", json!(gas_used)),
                 ("finality_ms", json!(after_ms)),
                 ("hash", json!(hash)),
-                ("execution_hash", json!(block.execution_hash)),
+                ("execution_hash", json!(execution_hash)),
                 ("state_root", json!(block.state_root)),
             ],
         ),
@@ -345,6 +346,15 @@ mod tests {
             report.on_final(&block(height, 1)).expect("no disagreement");
         }
         assert_eq!(report.compared.len(), COMPARED_HEIGHTS);
+    }
+
+    #[test]
+    fn a_line_has_the_hash_that_the_rpc_knows() {
+        let mut out = Vec::new();
+        write_block(&mut out, Style::Text, &block(1, 1)).expect("a vector takes everything");
+        let text = String::from_utf8(out).expect("text");
+        let hash = format!("0x{}", "07".repeat(32));
+        assert!(text.ends_with(&format!("  {hash}\n")), "{text}");
     }
 
     #[test]

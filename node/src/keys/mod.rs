@@ -20,6 +20,7 @@ use std::io;
 use alys_net::NodeKey;
 use alys_runtime::disk::Dir;
 use alys_types::bls::{PublicKeyBytes, SecretKey};
+use alys_types::spec::vault_address;
 use alys_types::{Address, Authority};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -105,6 +106,17 @@ impl PublicAuthority {
             "{}:{}:{fee_address}",
             self.public_key, self.proof_of_possession
         )
+    }
+
+    /// The entry of a chain spec. Without a fee address the authority's share stays in the vault
+    /// that collects all fees.
+    pub fn complete_or_vault(&self) -> Authority {
+        let fee_address = self.fee_address.unwrap_or_else(vault_address);
+        Authority {
+            public_key: self.public_key,
+            proof_of_possession: self.proof_of_possession,
+            fee_address,
+        }
     }
 
     /// The entry of a chain spec; `None` without a fee address.
@@ -330,6 +342,16 @@ mod tests {
             );
             assert!(set.is_ok(), "{set:?}");
         });
+    }
+
+    #[test]
+    fn fees_of_an_authority_without_an_address_stay_in_the_vault() {
+        let key = SecretKey::derive(&[1; 32]);
+        let own = Address([7; 20]);
+        for (fee_address, expected) in [(Some(own), own), (None, vault_address())] {
+            let authority = PublicAuthority::of(&key, fee_address);
+            assert_eq!(authority.complete_or_vault().fee_address, expected);
+        }
     }
 
     #[test]

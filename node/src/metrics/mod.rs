@@ -8,6 +8,7 @@ mod pages;
 mod server;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
 
@@ -16,6 +17,7 @@ use crate::actors::{chain, engine, network, peers, storage, tx_pool};
 pub use collectors::{register_refusals, register_requests};
 pub use pages::Monitor;
 pub use server::{MetricsServer, Monitors};
+pub use view::MetricsView;
 
 /// A label set of one label.
 pub type Label = [(&'static str, &'static str); 1];

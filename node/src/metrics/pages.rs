@@ -132,9 +132,9 @@ pub(super) fn obstacles(summary: &Summary, is_validator: bool) -> Vec<String> {
             Some(slot) => {
                 format!("its votes are lost: it votes once a block after slot {slot} is final")
             }
-            None => {
-                "the wall clock jumped: peers have to confirm it, or restart the node".to_owned()
-            }
+            None => "the wall clock is not confirmed: peers have to confirm it, or `alys admin \
+                 confirm-clock`"
+                .to_owned(),
         };
         obstacles.push(format!("not voting: {reason}"));
     }

@@ -123,6 +123,7 @@ async fn host_config(dir: &Dir, validators: u8) -> HostConfig {
         execution: Execution::Embedded {
             http: Some(loopback(0)),
             engine: loopback(0),
+            access: Default::default(),
             secret: None,
         },
         observer: None,
@@ -187,7 +188,11 @@ fn a_node_without_surroundings_is_healthy_and_not_ready() {
         drop(closed);
         let secret = JwtSecret::new([1; 32]);
         let host = Host::start(HostConfig {
-            execution: Execution::Remote(ExecutionEndpoint { url, secret }),
+            execution: Execution::Remote(ExecutionEndpoint {
+                url,
+                secret,
+                pool: None,
+            }),
             ..host_config(&dir, 4).await
         });
         let host = host.await.expect("it starts");
@@ -319,7 +324,7 @@ fn a_node_is_ready_when_it_is_synced_and_votes() {
     let table: [(Summary, bool, &[&str]); 5] = [
         (summary(5, 5), true, &[]),
         (summary(6, 5), true, &["not synced"]),
-        (silent.clone(), true, &["restart the node"]),
+        (silent.clone(), true, &["confirm-clock"]),
         (lost, true, &["after slot 9"]),
         (silent, false, &[]),
     ];

@@ -127,7 +127,7 @@ pub const VALIDATION: ActorSpec = ActorSpec {
     message_timeout: Duration::from_secs(2),
     timeout_reason: "computation only",
     mailbox: 1024,
-    memory: "none",
+    memory: "512 messages of strangers, 32 MiB",
 };
 pub const ENGINE: ActorSpec = ActorSpec {
     name: "engine",
@@ -166,7 +166,7 @@ pub const TX_POOL: ActorSpec = ActorSpec {
     message_timeout: Duration::from_millis(3_500),
     timeout_reason: "the submit budget and one more call of the execution client",
     mailbox: 256,
-    memory: "16384 hashes, 4096 transactions",
+    memory: "32768 hashes, 4096 transactions of 16 MiB",
 };
 pub const NETWORK: ActorSpec = ActorSpec {
     name: "network",

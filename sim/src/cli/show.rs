@@ -87,6 +87,7 @@ A scenario is a TOML file:
     light_client = true           # a light client follows the chain by its headers
     greedy_peers = true           # peers request more than nodes serve
     silent_peers = true           # peers claim to have blocks and answer no request
+    strangers = [\"idle\"]          # idle, dust, vanish, certificates, votes (needs a forger)
     tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
     byzantine = [{{ node = 2, conduct = \"twins\" }}]
                                   {conducts}
@@ -247,6 +248,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     if world.silent_peers {
         println!("peers claim to have blocks and answer no request");
+    }
+    for stranger in &world.strangers {
+        println!("a stranger attacks: {stranger:?}");
     }
     if let Some(Ms(ms)) = world.tcp_timeout {
         println!("connections time out after {ms} ms");

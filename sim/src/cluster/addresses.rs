@@ -27,6 +27,16 @@ pub enum Net {
     Greedy = 8,
     /// The peers that answer no request.
     Silent = 9,
+    /// The machine that opens connections and says nothing.
+    Idle = 10,
+    /// The peer that gossips dust.
+    Dust = 11,
+    /// The peer that comes and goes.
+    Vanish = 12,
+    /// The peer that signs votes with a stolen key.
+    VoteFlooder = 13,
+    /// The peer that forges certificates of blocks far ahead.
+    CertificateFlooder = 14,
 }
 
 impl Net {

@@ -40,6 +40,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         engine_addr: SocketAddr::new(ip, ENGINE_PORT),
         jwt_secret: jwt_secret(index),
         genesis: shared.chain.execution.clone(),
+        access: Default::default(),
         store,
         core: shared.chain.execution_core.clone(),
     };

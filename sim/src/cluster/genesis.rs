@@ -11,8 +11,8 @@ use alys_types::spec::GovernanceSpec;
 use alys_types::{Authority, ChainSpec, Genesis, Slot};
 use serde_json::json;
 
-use crate::params::accounts::{CHAIN_ID, user_address, user_funds};
-use crate::params::{Stack, WorkloadPlan, WorldPlan};
+use crate::params::accounts::{CHAIN_ID, DUST_USER, user_address, user_funds};
+use crate::params::{Stack, Stranger, WorkloadPlan, WorldPlan};
 
 #[derive(Debug, Clone)]
 pub struct Chain {
@@ -42,7 +42,12 @@ impl Chain {
     /// Builds the chain of a plan; it starts with the slot of `now_ms`.
     pub fn new(plan: &WorldPlan, workload: &WorkloadPlan, now_ms: u64) -> Self {
         let start_slot = Slot::at(now_ms, plan.slot_ms);
-        let execution = execution_genesis(workload, start_slot.timestamp(plan.slot_ms));
+        let mut funded: Vec<u8> = (0..workload.users).collect();
+        if plan.strangers.contains(&Stranger::Dust) {
+            funded.push(DUST_USER);
+        }
+        let timestamp = start_slot.timestamp(plan.slot_ms);
+        let execution = execution_genesis(workload, &funded, timestamp);
         let authorities = (0..plan.nodes).map(|index| {
             let key = authority_key(index);
             Authority {
@@ -89,11 +94,15 @@ impl Chain {
     }
 }
 
-fn execution_genesis(workload: &WorkloadPlan, timestamp: u64) -> alloy_genesis::Genesis {
+fn execution_genesis(
+    workload: &WorkloadPlan,
+    funded: &[u8],
+    timestamp: u64,
+) -> alloy_genesis::Genesis {
     let mut alloc = serde_json::Map::new();
-    for user in 0..workload.users {
+    for user in funded {
         let funds = format!("{:#x}", user_funds());
-        alloc.insert(user_address(user).to_string(), json!({ "balance": funds }));
+        alloc.insert(user_address(*user).to_string(), json!({ "balance": funds }));
     }
     let beacon_roots = alloy_eips::eip4788::BEACON_ROOTS_CODE.to_string();
     let contract = json!({ "balance": "0x0", "nonce": "0x1", "code": beacon_roots });

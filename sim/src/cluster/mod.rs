@@ -8,7 +8,7 @@ mod execution;
 pub mod genesis;
 mod validator;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ pub struct Shared {
     pub exits: UnboundedSender<Exit>,
     /// The planted bug in the nodes' consensus rules.
     pub planted_bug: PlantedBug,
+    /// The authorities that run two nodes with one key.
+    pub twins: BTreeSet<u8>,
 }
 
 /// The simulated time in milliseconds.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use alys_consensus::PlantedBug;
 use alys_integrations::http::Endpoint;
 use alys_node::interceptor::NetworkInterceptor;
 use alys_node::node::{ExecutionEndpoint, FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
@@ -63,6 +64,15 @@ fn look_at_clock(world: World, judge: &Judge, index: u8, event: Option<&NodeEven
         .clock(now_ms(world), index, wall_ms, true_ms, event);
 }
 
+/// The mistake in the rules of an authority's nodes: that of the run, if there is one. Twins ignore
+/// the votes of each other. By rule 3.8 they would take their own votes for lost, and fall silent.
+fn planted_bug(shared: &Shared, index: u8) -> PlantedBug {
+    if shared.twins.contains(&index) && !shared.planted_bug.is_planted() {
+        return PlantedBug::new("held-vote-ignored", Arc::default());
+    }
+    shared.planted_bug.clone()
+}
+
 /// Runs the process from start to end.
 ///
 /// # Errors
@@ -119,6 +129,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 ENGINE_PORT,
             )),
             secret: jwt_secret(index),
+            pool: None,
         },
         fresh_votes,
         observer: Some(Arc::new(observer)),
@@ -126,7 +137,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
             Some(interceptor) => NetworkInterceptor::by(interceptor.clone()),
             None => NetworkInterceptor::default(),
         },
-        planted_bug: shared.planted_bug.clone(),
+        planted_bug: planted_bug(shared, index),
     };
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);
     if !is_twin {

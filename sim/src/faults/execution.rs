@@ -3,12 +3,13 @@
 //! An authority whose execution client reports valid payloads as invalid counts as faulty, like one
 //! whose disk lies.
 
-use alys_integrations::embedded::ExecutionFaults;
-use alys_runtime::sim::NodeId;
+use alys_integrations::embedded::{BuildFault, ExecutionFaults};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::draw::{Drawing, drawing};
 use super::registry::{Hit, Kind, declare, default, mirrored, subject};
-use super::settings::Setting;
+use super::settings::{Setting, of_build};
 use super::{Faults, Machine, lock};
 use crate::params::{MachineRole, Ms, NodeRef, SignedMs};
 
@@ -17,36 +18,20 @@ subject![
     ExecutionSyncing,
     ExecutionInvalid,
     ExecutionForgets,
+    ExecutionRefuses,
     ExecutionLate,
     ExecutionTwice,
     ExecutionHangsUp,
     ExecutionClock,
     CutExecution,
+    ExecutionBuilds,
 ];
 
 impl Faults {
-    /// Removes a step from those that lie to a node. True if it was the last one.
-    fn forget_lie(&self, hit: &Hit, node: NodeId) -> bool {
-        let mut lied_to = lock(&self.lied_to);
-        let Some(steps) = lied_to.get_mut(&node) else {
-            return false;
-        };
-        let is_last = steps.remove(&hit.number) && steps.is_empty();
-        if is_last {
-            lied_to.remove(&node);
-        }
-        is_last
-    }
-
-    /// Clears the faults of all execution clients, and kills the nodes that received wrong
-    /// verdicts, because [`Self::heal`] restarts every process that is down.
+    /// Clears the faults of all execution clients.
     pub(super) fn heal_execution(&self) {
-        let lied_to = std::mem::take(&mut *lock(&self.lied_to));
         for injector in &self.execution_faults {
             *injector.lock() = ExecutionFaults::default();
-        }
-        for machine in lied_to.into_keys() {
-            self.world.kill(machine);
         }
     }
 }
@@ -142,26 +127,16 @@ impl Kind for ExecutionInvalid {
                 // An invalid certified block is an error for the operator, so the node's complaints
                 // are expected.
                 lock(&faults.trust).damaged.insert(authority.node);
-                let mut lied_to = lock(&faults.lied_to);
-                let steps = lied_to.entry(authority.node).or_default();
-                steps.insert(hit.number);
-                drop(lied_to);
                 let count = Some(self.count.into());
                 faults.set(hit, authority.execution, Setting::InvalidPayloads, count);
             }
         }
     }
 
-    /// Restarts the node as an operator would after a repair of the execution client, because a
-    /// node remembers invalid payloads as long as it runs. The client is repaired when the last of
-    /// several steps ends.
+    /// The node asks again about blocks that are certified, so that it follows without a restart.
     fn end(&self, faults: &Faults, hit: &Hit) {
         for authority in faults.authorities(hit) {
             faults.set(hit, authority.execution, Setting::InvalidPayloads, None);
-            if faults.forget_lie(hit, authority.node) {
-                faults.take_down(authority.node, false);
-                faults.bring_up(authority.node);
-            }
         }
     }
 }
@@ -192,12 +167,39 @@ impl Kind for ExecutionForgets {
     const DRAWINGS: &'static [Drawing] = &[drawing(
         52,
         "execution-forgets",
-        "An execution client forgets forkchoice updates.",
+        "An execution client forgets or refuses forkchoice updates.",
         |draw| {
             let count = draw.count(1, 20);
-            draw.push_as_drawn(ExecutionForgets { count });
+            if draw.flip() {
+                draw.push_as_drawn(ExecutionForgets { count });
+            } else {
+                draw.push_as_drawn(ExecutionRefuses { count });
+            }
         },
     )];
+
+    mirrored! {}
+}
+
+declare! {
+    "execution-refuses": "The execution client refuses `count` forkchoice updates as inconsistent."
+    ExecutionRefuses {
+        #[serde(default = "default::one")]
+        pub count: u32,
+    }
+}
+
+impl ExecutionRefuses {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let count = on.then_some(self.count.into());
+        faults.set_all(hit, Machine::Execution, Setting::RefusedForkchoices, count);
+    }
+}
+
+impl Kind for ExecutionRefuses {
+    const EFFECTS: &'static [&'static str] = &["execution.refused"];
+    /// Drawn along with [`ExecutionForgets`].
+    const DRAWINGS: &'static [Drawing] = &[];
 
     mirrored! {}
 }
@@ -347,6 +349,66 @@ impl Kind for CutExecution {
     mirrored! {}
 }
 
+/// The property of built payloads that the rules of the chain refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Built {
+    /// A blob transaction.
+    Blobs,
+    /// A transaction of a type of a later fork.
+    ForeignType,
+    /// More bytes than a block may have.
+    Oversize,
+    /// A gas limit above the highest one.
+    GasLimit,
+}
+
+impl From<Built> for BuildFault {
+    fn from(built: Built) -> Self {
+        match built {
+            Built::Blobs => Self::Blobs,
+            Built::ForeignType => Self::ForeignType,
+            Built::Oversize => Self::Oversize,
+            Built::GasLimit => Self::GasLimit,
+        }
+    }
+}
+
+declare! {
+    "execution-builds":
+        "The execution client builds payloads that the rules refuse, as if it were configured for \
+        another chain."
+    ExecutionBuilds { pub what: Built }
+}
+
+impl ExecutionBuilds {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let fault = on.then(|| of_build(self.what.into()));
+        faults.set_all(hit, Machine::Execution, Setting::SpoiledBuilds, fault);
+    }
+}
+
+impl Kind for ExecutionBuilds {
+    const EFFECTS: &'static [&'static str] = &["execution.spoiled_build"];
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        56,
+        "execution-builds",
+        "Execution clients build payloads that the rules refuse.",
+        |draw| {
+            // Payloads that are too large take minutes to simulate; a scenario has them.
+            let what = draw.pick(&[Built::Blobs, Built::ForeignType, Built::GasLimit]);
+            let nodes = if what == Built::GasLimit {
+                draw.someone.clone()
+            } else {
+                draw.all_or_someone()
+            };
+            draw.push_on(nodes, ExecutionBuilds { what });
+        },
+    )];
+
+    mirrored! {}
+}
+
 /// The table of [`super::testbed`].
 #[cfg(test)]
 pub(super) fn rows() -> Vec<super::testbed::Row> {
@@ -364,6 +426,10 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
         Row::lasting(
             ExecutionForgets { count: 3 },
             &["execution2: up, ForgottenForkchoices 3"],
+        ),
+        Row::lasting(
+            ExecutionRefuses { count: 2 },
+            &["execution2: up, RefusedForkchoices 2"],
         ),
         Row::lasting(
             ExecutionLate { delay: Ms(70) },
@@ -386,6 +452,12 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
         Row::lasting(
             CutExecution {},
             &["from execution: blocked", "to execution: blocked"],
+        ),
+        Row::lasting(
+            ExecutionBuilds {
+                what: Built::GasLimit,
+            },
+            &["execution2: up, SpoiledBuilds 4"],
         ),
     ]
 }

@@ -101,9 +101,6 @@ pub struct Inner {
     trust: Mutex<Trust>,
     /// Settings of machines that active steps have made.
     settings: Mutex<Settings>,
-    /// Nodes whose execution clients report valid payloads as invalid, with the numbers of the
-    /// active steps.
-    lied_to: Mutex<BTreeMap<NodeId, BTreeSet<u64>>>,
     /// Active reactions, by the number of their step.
     reactions: Mutex<BTreeMap<u64, Reaction>>,
     /// Time of the last strike at an actor of each node, in milliseconds.
@@ -175,7 +172,6 @@ impl Faults {
             processes: Mutex::default(),
             trust: Mutex::default(),
             settings: Mutex::default(),
-            lied_to: Mutex::default(),
             reactions: Mutex::default(),
             struck_ms: Mutex::default(),
             plan,

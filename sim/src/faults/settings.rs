@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alys_integrations::embedded::ExecutionFaults;
+use alys_integrations::embedded::{BuildFault, ExecutionFaults};
 use alys_runtime::sim::{DiskFaults, NodeId, Slowness};
 
 use super::registry::Hit;
@@ -41,12 +41,16 @@ pub(super) enum Setting {
     InvalidPayloads,
     /// Fork choices that the execution client forgets.
     ForgottenForkchoices,
+    /// Fork choices that the execution client refuses.
+    RefusedForkchoices,
     /// Milliseconds by which the execution client's answers are late.
     AnswerDelay,
     /// Calls that the execution client executes twice.
     RepeatedCalls,
     /// Answers of the execution client that are lost.
     LostAnswers,
+    /// The fault of payloads that the execution client builds, see [`of_build`].
+    SpoiledBuilds,
 }
 
 /// The part of a simulation that has a setting.
@@ -59,7 +63,7 @@ enum Device {
 impl Setting {
     /// All settings.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::ClockDrift,
         Self::SyncDelay,
         Self::FailingSyncs,
@@ -72,9 +76,11 @@ impl Setting {
         Self::ExecutionSyncing,
         Self::InvalidPayloads,
         Self::ForgottenForkchoices,
+        Self::RefusedForkchoices,
         Self::AnswerDelay,
         Self::RepeatedCalls,
         Self::LostAnswers,
+        Self::SpoiledBuilds,
     ];
 
     const fn device(self) -> Device {
@@ -91,9 +97,11 @@ impl Setting {
             Self::ExecutionSyncing
             | Self::InvalidPayloads
             | Self::ForgottenForkchoices
+            | Self::RefusedForkchoices
             | Self::AnswerDelay
             | Self::RepeatedCalls
-            | Self::LostAnswers => Device::Execution,
+            | Self::LostAnswers
+            | Self::SpoiledBuilds => Device::Execution,
         }
     }
 
@@ -146,9 +154,11 @@ impl Setting {
             Self::ExecutionSyncing => Some(execution.is_syncing.into()),
             Self::InvalidPayloads => Some(execution.invalid_payloads.into()),
             Self::ForgottenForkchoices => Some(execution.forgotten_forkchoices.into()),
+            Self::RefusedForkchoices => Some(execution.refused_forkchoices.into()),
             Self::AnswerDelay => Some(ms(execution.answer_delay)),
             Self::RepeatedCalls => Some(execution.repeated_calls.into()),
             Self::LostAnswers => Some(execution.lost_answers.into()),
+            Self::SpoiledBuilds => Some(execution.build.map_or(0, of_build)),
             _ => None,
         }
     }
@@ -158,12 +168,33 @@ impl Setting {
             Self::ExecutionSyncing => execution.is_syncing = value.is_some(),
             Self::InvalidPayloads => execution.invalid_payloads = count(value),
             Self::ForgottenForkchoices => execution.forgotten_forkchoices = count(value),
+            Self::RefusedForkchoices => execution.refused_forkchoices = count(value),
             Self::AnswerDelay => execution.answer_delay = duration(value),
             Self::RepeatedCalls => execution.repeated_calls = count(value),
             Self::LostAnswers => execution.lost_answers = count(value),
+            Self::SpoiledBuilds => execution.build = value.and_then(build_fault),
             _ => {}
         }
     }
+}
+
+/// The faults of builds, the one last that is in force among several.
+const BUILD_FAULTS: [BuildFault; 4] = [
+    BuildFault::Blobs,
+    BuildFault::ForeignType,
+    BuildFault::Oversize,
+    BuildFault::GasLimit,
+];
+
+/// The value of a fault of builds: its position in [`BUILD_FAULTS`], from 1.
+pub(super) fn of_build(fault: BuildFault) -> i64 {
+    let found = (1..).zip(BUILD_FAULTS).find(|(_, one)| *one == fault);
+    found.map_or(0, |(value, _)| value)
+}
+
+fn build_fault(value: i64) -> Option<BuildFault> {
+    let found = (1..).zip(BUILD_FAULTS).find(|(one, _)| *one == value);
+    found.map(|(_, fault)| fault)
 }
 
 fn ms(duration: Duration) -> i64 {
@@ -296,6 +327,15 @@ mod tests {
         assert_eq!(strongest(Setting::FailingSyncs, &[1, 3, 2]), Some(3));
         assert_eq!(strongest(Setting::RoomToWrite, &[512, 0, 64]), Some(0));
         assert_eq!(strongest(Setting::PowerLoss, &[]), None);
+    }
+
+    #[test]
+    fn every_fault_of_builds_has_a_value() {
+        for (value, fault) in (1..).zip(BUILD_FAULTS) {
+            assert_eq!(of_build(fault), value);
+            assert_eq!(build_fault(value), Some(fault));
+        }
+        assert_eq!(build_fault(0), None);
     }
 
     #[test]

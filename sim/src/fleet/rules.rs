@@ -88,11 +88,10 @@ pub const RULES: &[Rule] = &[
         "One canonical encoding: truncated, longer or altered messages are refused, and decoders \
          never panic.",
     ),
-    without(
+    rule(
         "2.5",
-        "A block is at most 8 MiB, a vote 1 KiB, and a full block fits.",
-        "a workload that fills blocks takes hours of simulation per block; limits are tested in \
-         the crates that have them",
+        "A block is at most 8 MiB, its gas limit 30 M, its transactions of known types, and a \
+         leader checks its own block before it signs.",
     ),
     rule(
         "2.6",
@@ -137,8 +136,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "3.9",
-        "A node whose clock jumped beyond the drift allowance is silent until the time is \
-         confirmed.",
+        "A node whose clock jumped, or is far ahead of the chain at its start, is silent until the \
+         time is confirmed.",
     ),
     rule(
         "3.10",
@@ -166,12 +165,18 @@ pub const RULES: &[Rule] = &[
          the chain.",
     ),
     rule(
+        "3.15",
+        "Nodes check votes and proposals of the slots that are open, two different ones of each \
+         signer, slot and kind at most.",
+    ),
+    rule(
         "6.1",
         "Only VALID is valid: a block without an answer is neither approved nor made head.",
     ),
     rule(
         "6.2",
-        "INVALID names the block and its descendants as bad, and is never approved.",
+        "INVALID names the block and its descendants as bad, and is never approved; about a \
+         certified block the execution client is asked again.",
     ),
     rule(
         "6.3",
@@ -184,10 +189,10 @@ pub const RULES: &[Rule] = &[
         "every call of every scenario carries one, and a wrong one is a fault of the execution \
          client's counterpart",
     ),
-    without(
+    rule(
         "6.5",
-        "A leader without a certificate twice running proposes without transactions.",
-        "not built: no code implements the rule yet",
+        "A leader whose payload breaks a rule, or without a certificate twice running, proposes \
+         without transactions.",
     ),
     rule(
         "7.1",
@@ -212,6 +217,12 @@ pub const RULES: &[Rule] = &[
     rule(
         "7.5",
         "Connections break, hang, are half-open and are re-established; identities persist.",
+    ),
+    without(
+        "7.6",
+        "Authorities that prove their key have a place that no stranger takes.",
+        "a world with more strangers than places costs more than it shows; tests of the network \
+         service hold it",
     ),
 ];
 

@@ -139,7 +139,7 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 15] = [
+    let changes: [fn(&mut Plan); 16] = [
         |plan| plan.workload.users = 0,
         |plan| {
             plan.workload = WorkloadPlan {
@@ -148,6 +148,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
             }
         },
         |plan| plan.world.buggify = false,
+        |plan| plan.world.strangers.clear(),
         |plan| plan.world.forger = None,
         |plan| plan.world.light_client = false,
         |plan| plan.world.greedy_peers = false,

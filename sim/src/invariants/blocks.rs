@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_types::spec::{prev_randao, vault_address};
-use alys_types::{Block, Hash, Header};
+use alys_types::{Block, Hash, Header, codec};
 
 use super::{Violation, short};
 use crate::params::WorldPlan;
+
+/// The highest gas limit of a payload and the most encoded bytes of a block, as the protocol states
+/// them (rule 2.5).
+const GAS_LIMIT: u64 = 30_000_000;
+const BLOCK_BYTES: usize = 8 << 20;
 
 /// A block that was proposed.
 #[derive(Debug, Clone)]
@@ -152,6 +157,25 @@ impl Blocks {
                 "its body is the header's",
                 proposed.block.body.hash() == header.body_hash,
             ),
+            (
+                "its gas limit is at most the highest one",
+                payload.gas_limit <= GAS_LIMIT,
+            ),
+            (
+                "it has no blobs",
+                payload.blob_gas.is_none_or(|blobs| blobs.used == 0),
+            ),
+            (
+                "its transactions are legacy ones or of the types 1 and 2",
+                payload
+                    .transactions
+                    .iter()
+                    .all(|bytes| matches!(bytes.first(), Some(1 | 2 | 0xc0..=0xfe))),
+            ),
+            (
+                "its encoding is not too long",
+                codec::encode(&*proposed.block).len() <= BLOCK_BYTES,
+            ),
         ];
         match holds.into_iter().find(|(_, holds)| !holds) {
             None => Ok(()),
@@ -278,6 +302,45 @@ pub(super) mod tests {
                 expected: 101
             })
         );
+    }
+
+    #[test]
+    fn an_approved_block_has_the_properties_that_clients_are_configured_for() {
+        let approved = |change: fn(&mut alys_types::ExecutionPayload)| {
+            let mut block = (*block(1, 100, Hash::ZERO).1).clone();
+            let payload = &mut block.body.payload;
+            payload.fee_recipient = vault_address();
+            payload.prev_randao = prev_randao(&Hash::ZERO, block.header.slot);
+            change(payload);
+            block.header.body_hash = block.body.hash();
+            let hash = block.header.hash();
+            let mut blocks = Blocks::new(&plan());
+            blocks
+                .proposed(5, 0, hash, &Arc::new(block))
+                .expect("its time is right");
+            blocks.approved(0, &hash).map_err(|broken| match broken {
+                Violation::ApprovedInvalid { what, .. } => what,
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(approved(|_| {}), Ok(()));
+        assert_eq!(
+            approved(|p| p.transactions = vec![vec![2], vec![0xf8]]),
+            Ok(())
+        );
+        let table: [(fn(&mut alys_types::ExecutionPayload), &str); 4] = [
+            (|p| p.gas_limit = GAS_LIMIT + 1, "gas limit"),
+            (
+                |p| p.blob_gas = Some(alys_types::BlobGas { used: 1, excess: 0 }),
+                "blobs",
+            ),
+            (|p| p.transactions = vec![vec![3]], "transactions"),
+            (|p| p.transactions = vec![vec![2; BLOCK_BYTES]], "encoding"),
+        ];
+        for (change, expected) in table {
+            let broken = approved(change).expect_err(expected);
+            assert!(broken.contains(expected), "{broken}");
+        }
     }
 
     #[test]

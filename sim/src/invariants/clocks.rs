@@ -1,4 +1,5 @@
-//! Clocks of the nodes: no vote before its slot has begun, and none while the clock has jumped.
+//! Clocks of the nodes: no vote before its slot has begun, none while the clock has jumped, and
+//! none by a clock that was far ahead at the start and that nobody confirmed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +9,12 @@ use crate::params::WorldPlan;
 /// A vote within this time after a clock moved is not judged, because the node may have decided on
 /// it before the move. Longer than any handler of the node runs.
 const GRACE_MS: u64 = 5_000;
+/// Slots beyond the rejoin margin at which a clock is far ahead: the head of the chain, from which
+/// the node counts the margin, may be a slot ahead of the true time, and clocks drift.
+const FAR_SLOTS: u64 = 3;
+/// Slots by which the clocks of nodes that confirm each other may differ: those of the rule, and
+/// one for their drift since.
+const SHARED_SLOTS: u64 = 3;
 /// Largest change of the offset between two observations that drift alone explains.
 const SLACK_MS: i64 = 100;
 
@@ -22,6 +29,8 @@ struct Clock {
     jumped_ms: Option<u64>,
     /// Time of the last change that drift does not explain.
     moved_ms: Option<u64>,
+    /// Peers or the operator may have confirmed the clock since the node started.
+    is_confirmed: bool,
 }
 
 /// All clocks of a run.
@@ -29,6 +38,7 @@ struct Clock {
 pub struct Clocks {
     slot_ms: u64,
     drift_ms: u64,
+    rejoin_margin: u64,
     nodes: BTreeMap<u8, Clock>,
 }
 
@@ -37,6 +47,7 @@ impl Clocks {
         Self {
             slot_ms: plan.slot_ms,
             drift_ms: plan.drift_ms,
+            rejoin_margin: plan.rejoin_margin,
             nodes: BTreeMap::new(),
         }
     }
@@ -54,6 +65,7 @@ impl Clocks {
             last_ms: ahead,
             jumped_ms: None,
             moved_ms: None,
+            is_confirmed: false,
         });
         if (ahead - clock.last_ms).abs() > SLACK_MS {
             clock.moved_ms = Some(at_ms);
@@ -74,7 +86,19 @@ impl Clocks {
         if let Some(clock) = self.nodes.get_mut(&node) {
             clock.trusted_ms = clock.last_ms;
             clock.jumped_ms = None;
+            clock.is_confirmed = true;
         }
+    }
+
+    /// The number of other nodes whose clocks show the same time.
+    fn agreeing(&self, node: u8) -> usize {
+        let Some(own) = self.nodes.get(&node) else {
+            return 0;
+        };
+        let shared_ms = SHARED_SLOTS * self.slot_ms;
+        let is_same = |other: &Clock| other.last_ms.abs_diff(own.last_ms) <= shared_ms;
+        let others = self.nodes.iter().filter(|(other, _)| **other != node);
+        others.filter(|(_, clock)| is_same(clock)).count()
     }
 
     /// Checks the first signature of a proposal or an approval. `others` returns the other
@@ -82,7 +106,8 @@ impl Clocks {
     /// has shown since its jump, confirm the clock.
     ///
     /// # Errors
-    /// [`Violation::ApprovedOutOfSlot`] or [`Violation::VotedByJumpedClock`].
+    /// [`Violation::ApprovedOutOfSlot`], [`Violation::VotedByJumpedClock`] or
+    /// [`Violation::VotedByUnconfirmedClock`].
     pub fn signs(
         &mut self,
         at_ms: u64,
@@ -91,9 +116,12 @@ impl Clocks {
         needed: usize,
         others: impl Fn(u64) -> BTreeSet<u8>,
     ) -> Result<(), Violation> {
+        let is_shared = self.agreeing(node) >= needed;
+        let far_ms = (self.rejoin_margin + FAR_SLOTS).saturating_mul(self.slot_ms);
         let Some(clock) = self.nodes.get_mut(&node) else {
             return Ok(());
         };
+        clock.is_confirmed |= is_shared;
         if clock.moved_ms.is_some_and(|moved| at_ms < moved + GRACE_MS) {
             return Ok(());
         }
@@ -107,6 +135,14 @@ impl Clocks {
             });
         }
         let Some(jumped_ms) = clock.jumped_ms else {
+            let ahead_ms = u64::try_from(clock.last_ms).unwrap_or(0);
+            if ahead_ms > far_ms && !clock.is_confirmed {
+                return Err(Violation::VotedByUnconfirmedClock {
+                    node: node + 1,
+                    slot,
+                    ahead_ms,
+                });
+            }
             return Ok(());
         };
         // Votes of any slot shown since the jump may have confirmed the clock.
@@ -118,6 +154,7 @@ impl Clocks {
         if is_backed || by_ms < 0 {
             clock.trusted_ms = clock.last_ms;
             clock.jumped_ms = None;
+            clock.is_confirmed = true;
             return Ok(());
         }
         Err(Violation::VotedByJumpedClock {
@@ -203,5 +240,26 @@ mod tests {
             Ok(()),
             "a restarted node trusts its clock"
         );
+    }
+
+    #[test]
+    fn votes_of_a_clock_far_ahead_at_the_start_need_a_confirmation() {
+        let no_votes = |_: u64| BTreeSet::new();
+        let far = 1_000 * (plan().rejoin_margin + FAR_SLOTS) + 1;
+        let far_ms = far as i64;
+        // The clocks of two others, ahead of the true time, and whether they agree.
+        for (others, is_confirmed) in [([0, 0], false), ([far_ms, 0], false), ([far_ms; 2], true)] {
+            let mut clocks = Clocks::new(&plan());
+            let wall_ms = 100_000 + far;
+            clocks.look(0, 0, wall_ms, 100_000);
+            for (node, ahead) in (1..).zip(others) {
+                clocks.look(0, node, (100_000 + ahead) as u64, 100_000);
+            }
+            let signed = clocks.signs(0, (0, wall_ms / 1_000), wall_ms, 2, no_votes);
+            assert_eq!(signed.is_ok(), is_confirmed, "{others:?}: {signed:?}");
+            clocks.confirmed(0);
+            let signed = clocks.signs(0, (0, wall_ms / 1_000), wall_ms, 2, no_votes);
+            assert_eq!(signed, Ok(()), "the operator confirms it");
+        }
     }
 }

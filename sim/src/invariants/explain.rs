@@ -204,6 +204,12 @@ const TABLE: &[(&str, &str, &str)] = &[
          signed before.",
     ),
     (
+        "voted-by-unconfirmed-clock",
+        "An authority voted by a clock that was far ahead when it started",
+        "Until peers or the operator confirm such a clock, a node must not vote: its vote silences \
+         it until that time. Look at the statuses that it received after its start.",
+    ),
+    (
         "approved-unexecuted",
         "An authority approved a block that it had not executed",
         "Its own execution client did not have the block at the time of the signature. Look at \

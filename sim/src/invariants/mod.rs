@@ -104,6 +104,8 @@ pub enum Violation {
     /// An authority signed while its clock had jumped and neither peers nor its operator had
     /// confirmed the new time.
     VotedByJumpedClock { node: u8, slot: u64, by_ms: i64 },
+    /// An authority voted by a clock that was far ahead when it started and that nobody confirmed.
+    VotedByUnconfirmedClock { node: u8, slot: u64, ahead_ms: u64 },
     /// An authority approved a block that its own execution client has not executed.
     ApprovedUnexecuted { node: u8, height: u64, slot: u64 },
     /// An authority approved or finalized a block that breaks a rule of the protocol; `what` names

@@ -8,6 +8,9 @@ use k256::ecdsa::SigningKey;
 /// EVM chain id of simulated chains.
 pub const CHAIN_ID: u64 = 1337;
 
+/// The number of the account that dust is sent from; no user of a workload has it.
+pub const DUST_USER: u8 = 200;
+
 /// Returns the balance of every user at genesis, in wei.
 pub fn user_funds() -> U256 {
     U256::from(1_000_000u64) * U256::from(10u64).pow(U256::from(18))

@@ -50,6 +50,9 @@ pub struct WorldPlan {
     pub greedy_peers: bool,
     /// Adds two peers that announce the chain in turn and answer no request for blocks.
     pub silent_peers: bool,
+    /// Strangers that attack the nodes, each at the rate of one machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<Stranger>,
     /// TCP timeout of connecting and of sending on all machines; 20 s and 30 s by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Ms>,
@@ -79,6 +82,7 @@ impl Default for WorldPlan {
             light_client: false,
             greedy_peers: false,
             silent_peers: false,
+            strangers: Vec::new(),
             tcp_timeout: None,
             byzantine: Vec::new(),
             left_dead: Vec::new(),
@@ -115,6 +119,36 @@ impl WorldPlan {
     pub fn quorum(&self) -> usize {
         usize::from(self.nodes) - self.tolerated()
     }
+}
+
+/// An attack of a peer without a vote.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stranger {
+    /// Opens connections to every node and says nothing on them.
+    Idle,
+    /// Gossips transactions that pay less than any base fee to one node, one in each message.
+    Dust,
+    /// Claims a height with a forged certificate and returns with another identity, several times a
+    /// second.
+    Vanish,
+    /// Signs approvals of blocks that do not exist with the key of the forger.
+    Votes,
+    /// Gossips forged certificates of blocks far ahead.
+    Certificates,
+}
+
+impl Stranger {
+    /// All attacks. The generator draws by index, so the order is part of every seed's plan.
+    pub const ALL: [Self; 5] = [
+        Self::Idle,
+        Self::Dust,
+        Self::Vanish,
+        Self::Votes,
+        Self::Certificates,
+    ];
 }
 
 /// A Byzantine authority.

@@ -92,6 +92,7 @@ fn status(shared: &Shared) -> Status {
         highest: None,
         finalized: None,
         authority: None,
+        slot: genesis.header().slot,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::faults::{
     self, Actor, ActorFail, CrashAgain, Draw, Drawing, Fault, KnownName, Machine, Rot, Step, Stop,
     Wipe,
 };
-use crate::params::{Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, When};
+use crate::params::{Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When};
 
 /// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,6 +148,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         // Their own streams, so that the rest of each seed's plan does not depend on these
         // drawings.
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
+        draw_strangers(&mut plan, &mut Rng::derive(seed, "plan strangers"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
             &mut plan,
@@ -242,6 +243,23 @@ fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
     // Below the nodes' own timeout for connections, so that this one expires first.
     plan.world.tcp_timeout = (rng.below(8) == 0).then(|| Ms(500 + rng.below(3_000)));
     plan.world.silent_peers = rng.below(20) == 0;
+}
+
+/// Draws an attack of strangers in one of twelve worlds. Dust occupies the pool that users need, so
+/// that it is for scenarios only, until clients bound what they pass on by the base fee.
+fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
+    if rng.below(12) != 0 {
+        return;
+    }
+    let stranger = Stranger::ALL[rng.below(Stranger::ALL.len() as u64) as usize];
+    let is_possible = match stranger {
+        Stranger::Idle | Stranger::Vanish | Stranger::Certificates => true,
+        Stranger::Dust => false,
+        Stranger::Votes => plan.world.forger.is_some(),
+    };
+    if is_possible {
+        plan.world.strangers.push(stranger);
+    }
 }
 
 /// Draws rare sequences of several faults on one node, which independent faults seldom produce.

@@ -61,10 +61,10 @@ planted! {
         => "approved-below-lock", "votes-lost", "not-a-transition";
     "confirmation-before-write", "votes", "lost_lock":
         "A confirmation is sent before the lock is on disk."
-        => "approved-below-lock", "not-a-transition";
+        => "approved-below-lock", "votes-lost", "not-a-transition";
     "proposal-before-write", "votes", "leader_again":
         "A proposal and its approval are sent before they are on disk."
-        => "signed-twice", "not-a-transition";
+        => "signed-twice", "votes-lost", "not-a-transition";
     "votes-not-persisted", "votes", "leader_again":
         "No vote state is written."
         => "votes-lost", "signed-twice", "not-a-transition";
@@ -104,12 +104,18 @@ planted! {
     "randao-unchecked", "consensus", "payload_that_does_not_execute":
         "The `prev_randao` of a payload is not checked."
         => "approved-invalid";
+    "own-block-unchecked", "consensus", "blocks_that_others_refuse":
+        "A leader signs what its execution client built without applying the rules of validity."
+        => "approved-invalid";
     "local-timestamp", "consensus", "late_leader":
         "The timestamp of a block is its leader's clock, and is not checked."
         => "wrong-timestamp";
     "clock-jump-ignored", "consensus", "skewed_clocks":
         "A jump of the wall clock is ignored."
         => "voted-by-jumped-clock";
+    "far-clock-trusted", "consensus", "clock_ahead_at_boot":
+        "A clock that is far ahead of the chain at the start is trusted without a confirmation."
+        => "voted-by-unconfirmed-clock";
     "clock-trusted-after-restart", "consensus", "jumped_clock_and_a_restart":
         "The ChainActor trusts the present clock after each restart."
         => "voted-by-jumped-clock";
@@ -136,10 +142,12 @@ planted! {
         => "wrong-headers";
     "write-deferred", "storage", "rolling_restarts":
         "Records are committed without durability."
-        => "finality-went-back", "head-beside-final", "signed-twice", "not-a-transition";
+        => "finality-went-back", "head-beside-final", "signed-twice", "votes-lost",
+            "not-a-transition";
     "sync-left-out", "storage", "rolling_restarts":
         "The database's file is never synced."
-        => "process-ended", "finality-went-back", "signed-twice", "not-a-transition";
+        => "process-ended", "finality-went-back", "signed-twice", "votes-lost",
+            "not-a-transition";
     "index-before-block", "storage", "power_at_writes":
         "The index of blocks is written before the blocks, in a write of its own."
         => "no-progress", "process-ended";

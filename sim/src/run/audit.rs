@@ -30,6 +30,12 @@ struct Block {
     state_root: B256,
 }
 
+#[derive(Debug, Deserialize)]
+struct Finalized {
+    number: U64,
+    hash: B256,
+}
+
 /// Checks the execution clients of `nodes` (authorities from 0) up to the height that is final on
 /// all of them.
 pub async fn audit(
@@ -55,6 +61,7 @@ pub async fn audit(
     for node in nodes {
         await_block(*node, height, &block).await?;
         agree(judge, *node).await?;
+        await_finalized(judge, *node, height).await?;
     }
     if workload.users == 0 {
         return Ok(());
@@ -148,6 +155,43 @@ async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Viol
             }
             _ => time::sleep(POLL_INTERVAL).await,
         }
+    }
+}
+
+/// Waits until the execution client calls the block at `height`, or a later one, finalized, and
+/// checks that this block is final.
+async fn await_finalized(judge: &Judge, node: u8, height: u64) -> Result<(), Violation> {
+    let client = rpc(node);
+    let deadline = time::now() + EXECUTION_TIMEOUT;
+    loop {
+        let params = serde_json::json!(["finalized", false]);
+        let block: Option<Finalized> = ask(node, &client, "eth_getBlockByNumber", params).await?;
+        let (number, hash) = block.map_or((0, B256::ZERO), |block| {
+            (block.number.saturating_to::<u64>(), block.hash)
+        });
+        if number >= height {
+            let known = judge.look().finality.blocks.get(&number).cloned();
+            return match known {
+                Some(known) if known.execution_hash.0 != hash.0 => Err(Violation::StateDiffers {
+                    node: node + 1,
+                    height: number,
+                    what: format!(
+                        "finalized block {hash} where {} is final",
+                        short(&known.execution_hash)
+                    ),
+                }),
+                // A crash on every node can suppress the report of a final block.
+                Some(_) | None => Ok(()),
+            };
+        }
+        if time::now() > deadline {
+            return Err(Violation::ExecutionBehind {
+                node: node + 1,
+                reached: number,
+                needed: height,
+            });
+        }
+        time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -41,13 +41,18 @@ use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
 use crate::invariants::{ExecutionClients, Judge, Oracles, Violation};
 use crate::params::Slots;
-use crate::params::{Conduct, Ms, Stack, WorldPlan};
+use crate::params::{Conduct, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
+use crate::peers::certificate_flooder;
+use crate::peers::duster;
 use crate::peers::flooder;
+use crate::peers::idler;
 use crate::peers::interceptor;
 use crate::peers::key_thief;
 use crate::peers::light_client;
 use crate::peers::staller;
+use crate::peers::vanisher;
+use crate::peers::vote_flooder;
 use crate::plan::mutants::{self, Planted};
 use crate::plan::{Expect, Plan};
 use crate::workload::{Desk, User};
@@ -395,6 +400,7 @@ impl Cluster {
                 .collect(),
             exits,
             planted_bug,
+            twins: twins(&plan.world).collect(),
         };
         run_canaries(world)?;
         register_honest(&plan.world, judge);
@@ -485,15 +491,20 @@ fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
     (0..shared.nodes).map(add).collect()
 }
 
-/// Adds a second set of machines for each authority whose Byzantine behaviour is twins.
-fn add_twins(world: World, plan: &WorldPlan, shared: &Shared, faults: &Faults) {
+/// The authorities whose Byzantine behaviour is twins, from 0.
+fn twins(plan: &WorldPlan) -> impl Iterator<Item = u8> + '_ {
     let twins = plan
         .byzantine
         .iter()
         .filter(|one| one.conduct == Conduct::Twins);
-    for one in twins {
+    twins.map(|one| one.node.saturating_sub(1))
+}
+
+/// Adds a second set of machines for each authority whose Byzantine behaviour is twins.
+fn add_twins(world: World, plan: &WorldPlan, shared: &Shared, faults: &Faults) {
+    for index in twins(plan) {
         let seat = Seat {
-            index: one.node.saturating_sub(1),
+            index,
             is_twin: true,
         };
         let twin = cluster::add(world, shared, seat);
@@ -514,6 +525,19 @@ fn add_outsiders(world: World, plan: &WorldPlan, shared: &Shared) {
     }
     if plan.silent_peers {
         staller::add(world, shared);
+    }
+    for stranger in &plan.strangers {
+        match stranger {
+            Stranger::Idle => idler::add(world, shared),
+            Stranger::Dust => duster::add(world, shared),
+            Stranger::Vanish => vanisher::add(world, shared),
+            Stranger::Certificates => certificate_flooder::add(world, shared),
+            Stranger::Votes => {
+                if let Some(number) = plan.forger {
+                    vote_flooder::add(world, shared, number.saturating_sub(1));
+                }
+            }
+        }
     }
 }
 

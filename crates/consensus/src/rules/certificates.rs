@@ -33,8 +33,7 @@ pub(crate) fn has_quorum(signers: &Bitmap, set: &AuthoritySet, bug: &PlantedBug)
     signers.count() >= quorum(set, bug)
 }
 
-/// Rule 3.9 (docs/protocol.md): the number of peers, q - 1, whose votes confirm a wall
-/// clock that jumped.
+/// Rule 3.9 (docs/protocol.md): the number of peers, q - 1, that confirm a wall clock.
 pub(crate) fn clock_confirmations(set: &AuthoritySet, bug: &PlantedBug) -> usize {
     quorum(set, bug).saturating_sub(1)
 }

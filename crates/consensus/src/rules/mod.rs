@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `votes` | 3.1 propose, 3.2 approve, 3.4 confirm, 3.8 lost vote state |
 //! | `certificates` | 1.1 leader, 1.3 and 1.4 quorum, 3.3 certify, 3.5 final, 3.13 equivocation |
-//! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks |
-//! | `validity` | 3.6 valid |
+//! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 votes, 6.2 asking |
+//! | `validity` | 2.5 limits, 3.6 valid |
 //! | `durability` | 3.14 votes are durable before they are sent |
 //!
 //! A rule that permits a signature returns a [`Refusal`] otherwise, which the caller traces. Before
@@ -33,7 +33,10 @@ pub(crate) use durability::{
     votes_to_write,
 };
 pub use planted::PlantedBug;
-pub(crate) use time::{block_timestamp, has_clock_jumped, is_too_early, may_sign_in};
+pub(crate) use time::{
+    block_timestamp, has_clock_jumped, is_approval_ahead, is_near_chain, is_same_time,
+    is_too_early, latest_slot, may_sign_in, pause_after_invalid,
+};
 pub(crate) use votes::{
     Candidate, Proposing, assert_approved, assert_confirmed, is_lost_vote, is_rejoining,
     may_approve, may_confirm, may_propose, may_vote, rejoin_slot,
@@ -42,8 +45,9 @@ pub(crate) use votes::{
 /// The reason not to sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The wall clock jumped and neither peers nor the operator confirmed it.
-    #[error("the wall clock jumped and is not confirmed")]
+    /// The wall clock jumped, or is far ahead of the chain at the start, and neither peers nor the
+    /// operator confirmed it.
+    #[error("the wall clock jumped, or is far ahead of the chain, and is not confirmed")]
     ClockDistrusted,
     /// The vote state was lost, and no block beyond the rejoin margin is final yet.
     #[error("the vote state was lost: no vote until a block after slot {until} is final")]

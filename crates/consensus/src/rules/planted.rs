@@ -51,7 +51,7 @@ impl PlantedBug {
 
     /// True when any bug is active. Assertions are off then: the simulator's invariants have to
     /// find the bug.
-    pub(super) fn is_planted(&self) -> bool {
+    pub fn is_planted(&self) -> bool {
         self.active.is_some()
     }
 }
@@ -62,7 +62,7 @@ impl PlantedBug {
         false
     }
 
-    pub(super) const fn is_planted(&self) -> bool {
+    pub const fn is_planted(&self) -> bool {
         false
     }
 }

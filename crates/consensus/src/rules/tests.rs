@@ -323,6 +323,27 @@ fn certificates_need_a_quorum_of_their_set_and_kind() {
     assert_eq!(check_certificate(&small, &set, &unchecked), Ok(()));
 }
 
+#[test]
+fn the_pause_after_an_invalid_answer_doubles_within_its_bound() {
+    let slots = [
+        (0, 1),
+        (1, 1),
+        (2, 2),
+        (3, 4),
+        (4, 8),
+        (5, 8),
+        (64, 8),
+        (u32::MAX, 8),
+    ];
+    for (answers, slots) in slots {
+        assert_eq!(
+            pause_after_invalid(answers, SLOT_MS),
+            slots * SLOT_MS,
+            "{answers}"
+        );
+    }
+}
+
 fn approval_record(votes: VoteState) -> (Record, Vec<Broadcast>) {
     let approval = target(VoteKind::Approval, 11);
     let record = Record {

@@ -9,6 +9,19 @@ use crate::input::Now;
 /// allowance is below one slot; one more covers a proposal that arrives while the slot changes.
 const EARLY_SLOTS: u64 = 2;
 
+/// Longest pause between two questions about one certified block that the execution layer calls
+/// invalid, in slots: a client that was repaired without a restart follows again within seconds,
+/// and one that was not executes the block seldom enough to answer other questions.
+const MAX_PAUSE_SLOTS: u64 = 8;
+
+/// Rule 6.2 (docs/protocol.md): the pause after the execution layer called a certified block
+/// invalid so many times, in milliseconds. It begins with one slot and doubles.
+pub(crate) fn pause_after_invalid(answers: u32, slot_ms: u64) -> u64 {
+    let slots = 1u64.checked_shl(answers.saturating_sub(1));
+    let slots = slots.map_or(MAX_PAUSE_SLOTS, |slots| slots.min(MAX_PAUSE_SLOTS));
+    slots.saturating_mul(slot_ms)
+}
+
 /// Rule 3.2 (docs/protocol.md): an approval is signed while the wall clock is in the block's slot,
 /// give or take the drift allowance.
 pub(crate) fn may_sign_in(
@@ -33,8 +46,13 @@ pub(crate) fn may_sign_in(
 /// Rule 3.2 (docs/protocol.md), "early proposals wait for their slot": true when `slot` is too far
 /// ahead of `current` for its proposals to be kept.
 pub(crate) fn is_too_early(slot: Slot, current: Slot, bug: &PlantedBug) -> bool {
-    slot > current.saturating_add(EARLY_SLOTS)
-        || (slot > current && bug.active("early-proposal-dropped"))
+    slot > latest_slot(current) || (slot > current && bug.active("early-proposal-dropped"))
+}
+
+/// Rules 3.2 and 3.15 (docs/protocol.md): the latest slot whose proposals and votes are taken while
+/// the clock is in `current`.
+pub(crate) fn latest_slot(current: Slot) -> Slot {
+    current.saturating_add(EARLY_SLOTS)
 }
 
 /// Rule 1.2 (docs/protocol.md): the timestamp of a block, in seconds, derived from its slot, so
@@ -44,6 +62,34 @@ pub(crate) fn block_timestamp(slot: Slot, spec: &ChainSpec, now: Now, bug: &Plan
         return now.wall_ms / 1_000;
     }
     slot.timestamp(spec.slot_duration_ms)
+}
+
+/// Slots by which the clock of a peer may differ from the own one and still agree with it: one for
+/// the drift allowance, which is below a slot, one for the way of the statement.
+const AGREED_SLOTS: u64 = 2;
+
+/// Rule 3.9 (docs/protocol.md): true when the slot of a wall clock at the start of a process is no
+/// more than `rejoin_margin` above the highest certified one. An authority that signed in a later
+/// slot by a wrong clock would be silent until then.
+pub(crate) fn is_near_chain(
+    current: Slot,
+    highest: Slot,
+    spec: &ChainSpec,
+    bug: &PlantedBug,
+) -> bool {
+    current <= highest.saturating_add(spec.rejoin_margin) || bug.active("far-clock-trusted")
+}
+
+/// Rule 3.9 (docs/protocol.md): true when a peer's clock, of which it stated the slot, agrees with
+/// the own one.
+pub(crate) fn is_same_time(stated: Slot, current: Slot) -> bool {
+    stated.0.abs_diff(current.0) <= AGREED_SLOTS
+}
+
+/// Rule 3.9 (docs/protocol.md): true when the highest approved slot is ahead of a trusted clock by
+/// more than drift explains, so that the node cannot approve until then.
+pub(crate) fn is_approval_ahead(approved: Slot, current: Slot) -> bool {
+    approved > current.saturating_add(EARLY_SLOTS)
 }
 
 /// Rule 3.9 (docs/protocol.md): true when the wall clock moved against the monotonic one

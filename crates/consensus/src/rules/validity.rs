@@ -1,15 +1,21 @@
-//! Rule 3.6 (docs/protocol.md), a valid block, as far as it needs neither the execution layer nor
-//! the branch below the parent.
+//! Rules 2.5 and 3.6 (docs/protocol.md), a valid block, as far as it needs neither the execution
+//! layer nor the branch below the parent.
 
-use alys_types::spec::{HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
-use alys_types::{Block, Certificate, Hash, Header, Height, LimitError, Slot, VoteKind};
+use alys_types::limits::MAX_GAS_LIMIT;
+use alys_types::spec::{
+    HEADER_VERSION, TRANSACTION_TYPES, empty_ledger_hash, prev_randao, transaction_type,
+    vault_address,
+};
+use alys_types::{
+    Block, Certificate, ExecutionPayload, Hash, Header, Height, LimitError, Slot, VoteKind,
+};
 
 use super::leader;
 use crate::config::Config;
 use crate::state::ProposalContext;
 
 /// The rule that a block breaks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     #[error("header version {found}, expected {HEADER_VERSION}")]
     Version { found: u16 },
@@ -33,6 +39,14 @@ pub enum Invalid {
     Limit(#[from] LimitError),
     #[error("payload.{field} is not the value that the protocol computes")]
     Payload { field: &'static str },
+    #[error("payload.gas_limit {found} is above {MAX_GAS_LIMIT}")]
+    GasLimit { found: u64 },
+    #[error("payload.blob_gas_used is {used}, and there are no blob transactions")]
+    Blobs { used: u64 },
+    /// The type of a transaction is not one of [`TRANSACTION_TYPES`]; `None` if the bytes are no
+    /// transaction.
+    #[error("transaction {index} of the payload has type {found:?}, not 0, 1 or 2")]
+    TransactionType { index: usize, found: Option<u8> },
     #[error("body holds {what}, which this version of the rules does not admit")]
     NotAdmitted { what: &'static str },
 }
@@ -54,16 +68,33 @@ pub fn check_block(
     check_admitted(block)
 }
 
+/// Rule 2.5 (docs/protocol.md): a leader applies the rules of validity to its own block. Without
+/// this check the planted bug signs what other authorities refuse.
+pub(crate) fn check_own_block(
+    block: &Block,
+    context: &ProposalContext,
+    config: &Config,
+) -> Result<(), Invalid> {
+    let checked = check_block(block, context, config);
+    if checked.is_err() && config.planted_bug.active("own-block-unchecked") {
+        return Ok(());
+    }
+    checked
+}
+
 /// Checks that the body is the header's and within limits.
 pub fn check_body_belongs(block: &Block) -> Result<(), Invalid> {
     block.body.check_limits()?;
+    block.check_size()?;
     if block.body.hash() != block.header.body_hash {
         return Err(Invalid::BodyHash);
     }
     Ok(())
 }
 
-fn check_header(
+/// Checks the header against its parent, as far as it needs neither the body nor the parent's
+/// certificate.
+pub(crate) fn check_header(
     header: &Header,
     context: &ProposalContext,
     config: &Config,
@@ -166,10 +197,6 @@ fn check_payload(block: &Block, context: &ProposalContext, config: &Config) -> R
             "prev_randao",
             payload.prev_randao == randao || bug.active("randao-unchecked"),
         ),
-        (
-            "blob_gas_used",
-            payload.blob_gas.is_none_or(|b| b.used == 0),
-        ),
         // Withdrawals come from peg-ins and AuxPoW fees; without those there are none.
         (
             "withdrawals",
@@ -178,6 +205,26 @@ fn check_payload(block: &Block, context: &ProposalContext, config: &Config) -> R
     ];
     match fields.into_iter().find(|(_, holds)| !holds) {
         Some((field, _)) => Err(Invalid::Payload { field }),
+        None => check_settings(payload),
+    }
+}
+
+/// The rules that an execution client keeps only if it is configured for them.
+fn check_settings(payload: &ExecutionPayload) -> Result<(), Invalid> {
+    if payload.gas_limit > MAX_GAS_LIMIT {
+        return Err(Invalid::GasLimit {
+            found: payload.gas_limit,
+        });
+    }
+    if let Some(blobs) = payload.blob_gas
+        && blobs.used > 0
+    {
+        return Err(Invalid::Blobs { used: blobs.used });
+    }
+    let types = payload.transactions.iter().map(|t| transaction_type(t));
+    let admitted = |found: &Option<u8>| found.is_some_and(|t| TRANSACTION_TYPES.contains(&t));
+    match types.enumerate().find(|(_, found)| !admitted(found)) {
+        Some((index, found)) => Err(Invalid::TransactionType { index, found }),
         None => Ok(()),
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Candidate {
 }
 
 /// Rules 3.8 and 3.9 (docs/protocol.md): an authority that lost its vote state, or whose wall clock
-/// jumped, is silent.
+/// is not trusted, is silent.
 pub(crate) fn may_vote(
     votes: &VoteState,
     is_clock_trusted: bool,
@@ -183,8 +183,8 @@ pub(crate) fn assert_confirmed(
     assert_eq!(after.silent_until, None);
 }
 
-/// Rule 3.8 (docs/protocol.md): true if a vote of this node that a peer holds is later than the
-/// vote state, which was therefore lost.
+/// Rule 3.8 (docs/protocol.md): true if a vote of this node that a peer holds, or that a
+/// certificate contains, is later than the vote state, which was therefore lost.
 pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBug) -> bool {
     let is_later = match held.kind {
         VoteKind::Confirmation => held.slot > votes.locked.slot,

@@ -34,7 +34,7 @@ impl State {
         let header = &proposal.block().header;
         // The certificate inside is handled at once, before the proposal.
         if let Some(certificate) = header.parent_certificate {
-            self.certify(header.parent_hash, certificate, out);
+            self.certify(header.parent_hash, certificate, now, out);
         }
         if header.slot <= self.tree.root_entry().header.slot {
             return;
@@ -85,7 +85,7 @@ impl State {
         }
         let Applied { settled, invalid } = self.apply_federation(hash);
         for invalid in invalid {
-            self.mark_invalid(invalid, out);
+            self.set_invalid(invalid, Execution::Refused, out);
         }
         for settled in settled {
             self.keep_certified_body(&settled, out);
@@ -94,11 +94,32 @@ impl State {
         self.keep_certified_body(&hash, out);
     }
 
-    /// Marks a block that can never be valid. If it is certified, the operator has to know.
-    pub(super) fn mark_invalid(&mut self, hash: Hash, out: &mut Vec<Effect>) {
+    /// Sets the verdict on a block to `execution`, an invalid one. If the block is certified, the
+    /// operator has to know, once; [`Self::report_certified_invalid`] tells of a block that is
+    /// certified later.
+    pub(super) fn set_invalid(&mut self, hash: Hash, execution: Execution, out: &mut Vec<Effect>) {
         if let Some(entry) = self.tree.get_mut(&hash) {
-            entry.execution = Execution::Invalid;
-            if entry.certificate.is_some() {
+            entry.execution = execution;
+            if entry.certificate.is_some() && entry.invalid_answers <= 1 {
+                self.disputed = Some(hash);
+                out.push(Effect::Notice(Notice::CertifiedInvalid { hash }));
+            }
+        }
+    }
+
+    /// Reports those of newly certified blocks that were called invalid before.
+    pub(super) fn report_certified_invalid(
+        &mut self,
+        certified: &[CertifiedHeader],
+        out: &mut Vec<Effect>,
+    ) {
+        for hash in certified.iter().map(|c| c.certificate.target.hash) {
+            if self
+                .tree
+                .get(&hash)
+                .is_some_and(|e| e.execution.is_invalid())
+            {
+                self.disputed = Some(hash);
                 out.push(Effect::Notice(Notice::CertifiedInvalid { hash }));
             }
         }

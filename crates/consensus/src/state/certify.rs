@@ -13,6 +13,7 @@ impl State {
     pub(super) fn on_certified(&mut self, block: CertifiedBlock, now: Now, out: &mut Vec<Effect>) {
         let hash = block.hash();
         let header = block.header();
+        self.on_own_signature(block.certificate(), block.set(), now, out);
         self.on_reported_slot(header.slot, now, out);
         if header.height <= self.tree.root_entry().header.height {
             return self.on_certified_below(&block, now, out);
@@ -26,9 +27,9 @@ impl State {
         self.trust_child_set(&hash);
         if let Some(certificate) = header.parent_certificate {
             // A quorum approved the child, and with it the certificate of its parent.
-            self.certify(header.parent_hash, certificate, out);
+            self.certify(header.parent_hash, certificate, now, out);
         }
-        self.take_certificate(hash, *block.certificate(), false, out);
+        self.take_certificate(hash, *block.certificate(), false, now, out);
         self.count_buffered_votes(&hash, now, out);
         self.advance(now, out);
     }
@@ -37,7 +38,7 @@ impl State {
     fn on_certified_below(&mut self, block: &CertifiedBlock, now: Now, out: &mut Vec<Effect>) {
         match block.certificate().target.kind {
             VoteKind::Approval => {
-                self.certify(block.hash(), *block.certificate(), out);
+                self.certify(block.hash(), *block.certificate(), now, out);
                 self.advance(now, out);
             }
             VoteKind::Confirmation => self.report_conflict(block, out),
@@ -104,7 +105,13 @@ impl State {
 
     /// Rule 3.3 (docs/protocol.md): `certificate` certifies the block `hash`. Rule 3.4 follows: the
     /// block is confirmed in the same write if the rule permits it.
-    pub(super) fn certify(&mut self, hash: Hash, certificate: Certificate, out: &mut Vec<Effect>) {
+    pub(super) fn certify(
+        &mut self,
+        hash: Hash,
+        certificate: Certificate,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
         let root = self.tree.root();
         let Some(entry) = self.tree.get_mut(&hash) else {
             return;
@@ -131,6 +138,14 @@ impl State {
         };
         self.trust_child_set(&hash);
         self.certify_ancestors(&hash, &mut record);
+        self.report_certified_invalid(&record.certified, out);
+        for newly in &record.certified {
+            let hash = newly.certificate.target.hash;
+            self.forget_uncertified(&hash);
+            if let Some(set) = self.tree.get(&hash).map(|entry| entry.set.clone()) {
+                self.on_own_signature(&newly.certificate, &set, now, out);
+            }
+        }
         if block.slot > self.highest_slot() {
             self.highest = hash;
             record.highest = Some(block);

@@ -3,7 +3,8 @@
 use alys_types::{Hash, Slot};
 
 use super::State;
-use crate::input::{Effect, Now, Verdict};
+use crate::input::{Effect, Notice, Now, Verdict};
+use crate::rules;
 use crate::tree::{BodyState, Execution};
 
 /// Bodies fetched at once.
@@ -14,7 +15,7 @@ impl State {
     /// head, proposals of this slot.
     pub(super) fn advance(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.reach_sync_target(now, out);
-        self.execute_certified(out);
+        self.execute_certified(now, out);
         self.update_forkchoice(out);
         self.consider_proposals(now, out);
         self.try_propose(now, out);
@@ -22,7 +23,7 @@ impl State {
 
     /// Executes the first certified block after the last one that is known to be valid, or fetches
     /// its body.
-    fn execute_certified(&mut self, out: &mut Vec<Effect>) {
+    fn execute_certified(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some(mut path) = self.tree.path(&self.highest) else {
             return;
         };
@@ -38,7 +39,20 @@ impl State {
         if !self.has_body(first) && *first != self.config.genesis.hash() {
             return self.fetch_bodies(&unknown, out);
         }
+        self.reconsider(first, now);
         self.execute(*first, out);
+    }
+
+    /// Rule 6.2 (docs/protocol.md): the execution layer is asked again about a certified block that
+    /// it called invalid.
+    fn reconsider(&mut self, hash: &Hash, now: Now) {
+        if let Some(entry) = self.tree.get_mut(hash)
+            && entry.execution == Execution::Invalid
+            && entry.certificate.is_some()
+            && now.mono_ms >= entry.ask_again_ms
+        {
+            entry.execution = Execution::Unknown;
+        }
     }
 
     fn is_valid(&self, hash: &Hash) -> bool {
@@ -92,8 +106,8 @@ impl State {
         out.push(Effect::Forkchoice {
             head: (head, execution(&head)),
             safe: execution(&root),
-            // The last block final by proof of work; without proof of work, genesis.
-            finalized: self.config.genesis.header().execution_hash,
+            // The last final block, until blocks become final by proof of work.
+            finalized: execution(&root),
         });
     }
 
@@ -116,7 +130,8 @@ impl State {
             match entry.execution {
                 Execution::Unknown if is_executable => self.execute(hash, out),
                 Execution::Valid => self.try_approve(hash, now, out),
-                Execution::Unknown | Execution::Asked | Execution::Invalid => {}
+                Execution::Unknown | Execution::Asked | Execution::Invalid | Execution::Refused => {
+                }
             }
         }
     }
@@ -131,33 +146,47 @@ impl State {
         let Some(entry) = self.tree.get_mut(&hash) else {
             return;
         };
-        if entry.execution == Execution::Invalid {
+        if entry.execution.is_invalid() {
             return;
         }
         match verdict {
             Verdict::Valid => {
                 entry.execution = Execution::Valid;
+                if std::mem::take(&mut entry.invalid_answers) > 0 {
+                    out.push(Effect::Notice(Notice::CertifiedValid { hash }));
+                }
                 self.advance(now, out);
             }
-            Verdict::Invalid => self.mark_invalid(hash, out),
+            Verdict::Invalid => {
+                entry.invalid_answers = entry.invalid_answers.saturating_add(1);
+                let slot_ms = self.config.genesis.spec().slot_duration_ms;
+                let pause_ms = rules::pause_after_invalid(entry.invalid_answers, slot_ms);
+                entry.ask_again_ms = now.mono_ms.saturating_add(pause_ms);
+                self.set_invalid(hash, Execution::Invalid, out);
+            }
             // Executed again at the next tick.
             Verdict::Unknown => entry.execution = Execution::Unknown,
         }
     }
 
     /// The execution layer may have lost all blocks since its last write: every block is executed
-    /// again.
-    pub(super) fn on_execution_restarted(&mut self, out: &mut Vec<Effect>) {
+    /// again. It may also be another one, which does not call a certified block invalid.
+    pub(super) fn on_execution_restarted(&mut self, now: Now, out: &mut Vec<Effect>) {
         let hashes: Vec<Hash> = self.tree.iter().map(|(h, _)| *h).collect();
         for hash in hashes {
-            if let Some(entry) = self.tree.get_mut(&hash)
-                && entry.execution != Execution::Invalid
-            {
-                entry.execution = Execution::Unknown;
+            if let Some(entry) = self.tree.get_mut(&hash) {
+                entry.execution = match entry.execution {
+                    Execution::Invalid if entry.certificate.is_none() => Execution::Invalid,
+                    Execution::Refused => Execution::Refused,
+                    Execution::Unknown
+                    | Execution::Asked
+                    | Execution::Valid
+                    | Execution::Invalid => Execution::Unknown,
+                };
             }
         }
         self.forkchoice = None;
         self.building = None;
-        self.execute_certified(out);
+        self.execute_certified(now, out);
     }
 }

@@ -99,7 +99,10 @@ impl State {
                 certified,
             ))));
         }
-        let blocks = chain.into_iter().map(|(_, block)| block).collect();
+        let blocks: Vec<BlockRef> = chain.into_iter().map(|(_, block)| block).collect();
+        for block in &blocks {
+            self.forget_uncertified(&block.hash);
+        }
         out.push(Effect::Finalized(blocks, height));
     }
 

@@ -1,4 +1,4 @@
-//! Proposals and approvals: rules 3.1 and 3.2 (docs/protocol.md).
+//! Proposals and approvals: rules 3.1, 3.2 and 6.5 (docs/protocol.md).
 
 use std::sync::Arc;
 
@@ -8,8 +8,13 @@ use alys_types::{Block, Body, ExecutionPayload, Hash, Header, Height, Slot, Vote
 use super::{State, trace};
 use crate::federation::FederationState;
 use crate::input::{BlockRef, Broadcast, Effect, Notice, Now, PayloadRequest, Record};
+use crate::rules::validity::{Invalid, check_own_block};
 use crate::rules::{self, Candidate, Proposing, Refusal};
 use crate::tree::{BodyState, Entry, Execution};
+
+/// Own proposals without a certificate after which a leader proposes without transactions: one is
+/// lost in every short disturbance of the network (rule 6.5).
+pub(super) const MAX_FAILED_PROPOSALS: usize = 2;
 
 impl State {
     /// Requests a payload when this node leads the present slot and may propose.
@@ -34,6 +39,7 @@ impl State {
             timestamp: rules::block_timestamp(slot, spec, now, self.bug()),
             prev_randao: prev_randao(&self.highest, slot),
             fee_recipient: vault_address(),
+            is_empty: self.proposes_empty(slot),
         };
         self.building = Some((slot, self.highest));
         out.push(Effect::Build(request));
@@ -70,12 +76,34 @@ impl State {
         let until_ms = slot.start_ms(slot_ms).saturating_add(slot_ms / 4);
         let before = slot.saturating_sub(1);
         let is_awaited =
-            |e: &Entry| e.header.slot == before && e.proposed && e.execution != Execution::Invalid;
+            |e: &Entry| e.header.slot == before && e.proposed && !e.execution.is_invalid();
         now.wall_ms < until_ms
             && self
                 .tree
                 .children(&self.highest)
                 .any(|(_, e)| is_awaited(e))
+    }
+
+    /// Rule 6.5 (docs/protocol.md): transactions may be the reason for which this node refuses a
+    /// payload, or others its blocks.
+    fn proposes_empty(&self, slot: Slot) -> bool {
+        self.refused_slot == Some(slot) || self.uncertified.len() >= MAX_FAILED_PROPOSALS
+    }
+
+    /// Counts an own proposal. A start begins with none, because two more proposals with
+    /// transactions are harmless.
+    fn remember_uncertified(&mut self, hash: Hash) {
+        if self.uncertified.len() >= MAX_FAILED_PROPOSALS {
+            self.uncertified.remove(0);
+        }
+        self.uncertified.push(hash);
+    }
+
+    /// A certificate of an own block: the next one has transactions again.
+    pub(super) fn forget_uncertified(&mut self, certified: &Hash) {
+        if self.uncertified.contains(certified) {
+            self.uncertified.clear();
+        }
     }
 
     pub(super) fn on_build_failed(&mut self, slot: Slot, parent: Hash) {
@@ -84,8 +112,8 @@ impl State {
         }
     }
 
-    /// Makes a block of the payload, approves it in the same write, and proposes it, if the rule
-    /// still permits it.
+    /// Makes a block of the payload, checks it as if it came from a peer, approves it in the same
+    /// write, and proposes it, if the rule still permits it.
     pub(super) fn on_built(
         &mut self,
         slot: Slot,
@@ -112,13 +140,36 @@ impl State {
         let Some((block, federation)) = self.make_block(slot, signer, payload, out) else {
             return;
         };
+        match self.check_own(&block) {
+            None => return,
+            Some(Err(rule)) => return self.on_own_block_invalid(slot, rule, now, out),
+            Some(Ok(())) => {}
+        }
         let block = Arc::new(block);
         let hash = self.insert_own_block(&block, federation);
+        self.remember_uncertified(hash);
         self.sign_own_block(hash, &block, signer, out);
         out.push(Effect::Execute {
             hash,
             block: Some(block),
         });
+    }
+
+    /// Rule 2.5 (docs/protocol.md). `None` if the parent is not known any more.
+    fn check_own(&self, block: &Block) -> Option<Result<(), Invalid>> {
+        let context = self.proposal_context(&block.header.parent_hash)?;
+        Some(check_own_block(block, &context, &self.config))
+    }
+
+    /// Requests a payload without transactions in the same slot, once: if that is refused too, the
+    /// fault is in the settings of the execution client, and the slot stays without a block.
+    fn on_own_block_invalid(&mut self, slot: Slot, rule: Invalid, now: Now, out: &mut Vec<Effect>) {
+        out.push(Effect::Notice(Notice::OwnBlockInvalid { slot, rule }));
+        if self.refused_slot.replace(slot) == Some(slot) {
+            self.building = Some((slot, self.highest));
+            return;
+        }
+        self.try_propose(now, out);
     }
 
     /// The block of a payload on the highest certified block, with the federation after it.

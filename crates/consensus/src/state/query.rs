@@ -74,6 +74,12 @@ impl State {
         self.clock.trusted_ms()
     }
 
+    /// True from the start of the process until the clock is confirmed: peers should be asked for
+    /// theirs.
+    pub fn awaits_clock(&self) -> bool {
+        !self.clock.is_confirmed_at_start()
+    }
+
     /// The data to check a proposal on `parent` against; `None` while the parent or its successors'
     /// set is unknown.
     pub fn proposal_context(&self, parent: &Hash) -> Option<ProposalContext> {
@@ -166,9 +172,23 @@ impl State {
             .is_some_and(|e| e.proposed && e.has_body())
     }
 
+    /// True while the own execution layer calls a certified block invalid, so that the node cannot
+    /// follow.
+    pub fn disputes_certified(&self) -> bool {
+        let entry = self.disputed.and_then(|hash| self.tree.get(&hash));
+        entry.is_some_and(|e| e.invalid_answers > 0 || e.execution.is_invalid())
+    }
+
     /// True while a slot is too far ahead of the clock for its proposals to be kept.
     pub fn is_too_early(&self, slot: Slot, now: Now) -> bool {
         rules::is_too_early(slot, self.slot_at(now), self.bug())
+    }
+
+    /// The slot of the last final block, and the latest slot that an honest authority may be in.
+    /// Votes count in the slots between: above the first, and not above the second.
+    pub fn vote_window(&self, now: Now) -> (Slot, Slot) {
+        let last_final = self.tree.root_entry().header.slot;
+        (last_final, rules::latest_slot(self.slot_at(now)))
     }
 
     /// True when the block is known with its body.

@@ -1,6 +1,6 @@
 //! Loss of the vote state, silence, and the return (rule 3.8, docs/protocol.md).
 
-use alys_types::Slot;
+use alys_types::{AuthoritySet, Certificate, Slot};
 
 use super::State;
 use crate::input::{BlockRef, Effect, Latest, Notice, Now, Record, VoteState};
@@ -26,6 +26,28 @@ impl State {
             return;
         }
         if rules::is_lost_vote(&self.votes, &vote.vote().target, self.bug()) {
+            self.on_votes_lost(now, out);
+        }
+    }
+
+    /// Rule 3.8 (docs/protocol.md): a certificate with a signature of ours that is later than the
+    /// vote state proves its loss. The certificate was verified, by this node or by the quorum that
+    /// approved a descendant of its block. Every peer and the own sync deliver such certificates,
+    /// whereas peers forget the votes that they hold when they restart.
+    pub(super) fn on_own_signature(
+        &mut self,
+        certificate: &Certificate,
+        set: &AuthoritySet,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
+        let index = self.index_in(set);
+        if !index.is_some_and(|me| certificate.signers.contains(me))
+            || self.votes.silent_until.is_some()
+        {
+            return;
+        }
+        if rules::is_lost_vote(&self.votes, &certificate.target, self.bug()) {
             self.on_votes_lost(now, out);
         }
     }

@@ -4,7 +4,7 @@ use alys_types::{Hash, Slot};
 
 use super::State;
 use crate::input::{Broadcast, Effect, Now};
-use crate::tree::{BodyState, Execution};
+use crate::tree::BodyState;
 
 /// Slots for which the body of an uncertified proposal stays in memory.
 const BODY_RETENTION_SLOTS: u64 = 8;
@@ -91,7 +91,7 @@ impl State {
     /// Own index in the set of a known block that is not invalid.
     fn signer_of(&self, hash: &Hash) -> Option<u8> {
         let entry = self.tree.get(hash)?;
-        if entry.execution == Execution::Invalid {
+        if entry.execution.is_invalid() {
             return None;
         }
         self.index_in(&entry.set)

@@ -16,7 +16,7 @@ impl State {
     pub(super) fn on_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
         self.report_equivocation(vote, now, out);
         self.record_latest_vote(&vote);
-        let needed = rules::clock_confirmations(&self.newest_set(), self.bug());
+        let needed = self.clock_confirmations();
         if self.is_in_slot(vote.vote().target.slot, now)
             && self
                 .clock
@@ -72,7 +72,7 @@ impl State {
             .votes(target.kind)
             .and_then(|votes| rules::aggregate(target, votes, &entry.set, bug));
         if let Some(certificate) = certificate {
-            self.take_certificate(target.hash, certificate, true, out);
+            self.take_certificate(target.hash, certificate, true, now, out);
             self.advance(now, out);
         }
     }
@@ -84,11 +84,12 @@ impl State {
         hash: Hash,
         certificate: Certificate,
         is_own: bool,
+        now: Now,
         out: &mut Vec<Effect>,
     ) {
         let kind = certificate.target.kind;
         match kind {
-            VoteKind::Approval => self.certify(hash, certificate, out),
+            VoteKind::Approval => self.certify(hash, certificate, now, out),
             VoteKind::Proposal | VoteKind::Confirmation => {}
         }
         if rules::makes_final(kind, self.bug()) {

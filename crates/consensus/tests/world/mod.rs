@@ -43,6 +43,8 @@ pub struct Plan {
     pub blackout_after_lock: bool,
     /// Federation changes are ordered, which remove and add an authority in turns.
     pub changes: bool,
+    /// Decide in place of the seed until they are used up: the schedule of a fuzzer.
+    pub choices: Vec<u8>,
 }
 
 /// A violated invariant.
@@ -135,11 +137,14 @@ pub struct World {
     now_ms: u64,
     sequence: u64,
     random: u64,
+    /// Bytes used of the plan's choices.
+    used: usize,
     /// Bit i: node i is on the left side. 0: no partition.
     partition: u32,
     calm: bool,
     finals: BTreeMap<u64, Hash>,
     signed: BTreeSet<(usize, VoteKind, u64, Hash)>,
+    signatures: Vec<Signed>,
     seen_by_adversary: BTreeMap<Hash, (Header, Option<Certificate>)>,
     adversary_voted: BTreeSet<(usize, Hash)>,
     violation: Option<Violation>,
@@ -158,8 +163,25 @@ pub struct Report {
     pub evidence: usize,
 }
 
+/// A signature of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed {
+    pub at_ms: u64,
+    pub node: usize,
+    pub target: VoteTarget,
+    /// The parent of the block; `None` where the node knows none.
+    pub parent: Option<BlockRef>,
+}
+
 pub fn run(plan: &Plan) -> Result<Report, Violation> {
     World::new(plan.clone()).go()
+}
+
+/// As [`run`], with all signatures in their order.
+pub fn run_recorded(plan: &Plan) -> (Result<Report, Violation>, Vec<Signed>) {
+    let mut world = World::new(plan.clone());
+    let result = world.go();
+    (result, world.signatures)
 }
 
 fn secret(i: u8) -> SecretKey {
@@ -211,10 +233,12 @@ impl World {
             events: BTreeMap::new(),
             now_ms: START_MS,
             sequence: 0,
+            used: 0,
             partition: 0,
             calm: false,
             finals: BTreeMap::new(),
             signed: BTreeSet::new(),
+            signatures: Vec::new(),
             seen_by_adversary: BTreeMap::new(),
             adversary_voted: BTreeSet::new(),
             violation: None,
@@ -251,7 +275,22 @@ impl World {
     }
 
     fn below(&mut self, n: u64) -> u64 {
-        self.random() % n.max(1)
+        let drawn = self.chosen(n).unwrap_or_else(|| self.random());
+        drawn % n.max(1)
+    }
+
+    /// The plan's next choice, of as few bytes as `n` needs.
+    fn chosen(&mut self, n: u64) -> Option<u64> {
+        let length = match n {
+            0..=0x100 => 1,
+            0x101..=0x1_0000 => 2,
+            _ => 4,
+        };
+        let end = self.used + length;
+        let bytes = self.plan.choices.get(self.used..end)?;
+        self.used = end;
+        let append = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        Some(bytes.iter().fold(0, append))
     }
 
     fn chance(&mut self, per_mille: u64) -> bool {
@@ -474,6 +513,20 @@ impl World {
         self.nodes[node].state = Some(state);
         self.carry_out(node, effects);
         self.input(node, Input::PeerConnected);
+        for peer in self.correct().filter(|peer| *peer != node) {
+            self.state_clock(node, peer);
+            self.state_clock(peer, node);
+        }
+    }
+
+    /// The status message of a connection: `from` says in which slot its clock is.
+    fn state_clock(&mut self, from: usize, to: usize) {
+        if self.nodes[from].state.is_none() {
+            return;
+        }
+        let authority = self.nodes[from].key.public_key().to_bytes();
+        let slot = Slot::at(self.clock(from).wall_ms, SLOT_MS);
+        self.input(to, Input::ClockStated { authority, slot });
     }
 
     fn input(&mut self, node: usize, input: Input) {
@@ -618,6 +671,12 @@ impl World {
         }
         self.signed
             .insert((node, target.kind, target.slot.0, target.hash));
+        self.signatures.push(Signed {
+            at_ms: self.now_ms - START_MS,
+            node,
+            target,
+            parent: self.parent_of(node, &target.hash),
+        });
         let signature = self.nodes[node]
             .key
             .sign(&target.message(&self.genesis.chain_id()).0);
@@ -626,6 +685,16 @@ impl World {
             signer,
             signature,
         }
+    }
+
+    fn parent_of(&self, node: usize, hash: &Hash) -> Option<BlockRef> {
+        let state = self.nodes[node].state.as_ref()?;
+        let parent_hash = state.header(hash)?.parent_hash;
+        let parent = state.header(&parent_hash)?;
+        Some(BlockRef {
+            slot: parent.slot,
+            hash: parent_hash,
+        })
     }
 
     fn send(&mut self, node: usize, broadcast: Broadcast) {

@@ -34,10 +34,12 @@ pub struct BuiltPayload {
 }
 
 impl ExecutionCore {
-    /// Registers a build on the head. The same attributes on the same head give the same id.
+    /// Registers a build on the head, without transactions if `is_empty`. The same arguments on the
+    /// same head give the same id.
     pub(super) fn start_build(
         &mut self,
         attributes: PayloadAttributes,
+        is_empty: bool,
     ) -> Result<PayloadId, Error> {
         let invalid = |reason| Err(Error::InvalidAttributes { reason });
         let fork = self.rules.fork_at(attributes.timestamp);
@@ -50,7 +52,7 @@ impl ExecutionCore {
         if attributes.parent_beacon_block_root.is_some() != (fork >= Fork::Cancun) {
             return invalid("parentBeaconBlockRoot must be given from Cancun on, and not before");
         }
-        let id = payload_id(&self.head, &attributes);
+        let id = payload_id(&self.head, &attributes, is_empty);
         if self.jobs.0.iter().any(|job| job.id == id) {
             return Ok(id);
         }
@@ -66,14 +68,16 @@ impl ExecutionCore {
             id,
             parent: self.head.clone(),
             attributes,
+            is_empty,
             last_build: None,
         });
         Ok(id)
     }
 
-    /// `engine_getPayload`: builds the block from the current contents of the pool.
+    /// `engine_getPayload`: builds the block, from the current contents of the pool unless it must
+    /// be empty.
     pub fn get_payload(&mut self, id: PayloadId) -> Result<BuiltPayload, Error> {
-        let pool_version = self.pool.version();
+        let pool_version = self.pool_version();
         let index = self
             .jobs
             .0
@@ -85,7 +89,7 @@ impl ExecutionCore {
         let build = match last.filter(|build| build.pool_version == pool_version) {
             Some(build) => build,
             None => {
-                let (executed, value) = self.build(&job.parent, &job.attributes)?;
+                let (executed, value) = self.build(&job.parent, &job.attributes, job.is_empty)?;
                 Build {
                     executed,
                     pool_version,
@@ -112,6 +116,7 @@ impl ExecutionCore {
         &self,
         parent: &Arc<SealedHeader>,
         attributes: &PayloadAttributes,
+        is_empty: bool,
     ) -> Result<(ExecutedBlock, U256), Error> {
         let mut header = self.template(parent, attributes);
         let ancestors = ChainAncestors::new(&self.blocks, parent);
@@ -120,8 +125,9 @@ impl ExecutionCore {
         let mut transactions = Vec::new();
         let mut senders = Vec::new();
         let mut bytes = 0;
-        let mut best = self.pool.best(header.base_fee_per_gas.unwrap_or_default());
-        while executor.gas_left() >= MIN_TRANSACTION_GAS {
+        let pool = self.pool.read();
+        let mut best = pool.best(header.base_fee_per_gas.unwrap_or_default());
+        while !is_empty && executor.gas_left() >= MIN_TRANSACTION_GAS {
             // A client is free to leave out transactions.
             if buggify!("execution.builder.stop_early", 100_000) {
                 break;
@@ -200,7 +206,7 @@ impl ExecutionCore {
     }
 }
 
-fn payload_id(parent: &SealedHeader, attributes: &PayloadAttributes) -> PayloadId {
+fn payload_id(parent: &SealedHeader, attributes: &PayloadAttributes, is_empty: bool) -> PayloadId {
     let mut bytes = parent.hash.to_vec();
     bytes.extend(attributes.timestamp.to_be_bytes());
     bytes.extend(attributes.prev_randao);
@@ -211,6 +217,9 @@ fn payload_id(parent: &SealedHeader, attributes: &PayloadAttributes) -> PayloadI
         &mut bytes,
     );
     bytes.extend(attributes.parent_beacon_block_root.iter().flatten());
+    if is_empty {
+        bytes.push(1);
+    }
     let digest = keccak256(&bytes);
     PayloadId(B64::from_slice(&digest[..8]))
 }

@@ -2,13 +2,14 @@
 
 use super::{
     blocks::{ChainAncestors, SealedHeader},
-    chain::ExecutionCore,
     error::{Error, PoolError},
     executor::{self, BlockContext, TxFailure},
     limits,
+    meter::MeterInspector,
     state::Overlay,
+    view::ChainView,
 };
-use alloy_consensus::TrieAccount;
+use alloy_consensus::{Header, TrieAccount};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_rpc_types_eth::{
     BlockId, BlockNumberOrTag, EIP1186AccountProofResponse, EIP1186StorageProof, TransactionRequest,
@@ -29,7 +30,25 @@ const CALL_STIPEND: u64 = 2_300;
 /// Tolerance of the search for a gas limit in thousandths, as in Geth.
 const ESTIMATE_TOLERANCE: u64 = 15;
 
-impl ExecutionCore {
+/// The state that a call reads and the block that it runs in.
+struct CallSite {
+    /// The newest block of the state.
+    top: Arc<SealedHeader>,
+    /// The header of the next block, for `pending`; otherwise the call runs in `top` again.
+    next: Option<Header>,
+}
+
+impl CallSite {
+    fn state_root(&self) -> B256 {
+        self.top.header.state_root
+    }
+
+    fn block(&self) -> &Header {
+        self.next.as_ref().unwrap_or(&self.top.header)
+    }
+}
+
+impl ChainView {
     /// A balance in wei.
     ///
     /// # Errors
@@ -42,7 +61,11 @@ impl ExecutionCore {
     pub fn nonce(&self, address: Address, block: BlockId) -> Result<u64, Error> {
         let nonce = self.account_at(address, block)?.1.nonce;
         let pooled = match block {
-            BlockId::Number(BlockNumberOrTag::Pending) => self.pool.next_nonce(&address),
+            BlockId::Number(BlockNumberOrTag::Pending) => {
+                let pool = self.pool.read();
+                self.check_pool(&pool)?;
+                pool.next_nonce(&address)
+            }
             _ => None,
         };
         Ok(pooled.unwrap_or(nonce).max(nonce))
@@ -77,6 +100,7 @@ impl ExecutionCore {
         let storage_proof = keys
             .iter()
             .map(|slot| {
+                self.check_meter()?;
                 Ok(EIP1186StorageProof {
                     key: (*slot).into(),
                     value: self
@@ -100,18 +124,18 @@ impl ExecutionCore {
     }
 
     /// `eth_call`: executes on the state after `block`, in the environment of `block`, and returns
-    /// the output.
+    /// the output. `pending` is the state of the head in the environment of the next block.
     ///
     /// # Errors
     /// [`Error::Reverted`], [`Error::Halted`], [`Error::InvalidCall`].
     pub fn call(&self, request: &TransactionRequest, block: BlockId) -> Result<Bytes, Error> {
-        let header = self.known(block)?;
+        let site = self.call_site(block)?;
         let gas = request
             .gas
             .unwrap_or(limits::CALL_GAS)
             .min(limits::CALL_GAS);
         let result = self
-            .run(request, &header, gas)?
+            .run(request, &site, gas)?
             .map_err(|refusal| refused(request, refusal))?;
         match result {
             ExecutionResult::Success { output, .. } => Ok(output.into_data()),
@@ -120,30 +144,31 @@ impl ExecutionCore {
     }
 
     /// `eth_estimateGas`: the lowest gas limit, to within 1.5 %, with which the transaction
-    /// succeeds on the state after `block`.
+    /// succeeds on the state after `block`. A transaction is never mined in a block that exists, so
+    /// wallets ask for `pending`, which runs in the environment of the next block.
     ///
     /// # Errors
     /// [`Error::GasExceedsAllowance`], and the errors of [`Self::call`].
     pub fn estimate_gas(&self, request: &TransactionRequest, block: BlockId) -> Result<u64, Error> {
-        let header = self.known(block)?;
+        let site = self.call_site(block)?;
         let mut high = request
             .gas
             .filter(|gas| *gas >= TRANSFER_GAS)
-            .unwrap_or(header.header.gas_limit);
+            .unwrap_or(site.block().gas_limit);
         high = high
             .min(limits::CALL_GAS)
-            .min(self.affordable(request, &header)?);
+            .min(self.affordable(request, &site)?);
         let cap = high;
-        if self.is_plain_transfer(request, &header)?
+        if self.is_plain_transfer(request, &site)?
             && self
-                .run(request, &header, TRANSFER_GAS)?
+                .run(request, &site, TRANSFER_GAS)?
                 .is_ok_and(|result| result.is_success())
         {
             return Ok(TRANSFER_GAS);
         }
         // A call that fails with the maximum gas fails for another reason, which is reported.
         let result = self
-            .run(request, &header, high)?
+            .run(request, &site, high)?
             .map_err(|refusal| match refusal {
                 InvalidTransaction::CallGasCostMoreThanGasLimit { .. } => {
                     Error::GasExceedsAllowance { cap }
@@ -162,7 +187,7 @@ impl ExecutionCore {
         let mut low = result.tx_gas_used().saturating_sub(1);
         let enough = |gas: u64| -> Result<bool, Error> {
             Ok(self
-                .run(request, &header, gas)?
+                .run(request, &site, gas)?
                 .is_ok_and(|result| result.is_success()))
         };
         // A call withholds a 64th of its gas from inner calls (EIP-150). With this surcharge the
@@ -189,11 +214,7 @@ impl ExecutionCore {
     }
 
     /// The gas that the sender can afford at the price of the request.
-    fn affordable(
-        &self,
-        request: &TransactionRequest,
-        header: &SealedHeader,
-    ) -> Result<u64, Error> {
+    fn affordable(&self, request: &TransactionRequest, site: &CallSite) -> Result<u64, Error> {
         let price = request
             .gas_price
             .or(request.max_fee_per_gas)
@@ -204,7 +225,7 @@ impl ExecutionCore {
         let from = request.from.unwrap_or_default();
         let balance = self
             .state
-            .account(header.header.state_root, from)?
+            .account(site.state_root(), from)?
             .unwrap_or_default()
             .balance;
         let value = request.value.unwrap_or_default();
@@ -224,7 +245,7 @@ impl ExecutionCore {
     fn is_plain_transfer(
         &self,
         request: &TransactionRequest,
-        header: &SealedHeader,
+        site: &CallSite,
     ) -> Result<bool, Error> {
         let Some(TxKind::Call(to)) = request.to else {
             return Ok(false);
@@ -236,7 +257,7 @@ impl ExecutionCore {
         }
         let account = self
             .state
-            .account(header.header.state_root, to)?
+            .account(site.state_root(), to)?
             .unwrap_or_default();
         Ok(account.code_hash == alloy_primitives::KECCAK256_EMPTY)
     }
@@ -245,9 +266,11 @@ impl ExecutionCore {
     fn run(
         &self,
         request: &TransactionRequest,
-        header: &Arc<SealedHeader>,
+        site: &CallSite,
         gas: u64,
     ) -> Result<Result<ExecutionResult, InvalidTransaction>, Error> {
+        // A call of few instructions does not reach a check of its own.
+        self.check_meter()?;
         let price = request
             .gas_price
             .or(request.max_fee_per_gas)
@@ -260,6 +283,9 @@ impl ExecutionCore {
         if request.gas_price.is_some() && request.max_fee_per_gas.is_some() {
             return invalid("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified");
         }
+        let Ok(input) = request.input.unique_input() else {
+            return invalid(DIFFERENT_INPUTS);
+        };
         if request.chain_id.is_some_and(|id| id != self.rules.chain_id) {
             return invalid("chainId does not match node's");
         }
@@ -269,7 +295,7 @@ impl ExecutionCore {
         {
             return invalid("transaction type not supported");
         }
-        let mut context = BlockContext::new(&self.rules, &header.header);
+        let mut context = BlockContext::new(&self.rules, site.block());
         if price == 0 {
             // As in Geth, a request without a price is exempt from the base fee.
             context.env.basefee = 0;
@@ -295,7 +321,7 @@ impl ExecutionCore {
             gas_price: price,
             kind: request.to.unwrap_or(TxKind::Create),
             value: request.value.unwrap_or_default(),
-            data: request.input.input().cloned().unwrap_or_default(),
+            data: input.cloned().unwrap_or_default(),
             nonce: request.nonce.unwrap_or_default(),
             chain_id: Some(self.rules.chain_id),
             access_list: request.access_list.clone().unwrap_or_default(),
@@ -306,9 +332,10 @@ impl ExecutionCore {
             max_fee_per_blob_gas: 0,
             authorization_list: Vec::new(),
         };
-        let ancestors = ChainAncestors::new(&self.blocks, header);
-        let overlay = Overlay::new(&self.state, header.header.state_root, &ancestors);
-        match executor::simulate(overlay, cfg, context.env, tx) {
+        let ancestors = ChainAncestors::new(&self.blocks, &site.top);
+        let overlay = Overlay::new(&self.state, site.state_root(), &ancestors);
+        let inspector = MeterInspector::new(self.meter.clone());
+        match executor::simulate(overlay, cfg, context.env, tx, inspector) {
             Ok(result) => Ok(Ok(result)),
             Err(TxFailure::Invalid(refusal)) => Ok(Err(refusal)),
             Err(TxFailure::Fault(error)) => Err(error),
@@ -316,6 +343,17 @@ impl ExecutionCore {
                 reason: other.to_string(),
             }),
         }
+    }
+
+    fn call_site(&self, block: BlockId) -> Result<CallSite, Error> {
+        let next = match block {
+            BlockId::Number(BlockNumberOrTag::Pending) => Some(self.pending_header()),
+            BlockId::Number(_) | BlockId::Hash(_) => None,
+        };
+        Ok(CallSite {
+            top: self.known(block)?,
+            next,
+        })
     }
 
     fn known(&self, block: BlockId) -> Result<Arc<SealedHeader>, Error> {
@@ -337,6 +375,9 @@ impl ExecutionCore {
 }
 
 const OUT_OF_GAS: &str = "out of gas";
+/// Geth's text. One of the two would be ignored silently.
+const DIFFERENT_INPUTS: &str = "both \"data\" and \"input\" are set and not equal. Please use \
+     \"input\" to pass transaction call data";
 
 /// The error of a call that was executed and failed.
 fn failure(result: ExecutionResult) -> Error {

@@ -3,20 +3,22 @@
 use super::{
     blocks::{BlockStore, ChainAncestors, ExecutedBlock, Pointer, SealedHeader, StoredBlock},
     cache::Cache,
-    error::{Error, PoolError},
+    error::Error,
     executor::{BlockContext, Executed, Executor, TxFailure},
-    genesis::{ChainRules, Fork, genesis_block},
+    genesis::{ChainRules, genesis_block},
     header::check_header,
     jobs::Jobs,
+    journal::Journal,
     limits,
-    pool::{HeadInfo, Pool, PoolConfig, Sender},
+    meter::Meter,
+    pool::{Pool, PoolConfig, Sender},
     sender::recover_sender,
     state::{Overlay, StateDb, StateUpdate},
+    view::{ChainReader, ChainView, SharedPool},
 };
 use alloy_consensus::{
     Block, Header, TxEnvelope, proofs::calculate_receipt_root, transaction::Recovered,
 };
-use alloy_eips::{BlockNumHash, eip2718::Decodable2718 as _};
 use alloy_genesis::Genesis;
 use alloy_primitives::{Address, B256};
 use alloy_rpc_types_engine::{
@@ -25,7 +27,9 @@ use alloy_rpc_types_engine::{
 };
 use alys_runtime::buggify;
 use alys_storage::{Batch, Durability, Store};
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Settings of an operator, without effect on consensus.
 #[derive(Debug, Clone, Default)]
@@ -40,18 +44,24 @@ pub struct CoreConfig {
 /// Every method that returns [`Error`] can fail with [`Error::Storage`] and [`Error::Corrupt`].
 pub struct ExecutionCore {
     pub(super) store: Store,
-    pub(super) rules: ChainRules,
-    pub(super) state: StateDb,
-    pub(super) blocks: BlockStore,
+    /// The chain as this core knows it, with caches for imports.
+    pub(super) view: ChainView,
+    /// The chain as readers see it, with caches of their own.
+    reader: ChainReader,
     pub(super) config: CoreConfig,
-    pub(super) genesis: Arc<SealedHeader>,
-    pub(super) head: Arc<SealedHeader>,
-    pub(super) safe: Arc<SealedHeader>,
-    pub(super) finalized: Arc<SealedHeader>,
     /// Last valid ancestors of invalid blocks.
     invalid: Cache<B256, B256>,
     pub(super) jobs: Jobs,
-    pub(super) pool: Pool,
+    journal: Journal,
+}
+
+/// Every query of a view is a query of the core, answered at its newest block.
+impl Deref for ExecutionCore {
+    type Target = ChainView;
+
+    fn deref(&self) -> &ChainView {
+        &self.view
+    }
 }
 
 /// A block that is invalid, or that could not be validated because of a fault of this client.
@@ -103,51 +113,43 @@ impl ExecutionCore {
         if buggify!("execution.pool.small") {
             pool_config.max_transactions = limits::SMALL_POOL;
         }
-        Ok(Self {
-            store,
-            rules,
-            state,
-            blocks,
-            config,
+        let (journal, saved) = Journal::load(&store)?;
+        let pool = Pool::new(pool_config, journal.next_arrival());
+        let view = ChainView {
+            rules: Arc::new(rules),
+            state: Arc::new(state),
+            blocks: Arc::new(blocks),
+            pool: SharedPool::new(pool),
             genesis,
             head,
             safe,
             finalized,
+            moves: 0,
+            rewrites: 0,
+            rewrites_now: Arc::new(AtomicU64::new(0)),
+            meter: Meter::default(),
+        };
+        let reader = ChainReader::new(ChainView {
+            state: Arc::new(StateDb::new(store.clone())),
+            blocks: Arc::new(BlockStore::new(store.clone())),
+            ..view.clone()
+        });
+        let core = Self {
+            store,
+            view,
+            reader,
+            config,
             invalid: Cache::new(limits::INVALID_CACHE),
             jobs: Jobs::default(),
-            pool: Pool::new(pool_config),
-        })
+            journal,
+        };
+        core.restore_pool(saved)?;
+        Ok(core)
     }
 
-    /// The chain id of EIP-155 signatures.
-    pub fn chain_id(&self) -> u64 {
-        self.rules.chain_id
-    }
-
-    /// Hash of block 0.
-    pub fn genesis_hash(&self) -> B256 {
-        self.genesis.hash
-    }
-
-    /// The fork in force at a timestamp in seconds, which determines the version of an Engine API
-    /// method.
-    pub fn fork_at(&self, timestamp: u64) -> Fork {
-        self.rules.fork_at(timestamp)
-    }
-
-    /// The head of the canonical chain.
-    pub fn head(&self) -> BlockNumHash {
-        BlockNumHash::new(self.head.header.number, self.head.hash)
-    }
-
-    /// The safe block of the last fork choice that named one; initially block 0.
-    pub fn safe(&self) -> BlockNumHash {
-        BlockNumHash::new(self.safe.header.number, self.safe.hash)
-    }
-
-    /// The finalized block of the last fork choice that named one; initially block 0.
-    pub fn finalized(&self) -> BlockNumHash {
-        BlockNumHash::new(self.finalized.header.number, self.finalized.hash)
+    /// Access for readers that must not wait for an import, nor an import for them.
+    pub fn reader(&self) -> ChainReader {
+        self.reader.clone()
     }
 
     /// `engine_newPayload`: executes a block on its parent and stores it when it is valid.
@@ -226,7 +228,8 @@ impl ExecutionCore {
     ///
     /// Zero hashes for safe and finalized mean "unknown" and leave them unchanged. The head may
     /// move to any descendant of the finalized block, also back to an ancestor of the head.
-    /// Finality never moves back.
+    /// Finality never moves back: an ancestor of the finalized block is VALID, and the head stays.
+    /// A node that lost blocks and syncs again sends such heads.
     ///
     /// # Errors
     /// [`Error::InvalidForkchoice`], and [`Error::InvalidAttributes`], before which the head has
@@ -236,6 +239,40 @@ impl ExecutionCore {
         state: ForkchoiceState,
         attributes: Option<PayloadAttributes>,
     ) -> Result<ForkchoiceUpdated, Error> {
+        let updated = self.set_forkchoice(state)?;
+        match attributes {
+            // An ancestor of the finalized block is VALID and not the head.
+            Some(attributes) if self.head.hash == state.head_block_hash && updated.is_valid() => {
+                let id = self.start_build(attributes, false)?;
+                Ok(updated.with_payload_id(id))
+            }
+            Some(_) | None => Ok(updated),
+        }
+    }
+
+    /// As [`Self::forkchoice_updated`] with attributes, for a payload without transactions.
+    ///
+    /// # Errors
+    /// As [`Self::forkchoice_updated`].
+    pub fn begin_empty_payload(
+        &mut self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+    ) -> Result<ForkchoiceUpdated, Error> {
+        let updated = self.set_forkchoice(state)?;
+        if !updated.is_valid() || self.head.hash != state.head_block_hash {
+            return Ok(updated);
+        }
+        let id = self.start_build(attributes, true)?;
+        Ok(updated.with_payload_id(id))
+    }
+
+    /// Changes the gas limit towards which built blocks move, as `miner_setGasLimit` of Geth.
+    pub fn set_gas_limit_target(&mut self, target: Option<u64>) {
+        self.config.gas_limit_target = target;
+    }
+
+    fn set_forkchoice(&mut self, state: ForkchoiceState) -> Result<ForkchoiceUpdated, Error> {
         let head_hash = state.head_block_hash;
         if let Some(ancestor) = self.invalid.get(&head_hash) {
             return Ok(ForkchoiceUpdated::new(invalid(
@@ -246,6 +283,9 @@ impl ExecutionCore {
         let Some(head) = self.blocks.header(head_hash)? else {
             return Ok(ForkchoiceUpdated::from_status(PayloadStatusEnum::Syncing));
         };
+        if self.is_final(&head)? {
+            return Ok(ForkchoiceUpdated::new(valid(head_hash)));
+        }
         let route = self.route_to(&head)?;
         let finalized = self.find_on(&route, state.finalized_block_hash, "finalized block")?;
         let safe = self.find_on(&route, state.safe_block_hash, "safe block")?;
@@ -259,62 +299,30 @@ impl ExecutionCore {
             None => finalized.clone(),
         };
         self.move_to(head, route, safe, finalized)?;
-        let status = ForkchoiceUpdated::new(valid(head_hash));
-        match attributes {
-            None => Ok(status),
-            Some(attributes) => Ok(status.with_payload_id(self.start_build(attributes)?)),
-        }
+        Ok(ForkchoiceUpdated::new(valid(head_hash)))
     }
 
-    /// `eth_sendRawTransaction`: adds a signed, encoded transaction to the pool and returns its
-    /// hash.
-    ///
-    /// # Errors
-    /// [`Error::Pool`].
-    pub fn add_transaction(&mut self, raw: &[u8]) -> Result<B256, Error> {
-        if raw.len() > limits::TRANSACTION_BYTES {
-            return Err(PoolError::Oversized {
-                size: raw.len(),
-                limit: limits::TRANSACTION_BYTES,
-            }
-            .into());
+    /// Returns the transactions of an earlier process to the pool.
+    fn restore_pool(&self, saved: Vec<TxEnvelope>) -> Result<(), Error> {
+        let info = self.head_info();
+        let recovered = alys_runtime::par_map(saved, |transaction| {
+            let signer = recover_sender(&transaction)?;
+            Some(Recovered::new_unchecked(transaction, signer))
+        });
+        for transaction in recovered.into_iter().flatten() {
+            let sender = self.sender_at_head(transaction.signer())?;
+            // A refused transaction is mined, or no longer valid at the head.
+            let _ = self.view.pool.write().add(transaction, sender, &info);
         }
-        let transaction =
-            TxEnvelope::decode_2718_exact(raw).map_err(|error| PoolError::Malformed {
-                reason: error.to_string(),
-            })?;
-        if self.pool.get(transaction.tx_hash()).is_some() {
-            return Err(PoolError::AlreadyKnown.into());
-        }
-        let signer = recover_sender(&transaction).ok_or(PoolError::InvalidSender)?;
-        let transaction = Recovered::new_unchecked(transaction, signer);
-        let sender = self.sender_at_head(signer)?;
-        Ok(self.pool.add(transaction, sender, &self.head_info())?)
+        Ok(())
     }
 
-    pub(super) fn head_info(&self) -> HeadInfo {
-        let header = &self.head.header;
-        HeadInfo {
-            chain_id: self.rules.chain_id,
-            fork: self.rules.fork_at(header.timestamp.saturating_add(1)),
-            base_fee: self.next_base_fee(header),
-            gas_limit: header.gas_limit,
-        }
-    }
-
-    pub(super) fn next_base_fee(&self, parent: &Header) -> u64 {
-        parent
-            .next_block_base_fee(self.rules.base_fee_params())
-            .unwrap_or_default()
-    }
-
-    fn sender_at_head(&self, address: Address) -> Result<Sender, Error> {
-        let account = self.state.account(self.head.header.state_root, address)?;
-        Ok(account.map_or_else(Sender::default, |account| Sender {
-            nonce: account.nonce,
-            balance: account.balance,
-            has_code: account.code_hash != alloy_primitives::KECCAK256_EMPTY,
-        }))
+    /// Saves the whole pool, before an orderly stop. A fork choice saves up to
+    /// [`limits::JOURNAL_BYTES`].
+    pub fn save_pool(&mut self) -> Result<(), Error> {
+        let pool = self.view.pool.read();
+        self.journal
+            .write(&self.store, &pool, usize::MAX, Durability::Durable)
     }
 
     /// Executes a block and verifies every field of its header.
@@ -362,15 +370,17 @@ impl ExecutionCore {
     /// The senders of a block's transactions: from the pool, or else recovered from the signatures
     /// on all cores.
     fn recover(&self, transactions: &[TxEnvelope]) -> Result<Vec<Address>, ImportError> {
-        let known = |transaction: &TxEnvelope| {
-            self.pool
-                .get(transaction.tx_hash())
-                .map(|pooled| Recovered::signer(pooled))
+        let work: Vec<_> = {
+            let pool = self.pool.read();
+            let known = |transaction: &TxEnvelope| {
+                pool.get(transaction.tx_hash())
+                    .map(|pooled| Recovered::signer(pooled))
+            };
+            transactions
+                .iter()
+                .map(|transaction| (known(transaction), transaction))
+                .collect()
         };
-        let work: Vec<_> = transactions
-            .iter()
-            .map(|transaction| (known(transaction), transaction))
-            .collect();
         alys_runtime::par_map(work, |(known, transaction)| match known {
             Some(sender) => Ok(sender),
             None => recover_sender(transaction).ok_or(*transaction.tx_hash()),
@@ -419,17 +429,18 @@ impl ExecutionCore {
                     hash: head.hash,
                 })?;
         }
-        if at.header.number < self.finalized.header.number {
-            return Err(Error::InvalidForkchoice {
-                reason: "head is below the finalized block",
-                hash: head.hash,
-            });
-        }
         blocks.reverse();
         Ok(Route {
             fork: at.header.number,
             blocks,
         })
+    }
+
+    /// True for a block below the finalized one on its chain.
+    fn is_final(&self, block: &SealedHeader) -> Result<bool, Error> {
+        let number = block.header.number;
+        Ok(number < self.finalized.header.number
+            && self.blocks.canonical(number)? == Some(block.hash))
     }
 
     /// The block with this hash, which must be on the route; `None` for the zero hash.
@@ -479,6 +490,10 @@ impl ExecutionCore {
         if !moved && !named {
             return Ok(());
         }
+        if route.fork < self.head.header.number {
+            // Before the first write, so that no reader takes answers of both chains for one.
+            self.view.rewrites = self.rewrites_now.fetch_add(1, Ordering::SeqCst) + 1;
+        }
         let mut orphaned = Vec::new();
         let mut batch = Batch::new();
         for number in (route.fork + 1..=self.head.header.number).rev() {
@@ -517,36 +532,44 @@ impl ExecutionCore {
             Durability::Deferred
         };
         self.store.write(batch, durability)?;
-        self.head = head;
-        self.safe = safe;
-        self.finalized = finalized;
+        self.view.head = head;
+        self.view.safe = safe;
+        self.view.finalized = finalized;
+        self.view.moves += u64::from(moved);
+        // Before the pool moves, as `ChainView::check_pool` requires.
+        self.reader.publish(&self.view);
         if moved {
             self.update_pool(&orphaned)?;
+            let max_bytes = limits::JOURNAL_BYTES;
+            let pool = self.view.pool.read();
+            self.journal
+                .write(&self.store, &pool, max_bytes, Durability::Deferred)?;
         }
         self.prune_side_blocks()
     }
 
     /// Moves the pool to the new head and returns the transactions of orphaned blocks to it.
-    fn update_pool(&mut self, orphaned: &[Arc<StoredBlock>]) -> Result<(), Error> {
+    fn update_pool(&self, orphaned: &[Arc<StoredBlock>]) -> Result<(), Error> {
         let root = self.head.header.state_root;
         let gas_limit = self.head.header.gas_limit;
-        let state = &self.state;
-        self.pool
-            .on_new_head(gas_limit, |address| -> Result<Sender, Error> {
-                let account = state.account(root, address)?.unwrap_or_default();
-                Ok(Sender {
-                    nonce: account.nonce,
-                    balance: account.balance,
-                    has_code: account.code_hash != alloy_primitives::KECCAK256_EMPTY,
-                })
-            })?;
+        let state = &self.view.state;
+        let mut pool = self.view.pool.write();
+        pool.set_moves(self.view.moves);
+        pool.on_new_head(gas_limit, |address| -> Result<Sender, Error> {
+            let account = state.account(root, address)?.unwrap_or_default();
+            Ok(Sender {
+                nonce: account.nonce,
+                balance: account.balance,
+                has_code: account.code_hash != alloy_primitives::KECCAK256_EMPTY,
+            })
+        })?;
         let info = self.head_info();
         // Oldest block first, so that nonces are in order.
         for block in orphaned.iter().rev() {
             for (transaction, sender) in block.block.body.transactions.iter().zip(&block.senders) {
                 let account = self.sender_at_head(*sender)?;
                 // A refused transaction is also in the new chain, or no longer valid there.
-                let _ = self.pool.add(
+                let _ = pool.add(
                     Recovered::new_unchecked(transaction.clone(), *sender),
                     account,
                     &info,
@@ -578,12 +601,6 @@ impl ExecutionCore {
             self.store.write(batch, Durability::Deferred)?;
         }
         Ok(())
-    }
-
-    pub(super) fn stored(&self, hash: B256) -> Result<Arc<StoredBlock>, Error> {
-        self.blocks
-            .block(hash)?
-            .ok_or_else(|| Error::corrupt("block", hash))
     }
 
     fn canonical_block(&self, number: u64) -> Result<Arc<StoredBlock>, Error> {

@@ -5,6 +5,8 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_rpc_types_engine::PayloadId;
 use alloy_rpc_types_eth::BlockId;
 
+use super::meter::Interrupted;
+
 /// A refused request or a failure of the store.
 ///
 /// [`Error::Storage`] and [`Error::Corrupt`] are faults of this client and stop it; all others are
@@ -67,12 +69,28 @@ pub enum Error {
     /// The answer would exceed a limit of [`super::limits`].
     #[error("{what}: at most {limit}")]
     LimitExceeded { what: &'static str, limit: u64 },
+    /// The meter ended the query. The text resembles Geth's.
+    #[error("execution aborted ({reason})")]
+    Interrupted { reason: Interrupted },
+    /// The chain moved while the query ran on a view of it; a new view gives an answer.
+    #[error("the chain changed during the query; ask again")]
+    Superseded,
+    /// A range of logs ends after the newest block.
+    #[error("block range extends beyond current head block: requested {requested}, head {head}")]
+    RangeBeyondHead { requested: u64, head: u64 },
+    /// The logs of a range exceed the limit of an answer. The text is Reth's, which libraries parse
+    /// to continue with the range that fits.
+    #[error("query exceeds max results {limit}, retry with the range {from}-{to}")]
+    TooManyLogs { limit: usize, from: u64, to: u64 },
     /// A parameter is out of its range.
     #[error("{reason}")]
     InvalidParams { reason: &'static str },
 }
 
 impl Error {
+    /// The code of [`Error::Superseded`] and of no other error: "resource unavailable" of EIP-1474.
+    pub const SUPERSEDED: i32 = -32002;
+
     /// The JSON-RPC error code, as in the Engine API specification and in Geth.
     pub fn code(&self) -> i32 {
         match self {
@@ -87,10 +105,15 @@ impl Error {
             | Self::Pool(_)
             | Self::Halted { .. }
             | Self::InvalidCall { .. }
-            | Self::GasExceedsAllowance { .. } => -32000,
+            | Self::GasExceedsAllowance { .. }
+            | Self::Interrupted { .. } => -32000,
+            Self::Superseded => Self::SUPERSEDED,
             Self::Reverted { .. } => 3,
-            Self::LimitExceeded { .. } => -32005,
-            Self::InvalidParams { .. } => -32602,
+            // Not -32005: libraries take it for a limit of the rate, wait and ask the same again.
+            Self::LimitExceeded { .. }
+            | Self::RangeBeyondHead { .. }
+            | Self::TooManyLogs { .. }
+            | Self::InvalidParams { .. } => -32602,
         }
     }
 

@@ -6,6 +6,7 @@
 use super::{
     error::Error,
     genesis::ChainRules,
+    meter::MeterInspector,
     state::{Overlay, StateChanges},
 };
 use alloy_consensus::{
@@ -14,8 +15,8 @@ use alloy_consensus::{
 use alloy_eips::{eip4788::BEACON_ROOTS_ADDRESS, eip4895::Withdrawal};
 use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
 use revm::{
-    Context, Database as _, DatabaseCommit as _, ExecuteEvm as _, MainBuilder as _, MainnetEvm,
-    SystemCallEvm as _,
+    Context, Database as _, DatabaseCommit as _, ExecuteEvm as _, InspectEvm as _,
+    MainBuilder as _, MainnetEvm, SystemCallEvm as _,
     context::{
         BlockEnv, CfgEnv, TxEnv,
         result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState},
@@ -216,13 +217,24 @@ impl<'a> Executor<'a> {
 }
 
 /// Executes a single call on a state that is discarded afterwards.
+///
+/// # Errors
+/// [`Error::Interrupted`] when the meter of `inspector` ends the call.
 pub(crate) fn simulate(
     overlay: Overlay<'_>,
     cfg: CfgEnv,
     block: BlockEnv,
     tx: TxEnv,
+    inspector: MeterInspector,
 ) -> Result<ExecutionResult, TxFailure> {
-    Ok(evm(overlay, cfg, block).transact(tx)?.result)
+    let context: MainnetContext<Overlay<'_>> = Context::new(overlay, cfg.spec);
+    let context = context.with_cfg(cfg).with_block(block);
+    let mut evm = context.build_mainnet_with_inspector(inspector);
+    let executed = evm.inspect_tx(tx)?;
+    match evm.inspector.interrupted {
+        Some(reason) => Err(TxFailure::Fault(Error::Interrupted { reason })),
+        None => Ok(executed.result),
+    }
 }
 
 fn evm(

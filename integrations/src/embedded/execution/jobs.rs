@@ -17,6 +17,8 @@ pub(super) struct Job {
     pub(super) id: PayloadId,
     pub(super) parent: Arc<SealedHeader>,
     pub(super) attributes: PayloadAttributes,
+    /// The payload must not contain transactions.
+    pub(super) is_empty: bool,
     pub(super) last_build: Option<Build>,
 }
 

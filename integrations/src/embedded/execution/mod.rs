@@ -24,6 +24,7 @@
 //! ```text
 //! ExecutionCore::open(store: Store, genesis: &alloy_genesis::Genesis, config: CoreConfig)
 //!     -> Result<ExecutionCore, Error>
+//! reader() -> ChainReader          // view() -> ChainView: every query below, without the core
 //! chain_id() -> u64            genesis_hash() -> B256          fork_at(timestamp: u64) -> Fork
 //! head() / safe() / finalized() -> BlockNumHash       // safe and finalized: initially genesis
 //!
@@ -31,14 +32,17 @@
 //!     -> Result<PayloadStatus, Error>
 //! forkchoice_updated(&mut self, ForkchoiceState, Option<PayloadAttributes>)
 //!     -> Result<ForkchoiceUpdated, Error>
+//! begin_empty_payload(&mut self, ForkchoiceState, PayloadAttributes)
+//!     -> Result<ForkchoiceUpdated, Error>
 //! get_payload(&mut self, PayloadId)                   // Error::UnknownPayload -> -38001
 //!     -> Result<BuiltPayload, Error>
 //! payload_body_by_hash(B256) / payload_bodies_by_range(start: u64, count: u64)
 //!
-//! add_transaction(&mut self, raw: &[u8])              // Error::Pool(PoolError), Geth's texts
+//! add_transaction(raw: &[u8])                         // Error::Pool(PoolError), Geth's texts
 //!     -> Result<B256, Error>
-//! pool_status() / pool_content() / pool_content_from(Address) / pool_transaction(B256)
+//! pool_status() / pool_content() / pool_content_within(Option<Address>) / pool_transaction(B256)
 //! pool_version()
+//! save_pool(&mut self)                                // before an orderly stop
 //!
 //! block(BlockId)                                      // consensus block, hash, senders
 //!     -> Result<Option<Arc<StoredBlock>>, Error>
@@ -47,10 +51,11 @@
 //! rpc_transaction(B256) / rpc_transaction_at(BlockId, index)
 //! rpc_receipt(B256) / rpc_block_receipts(BlockId)
 //! balance, nonce, code, storage_at, proof             // nonce(.., pending) counts the pool; the
-//!     (Address, .., BlockId)                          // `pending` block is the head
-//! logs(&Filter) -> Result<Vec<Log>, Error>            // range and count bounded
+//!     (Address, .., BlockId)                          // state of `pending` is the head's
+//! logs(&Filter) -> Result<Vec<Log>, Error>            // count bounded
+//! pending_header() -> Header                          // of the next block, as far as known
 //! call(&TransactionRequest, BlockId)                  // Error::Reverted { data } -> code 3
-//!     -> Result<Bytes, Error>
+//!     -> Result<Bytes, Error>                         // `pending` runs in the next block
 //! estimate_gas(&TransactionRequest, BlockId) -> Result<u64, Error>
 //! fee_history(count, newest, percentiles) / gas_price() / max_priority_fee() / blob_base_fee()
 //!
@@ -67,19 +72,25 @@ mod executor;
 mod genesis;
 mod header;
 mod jobs;
+mod journal;
 pub mod limits;
+mod meter;
 mod pool;
 mod queries;
 mod sender;
 mod state;
 mod trie;
+mod view;
 
 pub use blocks::{SealedHeader, StoredBlock};
 pub use builder::BuiltPayload;
 pub use chain::{CoreConfig, ExecutionCore};
 pub use error::{Error, PoolError};
 pub use genesis::{ChainRules, Fork};
+pub use meter::{Interrupted, Meter};
 pub use pool::{BySender, PoolConfig, PoolContent, PoolStatus};
+pub use queries::check_filter;
+pub use view::{ChainReader, ChainView};
 
 #[cfg(test)]
 mod tests;

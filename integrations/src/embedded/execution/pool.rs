@@ -2,8 +2,8 @@
 //!
 //! A sender's transactions are pending while their nonces continue the account's without a gap, and
 //! queued beyond it. Admission, eviction and order depend only on the transactions, the state at
-//! the head and the order of arrival. The pool is in memory only: after a restart wallets must
-//! resend transactions that were not mined, as with other clients.
+//! the head and the order of arrival. [`Journal`](super::journal::Journal) saves the transactions,
+//! so that they survive a restart.
 
 use super::{error::PoolError, genesis::Fork, limits};
 use alloy_consensus::{Transaction as _, TxEnvelope, transaction::Recovered};
@@ -30,6 +30,9 @@ pub struct PoolConfig {
     pub max_queued_per_sender: usize,
     /// Smallest max priority fee per gas, in wei.
     pub min_tip: u128,
+    /// New heads after which a transaction leaves that was not mined. One that can never pay would
+    /// stay for ever, and costs its sender nothing.
+    pub max_heads: u64,
     /// Percentage by which a replacement must raise both fees.
     pub price_bump: u128,
 }
@@ -42,6 +45,8 @@ impl Default for PoolConfig {
             max_per_sender: 4_096,
             max_queued_per_sender: 256,
             min_tip: 1,
+            // Six hours of slots of two seconds; Geth keeps transactions for three hours.
+            max_heads: 10_800,
             price_bump: 10,
         }
     }
@@ -100,6 +105,8 @@ struct Account {
 struct PooledTransaction {
     transaction: Arc<Recovered<TxEnvelope>>,
     arrival: u64,
+    /// The number of heads that the pool had followed at its arrival.
+    since: u64,
     /// Encoded bytes.
     size: usize,
     /// Maximum cost in wei.
@@ -166,18 +173,30 @@ pub(crate) struct Pool {
     bytes: usize,
     arrivals: u64,
     version: u64,
+    /// The number of moves of the head that the pool has followed.
+    moves: u64,
 }
 
 impl Pool {
-    pub(crate) fn new(config: PoolConfig) -> Self {
+    /// An empty pool that counts arrivals from `arrivals` on.
+    pub(crate) fn new(config: PoolConfig, arrivals: u64) -> Self {
         Self {
             config,
             accounts: BTreeMap::new(),
             by_hash: BTreeMap::new(),
             bytes: 0,
-            arrivals: 0,
+            arrivals,
             version: 0,
+            moves: 0,
         }
+    }
+
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    pub(crate) fn set_moves(&mut self, moves: u64) {
+        self.moves = moves;
     }
 
     /// Increases with every change of the pool's contents or order.
@@ -201,6 +220,15 @@ impl Pool {
         )
     }
 
+    /// All transactions with their arrivals.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, &Arc<Recovered<TxEnvelope>>)> {
+        let pooled = self
+            .accounts
+            .values()
+            .flat_map(|account| account.transactions.values());
+        pooled.map(|pooled| (pooled.arrival, &pooled.transaction))
+    }
+
     /// The nonce after a sender's pending transactions; `None` when it has no transactions in the
     /// pool.
     pub(crate) fn next_nonce(&self, address: &Address) -> Option<u64> {
@@ -217,22 +245,64 @@ impl Pool {
         status
     }
 
-    pub(crate) fn content(&self, only: Option<Address>) -> PoolContent {
+    pub(crate) fn content(&self) -> PoolContent {
+        self.content_within(None, 0, usize::MAX)
+    }
+
+    /// The part of the pool, or of one sender's transactions, whose JSON fits into `max_bytes`:
+    /// first the transactions that can pay the base fee, in the order of inclusion, then the
+    /// others. A flood of cheap transactions hides itself.
+    pub(crate) fn content_within(
+        &self,
+        only: Option<Address>,
+        base_fee: u64,
+        max_bytes: usize,
+    ) -> PoolContent {
+        let mut left = max_bytes;
+        let mut take = |size: usize| {
+            let shown = size
+                .saturating_mul(2)
+                .saturating_add(limits::TRANSACTION_JSON_BYTES);
+            match left.checked_sub(shown) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+            true
+        };
         let mut content = PoolContent::default();
+        let mut best = self.best(base_fee);
+        while let Some(transaction) = best.next() {
+            let (address, nonce) = (transaction.signer(), transaction.nonce());
+            if only.is_none_or(|only| only == address) {
+                if !take(transaction.encode_2718_len()) {
+                    return content;
+                }
+                let of_sender = content.pending.entry(address).or_default();
+                of_sender.insert(nonce, transaction.clone());
+            }
+            best.included(transaction);
+        }
         for (address, account) in &self.accounts {
             if only.is_some_and(|only| only != *address) {
                 continue;
             }
-            let next = account.next;
             for (nonce, pooled) in &account.transactions {
-                let part = if *nonce < next {
+                let part = if *nonce < account.next {
                     &mut content.pending
                 } else {
                     &mut content.queued
                 };
-                part.entry(*address)
-                    .or_default()
-                    .insert(*nonce, pooled.transaction.clone());
+                let is_taken = part
+                    .get(address)
+                    .is_some_and(|of_sender| of_sender.contains_key(nonce));
+                if is_taken {
+                    continue;
+                }
+                if !take(pooled.size) {
+                    return content;
+                }
+                let of_sender = part.entry(*address).or_default();
+                of_sender.insert(*nonce, pooled.transaction.clone());
             }
         }
         content
@@ -266,6 +336,7 @@ impl Pool {
         let pooled = PooledTransaction {
             transaction: Arc::new(transaction),
             arrival: self.arrivals,
+            since: self.moves,
             size,
             cost,
         };
@@ -398,14 +469,15 @@ impl Pool {
         }
     }
 
-    /// Removes the transactions that the new head has mined, or that are unaffordable or exceed the
-    /// gas limit there.
+    /// Removes the transactions that the new head has mined, or that are too old, unaffordable or
+    /// exceed the gas limit there.
     pub(crate) fn on_new_head<E>(
         &mut self,
         gas_limit: u64,
         mut sender_at_head: impl FnMut(Address) -> Result<Sender, E>,
     ) -> Result<(), E> {
         let mut removed = Vec::new();
+        let oldest = self.moves.saturating_sub(self.config.max_heads);
         for (address, account) in &mut self.accounts {
             account.sender = sender_at_head(*address)?;
             account.next = account.sender.nonce;
@@ -415,6 +487,7 @@ impl Pool {
                 let mined = *nonce < account.sender.nonce;
                 let total = spent.saturating_add(pooled.cost);
                 if mined
+                    || pooled.since < oldest
                     || total > account.sender.balance
                     || pooled.transaction.gas_limit() > gas_limit
                 {

@@ -2,13 +2,16 @@
 
 use super::{
     blocks::{SealedHeader, StoredBlock},
-    chain::ExecutionCore,
     error::Error,
+    genesis::Fork,
+    header::next_excess_blob_gas,
     limits,
     pool::{PoolContent, PoolStatus},
+    view::ChainView,
 };
 use alloy_consensus::{
-    ReceiptEnvelope, Sealed, Transaction as _, TxEnvelope,
+    BlockBody, ReceiptEnvelope, Sealed, Transaction as _, TxEnvelope,
+    constants::EMPTY_WITHDRAWALS,
     transaction::{Recovered, TransactionInfo},
 };
 use alloy_eips::eip7840::BlobParams;
@@ -21,7 +24,8 @@ use alloy_rpc_types_eth::{
 };
 use std::sync::Arc;
 
-/// Suggested tip in wei while recent blocks have no transactions.
+/// Suggested tip in wei while blocks have room. There it suffices, because leaders include every
+/// transaction that can pay the base fee; a higher one would follow whoever paid too much.
 const DEFAULT_TIP: u128 = 1_000_000_000;
 /// Highest suggested tip in wei, as in Geth.
 const MAX_TIP: u128 = 500_000_000_000;
@@ -30,9 +34,48 @@ const TIP_BLOCKS: u64 = 20;
 /// Lowest tips sampled per block.
 const TIP_SAMPLES: usize = 3;
 
-impl ExecutionCore {
-    /// The header of a stored block. `pending` means the head, because this client has no pending
-    /// block.
+/// The number of addresses and topics of a filter.
+///
+/// # Errors
+/// [`Error::LimitExceeded`] beyond [`limits::FILTER_CONDITIONS`] of either.
+pub fn check_filter(filter: &Filter) -> Result<usize, Error> {
+    let addresses = filter.address.len();
+    let topics: usize = filter.topics.iter().map(|topic| topic.len()).sum();
+    for (what, count) in [
+        ("addresses in a filter", addresses),
+        ("topics in a filter", topics),
+    ] {
+        if count > limits::FILTER_CONDITIONS {
+            return Err(Error::LimitExceeded {
+                what,
+                limit: limits::FILTER_CONDITIONS as u64,
+            });
+        }
+    }
+    Ok(addresses + topics)
+}
+
+/// Logs that were found, within the limits of an answer.
+#[derive(Default)]
+struct FoundLogs {
+    logs: Vec<Log>,
+    bytes: usize,
+}
+
+impl FoundLogs {
+    fn is_full(&self) -> bool {
+        self.logs.len() >= limits::LOG_RESULTS || self.bytes >= limits::LOG_RESULT_BYTES
+    }
+
+    fn push(&mut self, log: Log) {
+        self.bytes += limits::LOG_BYTES + log.inner.data.data.len();
+        self.logs.push(log);
+    }
+}
+
+impl ChainView {
+    /// The header of a stored block. `pending` means the head, whose state is the one that the next
+    /// block starts from; [`Self::pending_header`] is that of the next block.
     pub fn header(&self, id: BlockId) -> Result<Option<Arc<SealedHeader>>, Error> {
         match id {
             BlockId::Hash(id) => {
@@ -49,6 +92,8 @@ impl ExecutionCore {
                 BlockNumberOrTag::Safe => Ok(Some(self.safe.clone())),
                 BlockNumberOrTag::Finalized => Ok(Some(self.finalized.clone())),
                 BlockNumberOrTag::Earliest => Ok(Some(self.genesis.clone())),
+                // The index may already reach beyond the head of this view.
+                BlockNumberOrTag::Number(number) if number > self.head.header.number => Ok(None),
                 BlockNumberOrTag::Number(number) => match self.blocks.canonical(number)? {
                     Some(hash) => self.blocks.header(hash),
                     None => Ok(None),
@@ -101,12 +146,61 @@ impl ExecutionCore {
         }))
     }
 
+    /// The header of the next block as far as it is known: without transactions, at the earliest
+    /// timestamp, with the gas limit, fee recipient and randomness of the head. Its leader chooses
+    /// the actual ones.
+    pub fn pending_header(&self) -> alloy_consensus::Header {
+        let head = &self.head.header;
+        let timestamp = head.timestamp.saturating_add(1);
+        let fork = self.rules.fork_at(timestamp);
+        let (has_withdrawals, has_blob_fields) = (fork >= Fork::Shanghai, fork >= Fork::Cancun);
+        alloy_consensus::Header {
+            parent_hash: self.head.hash,
+            beneficiary: head.beneficiary,
+            state_root: head.state_root,
+            number: head.number.saturating_add(1),
+            gas_limit: head.gas_limit,
+            timestamp,
+            mix_hash: head.mix_hash,
+            base_fee_per_gas: Some(self.next_base_fee(head)),
+            withdrawals_root: has_withdrawals.then_some(EMPTY_WITHDRAWALS),
+            blob_gas_used: has_blob_fields.then_some(0),
+            excess_blob_gas: has_blob_fields.then(|| next_excess_blob_gas(head)),
+            parent_beacon_block_root: has_blob_fields.then_some(B256::ZERO),
+            ..alloy_consensus::Header::default()
+        }
+    }
+
+    /// `eth_getBlockByNumber` of `pending`: the next block without transactions, which enter it
+    /// when its leader builds it. The hash is a placeholder.
+    pub fn rpc_pending_block(&self) -> Block {
+        let header = self.pending_header();
+        let withdrawals = header.withdrawals_root.map(|_| Default::default());
+        let block: alloy_consensus::Block<TxEnvelope> = alloy_consensus::Block {
+            header,
+            body: BlockBody {
+                transactions: Vec::new(),
+                ommers: Vec::new(),
+                withdrawals,
+            },
+        };
+        let size = U256::from(block.length());
+        let sealed = Sealed::new_unchecked(block.header, B256::ZERO);
+        Block {
+            header: Header::from_consensus(sealed, None, Some(size)),
+            uncles: Vec::new(),
+            transactions: BlockTransactions::Hashes(Vec::new()),
+            withdrawals: block.body.withdrawals,
+        }
+    }
+
     /// A transaction of the canonical chain or of the pool.
     pub fn rpc_transaction(&self, hash: B256) -> Result<Option<Transaction>, Error> {
         if let Some((block, index)) = self.mined(hash)? {
             return Ok(rpc_transaction(&block, index));
         }
-        let pooled = self.pool.get(&hash).map(|pooled| pooled.as_ref().clone());
+        let pooled = self.pool_transaction(hash);
+        let pooled = pooled.map(|pooled| pooled.as_ref().clone());
         Ok(pooled.map(|pooled| Transaction::from_transaction(pooled, TransactionInfo::default())))
     }
 
@@ -142,18 +236,24 @@ impl ExecutionCore {
         Ok(Some(rpc_receipts(&block, &receipts).collect()))
     }
 
-    /// `eth_getLogs` over one block or a range of the canonical chain.
+    /// `eth_getLogs` over one block or a range of the canonical chain. As in the specification, the
+    /// length of a range has no limit, and a range that is reversed or extends beyond the head is
+    /// an error instead of a partial answer.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] beyond [`limits::LOG_BLOCK_RANGE`] or [`limits::LOG_RESULTS`], and
+    /// [`Error::InvalidParams`] and [`Error::RangeBeyondHead`] for such a range,
+    /// [`Error::TooManyLogs`] beyond [`limits::LOG_RESULTS`] or [`limits::LOG_RESULT_BYTES`] in
+    /// several blocks, [`Error::LimitExceeded`] beyond the limits of [`check_filter`], and
     /// [`Error::UnknownBlock`] for an unknown block hash.
     pub fn logs(&self, filter: &Filter) -> Result<Vec<Log>, Error> {
-        let mut found = Vec::new();
+        check_filter(filter)?;
+        let mut found = FoundLogs::default();
         match filter.block_option {
             FilterBlockOption::AtBlockHash(hash) => {
                 let id = BlockId::from(hash);
                 let header = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
-                self.block_logs(&header, filter, &mut found)?;
+                let number = header.header.number;
+                self.block_logs(&header, filter, number, &mut found)?;
             }
             FilterBlockOption::Range {
                 from_block,
@@ -177,28 +277,32 @@ impl ExecutionCore {
                         reason: "invalid block range params",
                     });
                 }
-                if to - from >= limits::LOG_BLOCK_RANGE {
-                    return Err(Error::LimitExceeded {
-                        what: "block range",
-                        limit: limits::LOG_BLOCK_RANGE,
+                let head = self.head.header.number;
+                if to > head {
+                    return Err(Error::RangeBeyondHead {
+                        requested: to,
+                        head,
                     });
                 }
-                for number in from..=to.min(self.head.header.number) {
+                for number in from..=to {
+                    self.check_meter()?;
                     let Some(header) = self.header(BlockId::number(number))? else {
                         break;
                     };
-                    self.block_logs(&header, filter, &mut found)?;
+                    self.block_logs(&header, filter, from, &mut found)?;
                 }
             }
         }
-        Ok(found)
+        Ok(found.logs)
     }
 
+    /// Adds the logs of a block to `found`, which has those from block `from` on.
     fn block_logs(
         &self,
         header: &SealedHeader,
         filter: &Filter,
-        found: &mut Vec<Log>,
+        from: u64,
+        found: &mut FoundLogs,
     ) -> Result<(), Error> {
         if !filter.matches_bloom(header.header.logs_bloom) {
             return Ok(());
@@ -207,10 +311,12 @@ impl ExecutionCore {
         let receipts = self.stored_receipts(header.hash)?;
         for log in rpc_receipts(&block, &receipts).flat_map(|receipt| receipt.inner.into_logs()) {
             if filter.matches(&log.inner) {
-                if found.len() >= limits::LOG_RESULTS {
-                    return Err(Error::LimitExceeded {
-                        what: "logs in an answer",
-                        limit: limits::LOG_RESULTS as u64,
+                // One block has no smaller range, so it is never refused.
+                if found.is_full() && header.header.number > from {
+                    return Err(Error::TooManyLogs {
+                        limit: limits::LOG_RESULTS,
+                        from,
+                        to: header.header.number.saturating_sub(1),
                     });
                 }
                 found.push(log);
@@ -257,11 +363,10 @@ impl ExecutionCore {
             oldest_block: newest.header.number + 1 - count,
             ..FeeHistory::default()
         };
-        if count == 0 {
-            return Ok(history);
-        }
+        // Without blocks the history still has the base fee of the block after `newest`.
         let mut rewards = Vec::new();
         for number in history.oldest_block..=newest.header.number {
+            self.check_meter()?;
             let id = BlockId::number(number);
             let header = self.header(id)?.ok_or(Error::UnknownBlock { block: id })?;
             let inner = &header.header;
@@ -335,7 +440,8 @@ impl ExecutionCore {
     }
 
     /// `eth_maxPriorityFeePerGas` in wei: the 60th percentile of the lowest included tips of recent
-    /// blocks.
+    /// blocks. A block with room counts as one that [`DEFAULT_TIP`] would have entered, so that one
+    /// generous sender does not raise the price for all others.
     pub fn max_priority_fee(&self) -> Result<u128, Error> {
         let head = self.head.header.number;
         let mut samples = Vec::new();
@@ -344,22 +450,34 @@ impl ExecutionCore {
                 break;
             };
             if header.header.gas_used == 0 {
+                samples.push(DEFAULT_TIP);
                 continue;
             }
+            let needed = if self.has_room(&header)? {
+                DEFAULT_TIP
+            } else {
+                u128::MAX
+            };
             let mut tips: Vec<u128> = self
                 .tips(&header)?
                 .into_iter()
-                .map(|(tip, _)| tip)
+                .map(|(tip, _)| tip.min(needed))
                 .collect();
             tips.sort_unstable();
             samples.extend(tips.into_iter().take(TIP_SAMPLES));
         }
         samples.sort_unstable();
-        let suggested = match samples.len() {
-            0 => DEFAULT_TIP,
-            count => samples[(count - 1) * 60 / 100],
-        };
-        Ok(suggested.clamp(self.pool.min_tip(), MAX_TIP))
+        let middle = samples.len().saturating_sub(1) * 60 / 100;
+        let suggested = samples.get(middle).copied().unwrap_or(DEFAULT_TIP);
+        Ok(suggested.clamp(self.pool.read().min_tip(), MAX_TIP))
+    }
+
+    /// True when another transaction would have fit into the block: it uses at most half of its
+    /// gas, below which the base fee does not rise, and half of the bytes of a built block.
+    fn has_room(&self, header: &SealedHeader) -> Result<bool, Error> {
+        let inner = &header.header;
+        Ok(inner.gas_used <= inner.gas_limit / 2
+            && self.stored(header.hash)?.block.length() <= limits::PAYLOAD_BYTES / 2)
     }
 
     /// `eth_gasPrice` in wei: the next block's base fee plus the suggested tip.
@@ -416,24 +534,27 @@ impl ExecutionCore {
     }
 
     pub fn pool_status(&self) -> PoolStatus {
-        self.pool.status()
+        self.pool.read().status()
+    }
+
+    /// The pool within [`limits::POOL_JSON_BYTES`], or the part of `only`.
+    pub fn pool_content_within(&self, only: Option<Address>) -> PoolContent {
+        let base_fee = self.next_base_fee(&self.head.header);
+        let pool = self.pool.read();
+        pool.content_within(only, base_fee, limits::POOL_JSON_BYTES)
     }
 
     pub fn pool_content(&self) -> PoolContent {
-        self.pool.content(None)
-    }
-
-    pub fn pool_content_from(&self, sender: Address) -> PoolContent {
-        self.pool.content(Some(sender))
+        self.pool.read().content()
     }
 
     pub fn pool_transaction(&self, hash: B256) -> Option<Arc<Recovered<TxEnvelope>>> {
-        self.pool.get(&hash).cloned()
+        self.pool.read().get(&hash).cloned()
     }
 
     /// Increases whenever a transaction enters or leaves the pool, and whenever the head moves.
     pub fn pool_version(&self) -> u64 {
-        self.pool.version()
+        self.pool.read().version()
     }
 
     /// Block and index of a transaction of the canonical chain.
@@ -441,6 +562,10 @@ impl ExecutionCore {
         let Some((number, index)) = self.blocks.lookup(hash)? else {
             return Ok(None);
         };
+        if number > self.head.header.number {
+            // The pool may have dropped it already, so the answer would be "unknown".
+            return Err(Error::Superseded);
+        }
         let block = self.block(BlockId::number(number))?;
         Ok(block.map(|block| (block, index as usize)))
     }

@@ -58,10 +58,10 @@ pub(super) async fn call(shared: &Shared, method: &str, params: Value) -> Result
                 return Err(RpcError::new(TOO_LARGE, "Too large request"));
             }
             shared
-                .read(|core| {
+                .read(|view| {
                     let bodies: Result<Vec<_>, _> = hashes
-                        .into_iter()
-                        .map(|hash| core.payload_body_by_hash(hash))
+                        .iter()
+                        .map(|hash| view.payload_body_by_hash(*hash))
                         .collect();
                     to_json(bodies?)
                 })
@@ -78,7 +78,7 @@ pub(super) async fn call(shared: &Shared, method: &str, params: Value) -> Result
                 return Err(RpcError::new(TOO_LARGE, "Too large request"));
             }
             shared
-                .read(|core| to_json(core.payload_bodies_by_range(start, count)?))
+                .read(|view| to_json(view.payload_bodies_by_range(start, count)?))
                 .await
         }
         _ => Err(RpcError::method_not_found(method)),
@@ -91,12 +91,13 @@ async fn forkchoice_updated(
     version: Fork,
     params: Value,
 ) -> Result<Value, RpcError> {
+    let is_empty = asks_for_empty(&params);
     let mut args = Args::new(params, 2)?;
     let state: ForkchoiceState = args.required()?;
     let attributes: Option<PayloadAttributes> = args.optional()?;
     if let Some(attributes) = &attributes {
         let fork = shared
-            .read(|core| Ok(core.fork_at(attributes.timestamp)))
+            .read(|view| Ok(view.fork_at(attributes.timestamp)))
             .await?;
         check_attributes(version, fork, attributes)?;
     }
@@ -105,9 +106,21 @@ async fn forkchoice_updated(
     }
     to_json(
         shared
-            .write(|core| core.forkchoice_updated(state, attributes))
+            .write(|core| match attributes {
+                Some(attributes) if is_empty => core.begin_empty_payload(state, attributes),
+                attributes => core.forkchoice_updated(state, attributes),
+            })
             .await?,
     )
+}
+
+/// True if the attributes of a fork choice demand a payload without transactions, by the extension
+/// of OP clients.
+pub(super) fn asks_for_empty(params: &Value) -> bool {
+    let attributes = params
+        .get(1)
+        .and_then(|attributes| attributes.get("noTxPool"));
+    attributes.and_then(Value::as_bool) == Some(true)
 }
 
 fn check_attributes(
@@ -189,7 +202,7 @@ async fn new_payload(shared: &Shared, method: &str, params: Value) -> Result<Val
         }
     };
     let timestamp = payload.as_v1().timestamp;
-    let fork = shared.read(|core| Ok(core.fork_at(timestamp))).await?;
+    let fork = shared.read(|view| Ok(view.fork_at(timestamp))).await?;
     check_fork(version, fork)?;
     match (&payload, fork) {
         (ExecutionPayload::V1(_), Fork::Shanghai) => {
@@ -230,7 +243,7 @@ async fn get_payload(shared: &Shared, version: Fork, params: Value) -> Result<Va
     }
     let built = shared.write(|core| core.get_payload(id)).await?;
     let timestamp = built.payload.as_v1().timestamp;
-    let fork = shared.read(|core| Ok(core.fork_at(timestamp))).await?;
+    let fork = shared.read(|view| Ok(view.fork_at(timestamp))).await?;
     check_fork(version, fork)?;
     if version == Fork::Paris {
         return to_json(built.payload);

@@ -7,47 +7,48 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::shared::{quantity, to_json};
-use crate::embedded::execution::ExecutionCore;
+use crate::embedded::execution::ChainView;
 use crate::http::{Args, RpcError};
 
-pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+pub(super) fn query(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError> {
     match method {
-        "eth_chainId" => Ok(quantity(core.chain_id())),
-        "eth_blockNumber" => Ok(quantity(core.head().number)),
-        // Every stored block was executed; only the consensus node knows if the network is ahead.
-        "eth_syncing" => Ok(false.into()),
+        "eth_chainId" => Ok(quantity(view.chain_id())),
+        "eth_blockNumber" => Ok(quantity(view.head().number)),
         "eth_accounts" => Ok(json!([])),
-        "eth_gasPrice" => gas_price(core),
-        "eth_maxPriorityFeePerGas" => Ok(quantity(core.max_priority_fee()?)),
-        "eth_blobBaseFee" => Ok(quantity(core.blob_base_fee())),
-        "eth_feeHistory" => fee_history(core, Args::new(params, 3)?),
+        "eth_gasPrice" => gas_price(view),
+        "eth_maxPriorityFeePerGas" => Ok(quantity(view.max_priority_fee()?)),
+        "eth_blobBaseFee" => Ok(quantity(view.blob_base_fee())),
+        "eth_feeHistory" => fee_history(view, Args::new(params, 3)?),
         "eth_getBlockByHash"
         | "eth_getBlockByNumber"
         | "eth_getBlockReceipts"
         | "eth_getBlockTransactionCountByHash"
         | "eth_getBlockTransactionCountByNumber"
         | "eth_getUncleCountByBlockHash"
-        | "eth_getUncleCountByBlockNumber" => of_block(core, method, params),
+        | "eth_getUncleCountByBlockNumber" => of_block(view, method, params),
         "eth_getTransactionByHash" => {
-            to_json(core.rpc_transaction(Args::new(params, 1)?.required()?)?)
+            to_json(view.rpc_transaction(Args::new(params, 1)?.required()?)?)
         }
         "eth_getTransactionReceipt" => {
-            to_json(core.rpc_receipt(Args::new(params, 1)?.required()?)?)
+            to_json(view.rpc_receipt(Args::new(params, 1)?.required()?)?)
         }
         "eth_getTransactionByBlockHashAndIndex" | "eth_getTransactionByBlockNumberAndIndex" => {
             let mut args = Args::new(params, 2)?;
             let block = block(&mut args, method)?;
+            if block.is_pending() {
+                return Ok(Value::Null);
+            }
             // An index beyond `usize` is beyond the transactions of every block.
             let index = usize::try_from(args.required::<U64>()?.to::<u64>()).unwrap_or(usize::MAX);
-            to_json(core.rpc_transaction_at(block, index)?)
+            to_json(view.rpc_transaction_at(block, index)?)
         }
         "eth_getBalance"
         | "eth_getTransactionCount"
         | "eth_getCode"
         | "eth_getStorageAt"
-        | "eth_getProof" => of_account(core, method, params),
-        "eth_call" | "eth_estimateGas" => call(core, method, params),
-        "eth_getLogs" => to_json(core.logs(&Args::new(params, 1)?.required::<Filter>()?)?),
+        | "eth_getProof" => of_account(view, method, params),
+        "eth_call" | "eth_estimateGas" => call(view, method, params),
+        "eth_getLogs" => to_json(view.logs(&Args::new(params, 1)?.required::<Filter>()?)?),
         _ => Err(RpcError::method_not_found(method)),
     }
 }
@@ -61,7 +62,7 @@ fn block(args: &mut Args, method: &str) -> Result<BlockId, RpcError> {
     }
 }
 
-fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+fn of_block(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError> {
     let max = if matches!(method, "eth_getBlockByHash" | "eth_getBlockByNumber") {
         2
     } else {
@@ -72,11 +73,24 @@ fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, 
         "eth_getBlockByHash" | "eth_getBlockByNumber" => {
             let block = block(&mut args, method)?;
             let full = args.optional()?.unwrap_or(false);
-            to_json(core.rpc_block(block, full)?)
+            if block.is_pending() {
+                return pending_block(view);
+            }
+            to_json(view.rpc_block(block, full)?)
         }
-        "eth_getBlockReceipts" => to_json(core.rpc_block_receipts(args.required()?)?),
+        "eth_getBlockReceipts" => {
+            let block: BlockId = args.required()?;
+            if block.is_pending() {
+                return Ok(json!([]));
+            }
+            to_json(view.rpc_block_receipts(block)?)
+        }
         _ => {
-            let block = core.block(block(&mut args, method)?)?;
+            let block = block(&mut args, method)?;
+            if block.is_pending() {
+                return Ok(quantity(0));
+            }
+            let block = view.block(block)?;
             // Null for an unknown block. Blocks have no uncles since the merge.
             Ok(block.map_or(Value::Null, |block| {
                 let count = if method.contains("Uncle") {
@@ -90,7 +104,17 @@ fn of_block(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, 
     }
 }
 
-fn of_account(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+/// The next block: as in Geth, its hash, nonce and fee recipient are null. Transactions enter it
+/// when its leader builds it, so it has none here.
+fn pending_block(view: &ChainView) -> Result<Value, RpcError> {
+    let mut block = to_json(view.rpc_pending_block())?;
+    for unknown in ["hash", "nonce", "miner"] {
+        block[unknown] = Value::Null;
+    }
+    Ok(block)
+}
+
+fn of_account(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError> {
     let max = if matches!(method, "eth_getStorageAt" | "eth_getProof") {
         3
     } else {
@@ -101,27 +125,27 @@ fn of_account(core: &ExecutionCore, method: &str, params: Value) -> Result<Value
     match method {
         "eth_getStorageAt" => {
             let slot: U256 = args.required()?;
-            to_json(core.storage_at(address, slot, block_or_latest(&mut args)?)?)
+            to_json(view.storage_at(address, slot, block_or_latest(&mut args)?)?)
         }
-        "eth_getProof" => proof(core, address, args),
+        "eth_getProof" => proof(view, address, args),
         "eth_getBalance" => Ok(quantity(
-            core.balance(address, block_or_latest(&mut args)?)?,
+            view.balance(address, block_or_latest(&mut args)?)?,
         )),
-        "eth_getCode" => to_json(core.code(address, block_or_latest(&mut args)?)?),
-        _ => Ok(quantity(core.nonce(address, block_or_latest(&mut args)?)?)),
+        "eth_getCode" => to_json(view.code(address, block_or_latest(&mut args)?)?),
+        _ => Ok(quantity(view.nonce(address, block_or_latest(&mut args)?)?)),
     }
 }
 
 /// EIP-1186 proofs. Each storage key is returned in the form of its request: 32 bytes or a
 /// quantity.
-fn proof(core: &ExecutionCore, address: Address, mut args: Args) -> Result<Value, RpcError> {
+fn proof(view: &ChainView, address: Address, mut args: Args) -> Result<Value, RpcError> {
     let keys: Vec<Value> = args.required()?;
     let slots: Result<Vec<U256>, _> = keys.iter().map(U256::deserialize).collect();
     let slots =
         slots.map_err(|error| RpcError::invalid_params(format!("invalid argument 1: {error}")))?;
     let block = block_or_latest(&mut args)?;
     let words: Vec<B256> = slots.iter().map(|slot| B256::from(*slot)).collect();
-    let mut proof = to_json(core.proof(address, &words, block)?)?;
+    let mut proof = to_json(view.proof(address, &words, block)?)?;
     for (index, (key, slot)) in keys.iter().zip(slots).enumerate() {
         if key.as_str().is_none_or(|key| key.len() != 66) {
             proof["storageProof"][index]["key"] = quantity(slot);
@@ -134,10 +158,14 @@ fn block_or_latest(args: &mut Args) -> Result<BlockId, RpcError> {
     Ok(args.optional()?.unwrap_or_else(BlockId::latest))
 }
 
-fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+fn call(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError> {
     let mut args = Args::new(params, 4)?;
     let request: TransactionRequest = args.required()?;
-    let block = block_or_latest(&mut args)?;
+    let block = match method {
+        "eth_call" => block_or_latest(&mut args)?,
+        // The transaction to estimate runs in the next block.
+        _ => args.optional()?.unwrap_or_else(BlockId::pending),
+    };
     for overrides in [args.optional::<Value>()?, args.optional()?] {
         let is_empty = overrides
             .as_ref()
@@ -151,25 +179,25 @@ fn call(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcE
         }
     }
     match method {
-        "eth_call" => to_json(core.call(&request, block)?),
-        _ => Ok(quantity(core.estimate_gas(&request, block)?)),
+        "eth_call" => to_json(view.call(&request, block)?),
+        _ => Ok(quantity(view.estimate_gas(&request, block)?)),
     }
 }
 
-/// A price that suffices for the next block and for the newest one. Wallets pass it to
-/// `eth_estimateGas`, which runs on the newest block, whose base fee is higher while the fee falls.
-fn gas_price(core: &ExecutionCore) -> Result<Value, RpcError> {
-    let newest = core
+/// A price that suffices for the next block and for the newest one. Some wallets pass it to
+/// `eth_estimateGas` or `eth_call` on `latest`, whose base fee is higher while the fee falls.
+fn gas_price(view: &ChainView) -> Result<Value, RpcError> {
+    let newest = view
         .header(BlockId::latest())?
         .and_then(|head| head.header.base_fee_per_gas)
         .unwrap_or(0);
-    let for_newest = u128::from(newest).saturating_add(core.max_priority_fee()?);
-    Ok(quantity(core.gas_price()?.max(for_newest)))
+    let for_newest = u128::from(newest).saturating_add(view.max_priority_fee()?);
+    Ok(quantity(view.gas_price()?.max(for_newest)))
 }
 
-fn fee_history(core: &ExecutionCore, mut args: Args) -> Result<Value, RpcError> {
+fn fee_history(view: &ChainView, mut args: Args) -> Result<Value, RpcError> {
     let count = args.required::<U64>()?.to();
     let newest: BlockNumberOrTag = args.required()?;
     let percentiles: Option<Vec<f64>> = args.optional()?;
-    to_json(core.fee_history(count, newest, percentiles.as_deref())?)
+    to_json(view.fee_history(count, newest, percentiles.as_deref())?)
 }

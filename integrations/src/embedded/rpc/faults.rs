@@ -1,16 +1,20 @@
-//! Fault injection for the embedded execution client: false, delayed, repeated and lost answers.
+//! Fault injection for the embedded execution client: false, delayed, repeated and lost answers,
+//! and payloads that the rules of the chain refuse.
 //!
 //! The injector sits between the Engine API's port and its methods. It exists in simulations only;
 //! a production binary does not contain it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::B256;
 use alloy_rpc_types_engine::{ForkchoiceUpdated, PayloadStatus, PayloadStatusEnum};
 use alys_runtime::trace;
+use alys_types::limits::{MAX_BLOCK_BYTES, MAX_GAS_LIMIT};
 use serde_json::Value;
 
+use super::engine::asks_for_empty;
 use super::shared::to_json;
 use crate::http::RpcError;
 
@@ -23,12 +27,72 @@ pub struct ExecutionFaults {
     pub invalid_payloads: u32,
     /// Fork choices without payload attributes that are called VALID and not executed.
     pub forgotten_forkchoices: u32,
+    /// Fork choices that are refused as inconsistent (-38002), with payload attributes or without.
+    pub refused_forkchoices: u32,
     /// Delay of every answer of the Engine API.
     pub answer_delay: Duration,
     /// Payloads and fork choices that are executed twice, as after a repeated request.
     pub repeated_calls: u32,
     /// Answers that are lost or truncated, because the connections break when they are ready.
     pub lost_answers: u32,
+    /// Every payload that is built has this fault.
+    pub build: Option<BuildFault>,
+}
+
+/// A property of built payloads that the rules of the chain refuse, as clients have it that are
+/// configured for another chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildFault {
+    /// A blob transaction, as in a client whose genesis permits blobs.
+    Blobs,
+    /// A transaction of a type of a later fork.
+    ForeignType,
+    /// More bytes than a block may have.
+    Oversize,
+    /// A gas limit that rises above the highest one permitted, as by Geth's default.
+    GasLimit,
+}
+
+impl BuildFault {
+    /// The gas limit towards which built blocks move: Geth's default since v1.16.4 is twice the
+    /// limit of the chain.
+    pub(super) fn gas_limit_target(self) -> Option<u64> {
+        match self {
+            Self::GasLimit => Some(2 * MAX_GAS_LIMIT),
+            Self::Blobs | Self::ForeignType | Self::Oversize => None,
+        }
+    }
+
+    /// The transaction that a payload has in addition.
+    fn transaction(self) -> Option<String> {
+        match self {
+            Self::Blobs => Some("0x03c0".to_owned()),
+            Self::ForeignType => Some("0x04c0".to_owned()),
+            Self::Oversize => Some(format!("0x02{}", "00".repeat(MAX_BLOCK_BYTES))),
+            Self::GasLimit => None,
+        }
+    }
+
+    /// Changes the answer of `engine_getPayload`. The block hash stays: the rules about a payload
+    /// are checked before it is executed.
+    fn spoil(self, answer: &mut Value) {
+        let Some(payload) = answer
+            .get_mut("executionPayload")
+            .and_then(Value::as_object_mut)
+        else {
+            return;
+        };
+        if let Some(transaction) = self.transaction()
+            && let Some(transactions) = payload
+                .get_mut("transactions")
+                .and_then(Value::as_array_mut)
+        {
+            transactions.push(transaction.into());
+        }
+        if self == Self::Blobs {
+            payload.insert("blobGasUsed".to_owned(), "0x20000".into());
+        }
+    }
 }
 
 /// Injects [`ExecutionFaults`] into a client. Clones share the faults, which outlive the client's
@@ -36,6 +100,8 @@ pub struct ExecutionFaults {
 #[derive(Clone, Default)]
 pub struct ExecutionFaultInjector {
     faults: Arc<Mutex<ExecutionFaults>>,
+    /// The last build was to be without transactions, which are the reason of most build faults.
+    builds_empty: Arc<AtomicBool>,
     disconnect: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -59,6 +125,7 @@ impl ExecutionFaultInjector {
     pub fn new(disconnect: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             faults: Arc::default(),
+            builds_empty: Arc::default(),
             disconnect: Some(Arc::new(disconnect)),
         }
     }
@@ -99,6 +166,15 @@ impl ExecutionFaultInjector {
         let has_attributes = params
             .get(1)
             .is_some_and(|attributes| !attributes.is_null());
+        if is_forkchoice && has_attributes {
+            self.builds_empty
+                .store(asks_for_empty(params), Ordering::SeqCst);
+        }
+        if is_forkchoice && take(&mut faults.refused_forkchoices) {
+            count("execution.refused");
+            let text = "Invalid forkchoice state: the simulator says so";
+            return CallDecision::Answer(Err(RpcError::new(-38002, text)));
+        }
         if is_forkchoice && !has_attributes && take(&mut faults.forgotten_forkchoices) {
             count("execution.forgotten");
             let head: Option<B256> = params
@@ -114,8 +190,23 @@ impl ExecutionFaultInjector {
         CallDecision::Execute { times: 1 }
     }
 
+    /// The gas limit towards which built blocks move; `None` without a fault.
+    pub(super) fn gas_limit_target(&self) -> Option<u64> {
+        self.lock().build.and_then(BuildFault::gas_limit_target)
+    }
+
     /// Applies the faults to an answer that is ready.
-    pub(super) fn after(&self, method: &str) {
+    pub(super) fn after(&self, method: &str, answer: &mut Result<Value, RpcError>) {
+        let build = self.lock().build;
+        if method.starts_with("engine_getPayloadV")
+            && let Some(fault) = build
+            && let Ok(answer) = answer
+        {
+            count("execution.spoiled_build");
+            if !self.builds_empty.load(Ordering::SeqCst) {
+                fault.spoil(answer);
+            }
+        }
         if method.starts_with("engine_") && take(&mut self.lock().lost_answers) {
             count("execution.cut");
             if let Some(disconnect) = &self.disconnect {
@@ -182,15 +273,58 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_fork_choice_has_the_code_of_the_specification() {
+        let injector = ExecutionFaultInjector::default();
+        injector.lock().refused_forkchoices = 1;
+        let call = || block_on(injector.before("engine_forkchoiceUpdatedV3", &json!([{}])));
+        let CallDecision::Answer(Err(error)) = call() else {
+            panic!("it is refused")
+        };
+        assert_eq!(error.code, -38002);
+        assert!(matches!(call(), CallDecision::Execute { times: 1 }));
+    }
+
+    #[test]
     fn only_an_answer_of_the_engine_api_is_lost() {
         let disconnects = Arc::new(Mutex::new(0));
         let counter = disconnects.clone();
         let injector = ExecutionFaultInjector::new(move || *counter.lock().expect("no panic") += 1);
         injector.lock().lost_answers = 1;
-        injector.after("eth_blockNumber");
+        let after = |method| injector.after(method, &mut Ok(Value::Null));
+        after("eth_blockNumber");
         assert_eq!(*disconnects.lock().expect("no panic"), 0);
-        injector.after("engine_newPayloadV3");
-        injector.after("engine_newPayloadV3");
+        after("engine_newPayloadV3");
+        after("engine_newPayloadV3");
         assert_eq!(*disconnects.lock().expect("no panic"), 1);
+    }
+
+    #[test]
+    fn a_built_payload_is_spoiled_unless_it_is_empty() {
+        let built = || json!({ "executionPayload": { "transactions": [], "blobGasUsed": "0x0" } });
+        let injector = ExecutionFaultInjector::default();
+        let after = |fault, method| {
+            injector.lock().build = Some(fault);
+            let mut answer = Ok(built());
+            injector.after(method, &mut answer);
+            answer.expect("it stays an answer")
+        };
+        let get = "engine_getPayloadV3";
+        let blobs = after(BuildFault::Blobs, get);
+        assert_eq!(blobs["executionPayload"]["blobGasUsed"], json!("0x20000"));
+        assert_eq!(blobs["executionPayload"]["transactions"], json!(["0x03c0"]));
+        let foreign = after(BuildFault::ForeignType, get);
+        assert_eq!(
+            foreign["executionPayload"]["transactions"],
+            json!(["0x04c0"])
+        );
+        let large = after(BuildFault::Oversize, get).to_string();
+        assert!(large.len() > 2 * MAX_BLOCK_BYTES);
+        assert_eq!(after(BuildFault::GasLimit, get), built());
+        assert_eq!(injector.gas_limit_target(), Some(2 * MAX_GAS_LIMIT));
+        assert_eq!(after(BuildFault::Blobs, "eth_blockNumber"), built());
+        assert_eq!(injector.gas_limit_target(), None);
+        let building = json!([{}, { "noTxPool": true }]);
+        injected(&injector, "engine_forkchoiceUpdatedV3", building);
+        assert_eq!(after(BuildFault::Blobs, get), built());
     }
 }

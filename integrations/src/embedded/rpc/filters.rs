@@ -5,7 +5,7 @@
 //! those of their replacements.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alloy_eips::{BlockNumHash, BlockNumberOrTag};
@@ -15,11 +15,17 @@ use alys_runtime::time::Instant;
 use serde_json::{Value, json};
 
 use super::shared::{quantity, to_json};
-use crate::embedded::execution::{ExecutionCore, limits};
+use crate::embedded::execution::{ChainView, Error, check_filter};
 use crate::http::{Args, RpcError};
 
 /// Limit of installed filters. A new one then replaces the least recently used.
 const MAX_FILTERS: usize = 1_000;
+/// Limit of the memory of all filters in bytes. A new one then replaces the least recently used.
+const MAX_BYTES: usize = 16 << 20;
+/// Memory of a filter without conditions, with the blocks that it remembers.
+const FILTER_BYTES: usize = 4 << 10;
+/// Memory of an address or a topic of a filter: the value in its set, and its bloom of 256 bytes.
+const CONDITION_BYTES: usize = 384;
 /// A filter that is not polled for this time is removed, as in Geth.
 const MAX_IDLE: Duration = Duration::from_secs(300);
 /// Blocks that one poll advances at most; the next poll continues there.
@@ -36,11 +42,16 @@ struct InstalledFilter {
     kind: FilterKind,
     last_used: Instant,
     cursor: Cursor,
+    /// The number of polls that have moved the cursor.
+    polls: u64,
+    /// Memory in bytes.
+    bytes: usize,
 }
 
+#[derive(Clone)]
 enum FilterKind {
     Blocks,
-    Logs(Box<Filter>),
+    Logs(Arc<Filter>),
 }
 
 /// The position up to which a filter has reported.
@@ -54,13 +65,13 @@ struct Cursor {
 
 pub(super) fn call(
     filters: &Filters,
-    core: &ExecutionCore,
+    view: &ChainView,
     method: &str,
     params: Value,
 ) -> Result<Value, RpcError> {
     let mut args = Args::new(params, if method == "eth_newBlockFilter" { 0 } else { 1 })?;
     match method {
-        "eth_newBlockFilter" => Ok(filters.add(core, FilterKind::Blocks)),
+        "eth_newBlockFilter" => Ok(filters.add(view, FilterKind::Blocks, 0)),
         "eth_newFilter" => {
             let filter: Filter = args.required()?;
             if matches!(filter.block_option, FilterBlockOption::AtBlockHash(_)) {
@@ -68,7 +79,8 @@ pub(super) fn call(
                     "a filter cannot follow a single block",
                 ));
             }
-            Ok(filters.add(core, FilterKind::Logs(Box::new(filter))))
+            let conditions = check_filter(&filter)?;
+            Ok(filters.add(view, FilterKind::Logs(Arc::new(filter)), conditions))
         }
         "eth_uninstallFilter" => {
             let id: U64 = args.required()?;
@@ -81,12 +93,11 @@ pub(super) fn call(
                 Some(FilterKind::Logs(filter)) => filter.clone(),
                 Some(FilterKind::Blocks) | None => return Err(not_found()),
             };
-            to_json(core.logs(&filter)?)
+            to_json(view.logs(&filter)?)
         }
         _ => {
             let id: U64 = args.required()?;
-            let mut by_id = filters.touch(id)?;
-            by_id.get_mut(&id.to()).ok_or_else(not_found)?.changes(core)
+            filters.poll(id, view)
         }
     }
 }
@@ -100,17 +111,21 @@ impl Filters {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, core: &ExecutionCore, kind: FilterKind) -> Value {
+    /// Installs a filter with this number of addresses and topics.
+    fn add(&self, view: &ChainView, kind: FilterKind, conditions: usize) -> Value {
         let now = alys_runtime::time::now();
+        let bytes = FILTER_BYTES + conditions * CONDITION_BYTES;
         let mut by_id = self.lock();
         by_id.retain(|_, entry| now.saturating_duration_since(entry.last_used) < MAX_IDLE);
-        if by_id.len() >= MAX_FILTERS {
+        let mut total: usize = by_id.values().map(|entry| entry.bytes).sum();
+        while by_id.len() >= MAX_FILTERS || total + bytes > MAX_BYTES {
             let oldest = by_id.iter().min_by_key(|(_, entry)| entry.last_used);
-            if let Some(oldest) = oldest.map(|(id, _)| *id) {
-                by_id.remove(&oldest);
-            }
+            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+                break;
+            };
+            total -= by_id.remove(&oldest).map_or(0, |entry| entry.bytes);
         }
-        let head = core.head();
+        let head = view.head();
         let cursor = Cursor {
             blocks: VecDeque::from([head]),
             next: head.number + 1,
@@ -123,9 +138,35 @@ impl Filters {
                 kind,
                 last_used: now,
                 cursor,
+                polls: 0,
+                bytes,
             },
         );
         quantity(id)
+    }
+
+    /// The changes since the last poll. The search locks no filter, so polls of different filters
+    /// do not wait for each other. Of two polls of one filter at a time, the first one to end
+    /// reports the changes.
+    fn poll(&self, id: U64, view: &ChainView) -> Result<Value, RpcError> {
+        let (kind, mut cursor, polls) = {
+            let by_id = self.touch(id)?;
+            let entry = by_id.get(&id.to()).ok_or_else(not_found)?;
+            (entry.kind.clone(), entry.cursor.clone(), entry.polls)
+        };
+        let changes = changes(&kind, &mut cursor, view)?;
+        if view.is_superseded() {
+            return Err(Error::Superseded.into());
+        }
+        let mut by_id = self.lock();
+        let entry = by_id.get_mut(&id.to()).ok_or_else(not_found)?;
+        if entry.polls != polls {
+            return Ok(json!([]));
+        }
+        // The cursor moves last, so that an error above loses no change.
+        entry.cursor = cursor;
+        entry.polls += 1;
+        Ok(changes)
     }
 
     /// Locks all filters and marks `id` as used.
@@ -142,48 +183,45 @@ impl Filters {
     }
 }
 
-impl InstalledFilter {
-    fn changes(&mut self, core: &ExecutionCore) -> Result<Value, RpcError> {
-        let mut cursor = self.cursor.clone();
-        let removed = cursor.rewind(core)?;
-        let from = cursor.next;
-        let added = cursor.advance(core)?;
-        let changes = match &self.kind {
-            FilterKind::Blocks => json!(added.iter().map(|block| block.hash).collect::<Vec<_>>()),
-            FilterKind::Logs(filter) => {
-                let mut logs = Vec::new();
-                for block in removed {
-                    // Side blocks are pruned some time after finality, and their logs with them.
-                    let at_block = (**filter).clone().at_block_hash(block.hash);
-                    let Ok(removed_logs) = core.logs(&at_block) else {
-                        continue;
-                    };
-                    logs.extend(removed_logs.into_iter().map(|log| Log {
-                        removed: true,
-                        ..log
-                    }));
-                }
-                if let Some(last) = added.last()
-                    && let Some(filter) = within(filter, core, from, last.number)
-                {
-                    logs.extend(core.logs(&filter)?);
-                }
-                to_json(logs)?
-            }
+/// The changes since `cursor`, which moves past them.
+fn changes(kind: &FilterKind, cursor: &mut Cursor, view: &ChainView) -> Result<Value, RpcError> {
+    let removed = cursor.rewind(view)?;
+    let from = cursor.next;
+    let added = cursor.advance(view)?;
+    let filter = match kind {
+        FilterKind::Blocks => {
+            let hashes: Vec<_> = added.iter().map(|block| block.hash).collect();
+            return Ok(json!(hashes));
+        }
+        FilterKind::Logs(filter) => filter,
+    };
+    let mut logs = Vec::new();
+    for block in removed {
+        // Side blocks are pruned some time after finality, and their logs with them.
+        let at_block = (**filter).clone().at_block_hash(block.hash);
+        let Ok(removed_logs) = view.logs(&at_block) else {
+            continue;
         };
-        // The cursor moves last, so that an error above loses no change.
-        self.cursor = cursor;
-        Ok(changes)
+        logs.extend(removed_logs.into_iter().map(|log| Log {
+            removed: true,
+            ..log
+        }));
     }
+    if let Some(last) = added.last()
+        && let Some(filter) = within(filter, view, from, last.number)
+    {
+        logs.extend(view.logs(&filter)?);
+    }
+    to_json(logs)
 }
 
 /// The filter restricted to the blocks `from..=to`; `None` when it matches none of them.
-fn within(filter: &Filter, core: &ExecutionCore, from: u64, to: u64) -> Option<Filter> {
+fn within(filter: &Filter, view: &ChainView, from: u64, to: u64) -> Option<Filter> {
     let number = |tag: Option<BlockNumberOrTag>, default| match tag {
         Some(BlockNumberOrTag::Number(number)) => number,
         Some(BlockNumberOrTag::Earliest) => 0,
-        Some(BlockNumberOrTag::Finalized) => core.finalized().number,
-        Some(BlockNumberOrTag::Safe) => core.safe().number,
+        Some(BlockNumberOrTag::Finalized) => view.finalized().number,
+        Some(BlockNumberOrTag::Safe) => view.safe().number,
         Some(BlockNumberOrTag::Latest | BlockNumberOrTag::Pending) | None => default,
     };
     let FilterBlockOption::Range {
@@ -200,10 +238,10 @@ fn within(filter: &Filter, core: &ExecutionCore, from: u64, to: u64) -> Option<F
 
 impl Cursor {
     /// Removes and returns the blocks that have left the chain, newest first.
-    fn rewind(&mut self, core: &ExecutionCore) -> Result<Vec<BlockNumHash>, RpcError> {
+    fn rewind(&mut self, view: &ChainView) -> Result<Vec<BlockNumHash>, RpcError> {
         let mut removed = Vec::new();
         while let Some(newest) = self.blocks.back() {
-            if canonical(core, newest.number)?.is_some_and(|block| block.hash == newest.hash) {
+            if canonical(view, newest.number)?.is_some_and(|block| block.hash == newest.hash) {
                 break;
             }
             self.next = newest.number;
@@ -213,15 +251,14 @@ impl Cursor {
     }
 
     /// Adds and returns at most [`MAX_BLOCKS_PER_POLL`] blocks up to the head, oldest first.
-    fn advance(&mut self, core: &ExecutionCore) -> Result<Vec<BlockNumHash>, RpcError> {
-        const { assert!(MAX_BLOCKS_PER_POLL <= limits::LOG_BLOCK_RANGE) };
-        let end = core
+    fn advance(&mut self, view: &ChainView) -> Result<Vec<BlockNumHash>, RpcError> {
+        let end = view
             .head()
             .number
             .min(self.next.saturating_add(MAX_BLOCKS_PER_POLL - 1));
         let mut added = Vec::new();
         while self.next <= end {
-            let Some(block) = canonical(core, self.next)? else {
+            let Some(block) = canonical(view, self.next)? else {
                 break;
             };
             added.push(block);
@@ -235,10 +272,10 @@ impl Cursor {
     }
 }
 
-fn canonical(core: &ExecutionCore, number: u64) -> Result<Option<BlockNumHash>, RpcError> {
-    if number > core.head().number {
+fn canonical(view: &ChainView, number: u64) -> Result<Option<BlockNumHash>, RpcError> {
+    if number > view.head().number {
         return Ok(None);
     }
-    let block = core.block(BlockId::number(number))?;
+    let block = view.block(BlockId::number(number))?;
     Ok(block.map(|block| BlockNumHash::new(number, block.hash)))
 }

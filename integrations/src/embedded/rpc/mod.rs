@@ -7,9 +7,13 @@
 //! **Guarantees** that its answers have the same shape as Geth's for every method that it
 //! implements; other methods fail with -32601.
 //!
-//! **Never** decides about the chain.
+//! **Never** decides about the chain. Facts of the network (`eth_syncing`, `net_peerCount`) come
+//! from the node, through a [`NodeView`].
 //!
-//! Reads share the core and writes lock it exclusively; neither holds it across an await. After a
+//! The Engine API changes the core, under its lock. Everything else reads
+//! [views](super::execution::ChainView), for which neither waits for the other. Reads of the public
+//! port run on the few threads of [`alys_runtime::offload`], end after a time limit or when their
+//! caller has left, and are limited in number; those of the consensus node run at once. After a
 //! write that failed in the store the state on disk is unknown, so every later call is refused
 //! until a restart.
 
@@ -18,6 +22,7 @@ mod eth;
 #[cfg(madsim)]
 mod faults;
 mod filters;
+mod node_view;
 mod requests;
 mod server;
 mod shared;
@@ -26,6 +31,7 @@ mod tests;
 mod txpool;
 
 #[cfg(madsim)]
-pub use faults::{ExecutionFaultInjector, ExecutionFaults};
+pub use faults::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
+pub use node_view::{NodeView, SyncState};
 pub use requests::{RequestCount, Requests};
-pub use server::{ExecutionObserver, ExecutionServer, ExecutionServerConfig, StartError};
+pub use server::{ExecutionObserver, ExecutionServer, ExecutionServerConfig, Lasting, StartError};

@@ -7,10 +7,11 @@ use alloy_genesis::Genesis;
 use alloy_primitives::B256;
 use alys_storage::Store;
 
+use super::node_view::{NodeSlot, NodeView};
 use super::requests::Requests;
 use super::shared::{EnginePort, PublicPort, Shared};
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
-use crate::http::{HttpServer, JwtSecret, ServeError, ServerConfig};
+use crate::http::{Access, HttpServer, JwtSecret, ServeError, ServerConfig};
 
 /// Configuration of an embedded execution client.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub struct ExecutionServerConfig {
     /// Shared with the consensus node.
     pub jwt_secret: JwtSecret,
     pub genesis: Genesis,
+    /// Web pages that may call the public port.
+    pub access: Access,
     /// Storage of the chain, which no other component may write.
     pub store: Store,
     pub core: CoreConfig,
@@ -38,6 +41,31 @@ pub enum StartError {
     Serve(#[from] ServeError),
 }
 
+/// The parts of a server that go on when it is closed and another one opened in its place.
+#[derive(Clone, Default)]
+pub struct Lasting {
+    requests: Arc<Requests>,
+    node: NodeSlot,
+}
+
+impl Lasting {
+    /// The numbers of requests to the public port.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
+    }
+
+    /// Connects the client with its node, whose peers and sync state the public port then tells.
+    pub fn set_node(&self, view: Arc<dyn NodeView>) {
+        self.node.set(view);
+    }
+}
+
+impl std::fmt::Debug for Lasting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lasting").finish_non_exhaustive()
+    }
+}
+
 /// A running embedded execution client. Dropping it breaks its connections,
 /// [`ExecutionServer::stop`] is orderly. Both keep the chain intact, because acknowledged changes
 /// are durable as documented for the core.
@@ -45,17 +73,25 @@ pub struct ExecutionServer {
     public: Option<HttpServer>,
     engine: HttpServer,
     shared: Arc<Shared>,
-    requests: Arc<Requests>,
+    lasting: Lasting,
     genesis_hash: B256,
 }
 
 impl ExecutionServer {
     /// Opens the chain and its ports.
     pub async fn start(config: ExecutionServerConfig) -> Result<Self, StartError> {
+        Self::start_again(config, Lasting::default()).await
+    }
+
+    /// As [`start`](Self::start), with the lasting parts of an earlier server.
+    pub async fn start_again(
+        config: ExecutionServerConfig,
+        lasting: Lasting,
+    ) -> Result<Self, StartError> {
         #[cfg(madsim)]
-        return Self::start_with_faults(config, super::ExecutionFaultInjector::default()).await;
+        return Self::start_faulty(config, lasting, Default::default()).await;
         #[cfg(not(madsim))]
-        Self::start_with(config, |shared| EnginePort { shared }).await
+        Self::start_with(config, lasting, |shared| EnginePort { shared }).await
     }
 
     /// As [`start`](Self::start), with faults injected into the Engine API.
@@ -64,11 +100,26 @@ impl ExecutionServer {
         config: ExecutionServerConfig,
         injector: super::ExecutionFaultInjector,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, |shared| EnginePort { shared, injector }).await
+        Self::start_faulty(config, Lasting::default(), injector).await
+    }
+
+    #[cfg(madsim)]
+    async fn start_faulty(
+        config: ExecutionServerConfig,
+        lasting: Lasting,
+        injector: super::ExecutionFaultInjector,
+    ) -> Result<Self, StartError> {
+        Self::start_with(config, lasting, |shared| EnginePort {
+            shared,
+            injector,
+            gas_limit_target: std::sync::atomic::AtomicU64::new(0),
+        })
+        .await
     }
 
     async fn start_with(
         config: ExecutionServerConfig,
+        lasting: Lasting,
         engine_port: impl FnOnce(Arc<Shared>) -> EnginePort,
     ) -> Result<Self, StartError> {
         let ExecutionServerConfig {
@@ -76,12 +127,13 @@ impl ExecutionServer {
             engine_addr,
             jwt_secret,
             genesis,
+            access,
             store,
             core,
         } = config;
         let core = alys_runtime::blocking(|| ExecutionCore::open(store, &genesis, core))?;
         let genesis_hash = core.genesis_hash();
-        let shared = Arc::new(Shared::new(core));
+        let shared = Arc::new(Shared::new(core, lasting.node.clone()));
         let engine_config = ServerConfig {
             auth: Some(jwt_secret),
             max_connections: 32,
@@ -89,16 +141,16 @@ impl ExecutionServer {
         };
         let engine_port = Arc::new(engine_port(shared.clone()));
         let engine = HttpServer::bind(engine_addr, engine_config, engine_port).await?;
-        let requests = Arc::new(Requests::default());
         let public = match http_addr {
             Some(addr) => {
                 // Public calls carry transactions and filters, not blocks.
                 let limits = ServerConfig {
-                    cors: true,
+                    pages: Some(access),
                     max_body_bytes: 5 << 20,
+                    max_pending_bytes: 64 << 20,
                     ..ServerConfig::new("json-rpc")
                 };
-                let public_port = PublicPort::new(shared.clone(), requests.clone());
+                let public_port = PublicPort::new(shared.clone(), lasting.requests());
                 Some(HttpServer::bind(addr, limits, Arc::new(public_port)).await?)
             }
             None => None,
@@ -107,7 +159,7 @@ impl ExecutionServer {
             public,
             engine,
             shared,
-            requests,
+            lasting,
             genesis_hash,
         })
     }
@@ -122,9 +174,14 @@ impl ExecutionServer {
         self.engine.local_addr()
     }
 
+    /// Connects the client with its node, whose peers and sync state the public port then tells.
+    pub fn set_node(&self, view: Arc<dyn NodeView>) {
+        self.lasting.set_node(view);
+    }
+
     /// The numbers of requests to the public port.
     pub fn requests(&self) -> Arc<Requests> {
-        self.requests.clone()
+        self.lasting.requests()
     }
 
     /// The hash of block 0.
@@ -143,12 +200,20 @@ impl ExecutionServer {
         self.shared.has_failed()
     }
 
-    /// Finishes the requests in progress, closes the ports and releases the store.
+    /// Waits until a write to the store fails; see [`Self::has_failed`].
+    pub async fn failure(&self) {
+        self.shared.failure().await;
+    }
+
+    /// Finishes the requests in progress, closes the ports, saves the pool and releases the store.
     pub async fn stop(self) {
         if let Some(public) = self.public {
             public.stop().await;
         }
         self.engine.stop().await;
+        if let Err(error) = self.shared.write(|core| core.save_pool()).await {
+            tracing::warn!(%error, "transactions that are not mined yet are lost by the stop");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The `txpool_` methods, with the answers of Geth.
+//! The `txpool_` methods, with the answers of Geth. Of a large pool they show a bounded part.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use alloy_primitives::Address;
 use serde_json::{Map, Value, json};
 
 use super::shared::{quantity, to_json};
-use crate::embedded::execution::{BySender, ExecutionCore};
+use crate::embedded::execution::{BySender, ChainView};
 use crate::http::{Args, RpcError};
 
-pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result<Value, RpcError> {
+pub(super) fn query(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError> {
     match method {
         "txpool_status" => {
-            let status = core.pool_status();
+            let status = view.pool_status();
             Ok(json!({ "pending": quantity(status.pending), "queued": quantity(status.queued) }))
         }
         "txpool_content" => {
-            let content = core.pool_content();
+            let content = view.pool_content_within(None);
             Ok(json!({ "pending": full(&content.pending)?, "queued": full(&content.queued)? }))
         }
         "txpool_contentFrom" => {
             let address: Address = Args::new(params, 1)?.required()?;
-            let content = core.pool_content_from(address);
+            let content = view.pool_content_within(Some(address));
             let of_address = |part: &BySender| -> Result<Value, RpcError> {
                 let mut all = full(part)?;
                 Ok(all
@@ -35,7 +35,7 @@ pub(super) fn query(core: &ExecutionCore, method: &str, params: Value) -> Result
             }))
         }
         "txpool_inspect" => {
-            let content = core.pool_content();
+            let content = view.pool_content();
             Ok(json!({ "pending": summary(&content.pending), "queued": summary(&content.queued) }))
         }
         _ => Err(RpcError::method_not_found(method)),

@@ -1,20 +1,21 @@
 //! The actor: messages become inputs of the state machine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_actor_system::{Addr, AlysActor, AskError, Context};
+use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{BlockRef, Config, Effect, Input, Now, State, Summary};
 use alys_net::{Command, GossipVerdict, PeerId};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;
-use alys_types::bls::SecretKey;
-use alys_types::wire::{BlockRange, Status};
+use alys_types::bls::{PublicKeyBytes, SecretKey};
+use alys_types::wire::{AuthorityProof, BlockRange, Status};
 use alys_types::{Certificate, Genesis, Hash, Header};
 
 use super::catchup::{Catchup, MAX_PARENTS, Orphan, Position};
+use super::screen::Screen;
 use super::{ChainMessage, Clock, Metrics};
 use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
@@ -79,6 +80,11 @@ pub struct ChainActor {
     /// The status that the network has.
     pub(super) published: Option<Status>,
     pub(super) catchup: Catchup,
+    pub(super) screen: Screen,
+    /// Proof for peers that this node holds its authority's key.
+    pub(super) proof: Option<AuthorityProof>,
+    /// Peers that proved an authority's key while this network service runs, with the key.
+    pub(super) vouched: BTreeMap<PeerId, PublicKeyBytes>,
     pub(super) metrics: Metrics,
 }
 
@@ -87,6 +93,7 @@ impl ChainActor {
     pub async fn restore(
         config: Config,
         key: Option<Arc<SecretKey>>,
+        peer_id: PeerId,
         mailboxes: Mailboxes,
         observer: Option<Observer>,
         clock: Clock,
@@ -94,6 +101,10 @@ impl ChainActor {
     ) -> Result<ChainActor, ChainError> {
         let stored = mailboxes.storage.load().await?;
         let genesis = config.genesis.clone();
+        let peer = peer_id.to_bytes();
+        let proof = key
+            .as_ref()
+            .map(|key| AuthorityProof::sign(key, &genesis.chain_id(), &peer));
         let (state, start_effects) =
             State::restore(config, stored, clock.now(), clock.trusted_ms())?;
         Ok(ChainActor {
@@ -109,6 +120,9 @@ impl ChainActor {
             clock,
             published: None,
             catchup: Catchup::default(),
+            screen: Screen::default(),
+            proof,
+            vouched: BTreeMap::new(),
             metrics,
         })
     }
@@ -138,6 +152,8 @@ impl ChainActor {
                 break;
             }
         }
+        self.screen
+            .forget_until(self.state.summary().finalized.slot);
         self.publish_status();
         self.update_metrics();
         Ok(())
@@ -210,6 +226,7 @@ impl ChainActor {
     async fn on_tick(&mut self, ctx: &Context<Self>) -> Result<(), ChainError> {
         self.schedule_tick(ctx);
         self.fetch_parents();
+        self.request_clocks();
         if buggify!("node.chain.tick_twice") {
             self.input(Input::Tick).await?;
         }
@@ -360,6 +377,14 @@ impl AlysActor for ChainActor {
         self.schedule_resume(ctx);
         Ok(())
     }
+
+    fn health_check(&self) -> Health {
+        if self.state.disputes_certified() {
+            Health::Degraded("the execution client calls a certified block invalid")
+        } else {
+            Health::Healthy
+        }
+    }
 }
 
 impl ChainActor {
@@ -374,7 +399,9 @@ impl ChainActor {
                 self.is_resume_scheduled = false;
                 self.process_queue().await?;
             }
-            ChainMessage::GossipReceived { source, gossip } => self.on_gossip(source, gossip),
+            ChainMessage::GossipReceived { source, gossip } => {
+                self.on_gossip(source, gossip).await?;
+            }
             ChainMessage::Checked { source, checked } => self.on_checked(source, *checked).await?,
             ChainMessage::ChecksLost => self.tell_peers(PeerMessage::RangeLost),
             ChainMessage::Executed { hash, verdict } => {
@@ -404,14 +431,15 @@ impl ChainActor {
             ChainMessage::ExecutionRestarted => self.input(Input::ExecutionRestarted).await?,
             ChainMessage::NetworkStarted => {
                 self.published = None;
+                self.vouched.clear();
                 self.publish_status();
             }
             ChainMessage::PeerListens => self.catchup.on_new_peer(),
             ChainMessage::StatusRequested { id, peer, payload } => {
-                self.on_status_request(id, peer, &payload);
+                self.on_status_request(id, peer, &payload).await?;
             }
             ChainMessage::StatusReceived { peer, answer } => {
-                self.on_status_answer(peer, *answer);
+                self.on_status_answer(peer, *answer).await?;
             }
             ChainMessage::RangeReceived { peer, range } => self.on_range(peer, range),
             ChainMessage::BodiesReceived { peer, blocks } => {

@@ -20,6 +20,14 @@ pub const MAX_PARENTS: usize = 8;
 /// rebroadcast.
 pub const REBROADCAST_INTERVAL_MS: u64 = 500;
 
+/// Shortest interval, in milliseconds, between two requests for the statuses of all peers. Peers
+/// answer one a second.
+pub const STATUS_INTERVAL_MS: u64 = 2_000;
+
+/// Doubtful messages that a claimed height excuses, because a claim costs nothing: the backlog of a
+/// link, as in the budget of a peer.
+pub const MAX_EXCUSED: u32 = 2000;
+
 /// Position of the local chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -56,8 +64,14 @@ pub struct Catchup {
     /// A height above ours that peers claim is certified, by an authority set that is unknown below
     /// it.
     claimed: Option<Height>,
+    /// The last range that was requested for a claim brought nothing. Claims excuse no forgery
+    /// until a range brings progress.
+    is_claim_disproved: bool,
+    /// Doubtful messages that the claim excused.
+    excused: u32,
     has_new_peers: bool,
     rebroadcast_ms: Option<u64>,
+    statuses_ms: Option<u64>,
 }
 
 impl Catchup {
@@ -110,14 +124,21 @@ impl Catchup {
     }
 
     /// A forgery is cheap to make, so it costs its sender a little. While blocks are missing, valid
-    /// data fails as well, and an honest peer that forwards it must not pay.
+    /// data fails as well, and an honest peer that forwards it must not pay. A mere claim that they
+    /// are missing is as cheap as a forgery: it excuses a limited number of messages, and none
+    /// after a claim was disproved.
     pub fn on_doubtful(
         &mut self,
         is_gossip: bool,
         claimed: Option<Height>,
         at: &Position,
     ) -> Doubt {
-        let is_behind = self.claimed.is_some() || at.goal.is_some();
+        let is_excused =
+            self.claimed.is_some() && !self.is_claim_disproved && self.excused < MAX_EXCUSED;
+        let is_behind = at.goal.is_some() || is_excused;
+        if is_gossip && is_excused && at.goal.is_none() {
+            self.excused = self.excused.saturating_add(1);
+        }
         let is_goal_raised = claimed.is_some_and(|height| height > at.highest_height);
         if is_goal_raised {
             self.claimed = self.claimed.max(claimed);
@@ -131,7 +152,11 @@ impl Catchup {
     /// A range without progress ends the pursuit of a claimed height, because the claim may be a
     /// lie.
     pub fn on_range_taken(&mut self, has_progress: bool) {
-        if !has_progress {
+        if has_progress {
+            self.is_claim_disproved = false;
+            self.excused = 0;
+        } else {
+            self.is_claim_disproved |= self.claimed.is_some();
             self.claimed = None;
         }
     }
@@ -162,6 +187,16 @@ impl Catchup {
         }
         self.has_new_peers = false;
         self.rebroadcast_ms = Some(now_ms);
+        true
+    }
+
+    /// True when the statuses of the peers may be requested; counts as the request.
+    pub fn is_status_due(&mut self, now_ms: u64) -> bool {
+        let is_recent = |last_ms: u64| now_ms.saturating_sub(last_ms) < STATUS_INTERVAL_MS;
+        if self.statuses_ms.is_some_and(is_recent) {
+            return false;
+        }
+        self.statuses_ms = Some(now_ms);
         true
     }
 }
@@ -318,6 +353,31 @@ mod tests {
         }
     }
 
+    /// Review A5: a claim without proof excuses no flood of forgeries.
+    #[test]
+    fn a_disproved_claim_excuses_nobody() {
+        let mut catchup = Catchup::default();
+        let doubt = |catchup: &mut Catchup| {
+            let doubt = catchup.on_doubtful(true, Some(Height(9)), &position());
+            doubt.is_penalized
+        };
+        assert!(doubt(&mut catchup), "the claim itself costs");
+        assert!(!doubt(&mut catchup), "it may be true");
+        catchup.on_range_taken(false);
+        for _ in 0..5 {
+            assert!(
+                doubt(&mut catchup),
+                "it was not, nor are later ones believed"
+            );
+        }
+        catchup.on_range_taken(true);
+        assert!(!doubt(&mut catchup));
+        for _ in 1..MAX_EXCUSED {
+            assert!(!doubt(&mut catchup));
+        }
+        assert!(doubt(&mut catchup), "a claim excuses a limited number");
+    }
+
     #[test]
     fn a_claimed_height_is_pursued_while_ranges_bring_progress() {
         let mut catchup = Catchup::default();
@@ -343,6 +403,14 @@ mod tests {
             }
             due.push(catchup.is_rebroadcast_due(now_ms));
         }
+        assert_eq!(due, [true, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn statuses_are_requested_at_intervals() {
+        let mut catchup = Catchup::default();
+        let times = [0, 1, 1_999, STATUS_INTERVAL_MS, 2_001, 4_000];
+        let due = times.map(|now_ms| catchup.is_status_due(now_ms));
         assert_eq!(due, [true, false, false, true, false, true]);
     }
 }

@@ -213,6 +213,7 @@ impl ChainActor {
             gas = event.gas_used,
             after_ms = event.after_ms,
             %hash,
+            execution_hash = %event.execution_hash,
             "final block"
         );
         self.metrics.on_final(event.after_ms);
@@ -237,6 +238,14 @@ impl ChainActor {
                 reached("state.chain.clock_distrusted");
                 tracing::warn!("{text}");
             }
+            Notice::ClockUnconfirmed { .. } => {
+                reached("state.chain.clock_unconfirmed");
+                tracing::warn!("{text}");
+            }
+            Notice::ApprovedAhead { .. } => {
+                reached("state.chain.approved_ahead");
+                tracing::warn!("{text}");
+            }
             Notice::ClockTrusted => {
                 reached("state.chain.clock_trusted");
                 tracing::info!("{text}");
@@ -250,6 +259,14 @@ impl ChainActor {
                 tracing::info!("{text}");
             }
             Notice::OrderRefused { .. } => tracing::warn!("{text}"),
+            Notice::OwnBlockInvalid { .. } => {
+                reached("state.chain.own_block_invalid");
+                tracing::warn!("{text}");
+            }
+            Notice::CertifiedValid { .. } => {
+                reached("state.chain.certified_valid");
+                tracing::info!("{text}");
+            }
             Notice::CertifiedInvalid { .. } | Notice::ConflictingFinality { .. } => {
                 tracing::error!("{text}");
             }

@@ -1,7 +1,7 @@
 //! Received gossip and the results of checks. Known messages are judged at once; the
 //! ValidationActor checks all others against the authority set that the state machine names.
 
-use alys_consensus::{Input, VerifiedBody};
+use alys_consensus::{Input, ProposalContext, VerifiedBody, VerifiedVote};
 use alys_net::{Command, GossipVerdict, Offence};
 use alys_runtime::buggify;
 use alys_runtime::trace::reached;
@@ -9,6 +9,7 @@ use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Proposal};
 use alys_types::{Height, Vote, VoteKind};
 
 use super::actor::Queued;
+use super::screen::{Screened, Window};
 use super::{ChainActor, ChainError};
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
@@ -21,25 +22,34 @@ use crate::interceptor;
 enum Next {
     /// It needs no check: it is known, early, or refers to a missing block.
     Judge(GossipVerdict),
+    /// The vote was checked before, and the state machine may have dropped it since.
+    Take {
+        vote: VerifiedVote,
+        is_set_known: bool,
+    },
     /// `is_set_known`: see [`ValidationMessage::Check`].
     Check { job: Job, is_set_known: bool },
+    /// A part of the message is of use. The whole is not forwarded, because the rest of it is not
+    /// checked.
+    CheckPart { job: Job, is_set_known: bool },
 }
 
 impl ChainActor {
-    pub(super) fn on_gossip(&mut self, source: Source, gossip: Gossip) {
+    pub(super) async fn on_gossip(
+        &mut self,
+        source: Source,
+        gossip: Gossip,
+    ) -> Result<(), ChainError> {
         let next = match gossip {
             Gossip::Proposal(proposal) => {
                 let header = &proposal.block.header;
                 if self.is_useless(&proposal) {
                     Next::Judge(GossipVerdict::Ignore)
                 } else if let Some(context) = self.state.proposal_context(&header.parent_hash) {
-                    let context = Box::new(context);
-                    Next::Check {
-                        job: Job::Proposal { proposal, context },
-                        is_set_known: true,
-                    }
+                    self.on_proposal(proposal, Box::new(context))
                 } else {
-                    return self.on_orphan(&source, header);
+                    self.on_orphan(&source, header);
+                    return Ok(());
                 }
             }
             Gossip::Approval(vote) => self.on_approval(vote),
@@ -48,14 +58,51 @@ impl ChainActor {
         };
         match next {
             Next::Judge(verdict) => self.judge(&source, verdict),
+            Next::Take { vote, is_set_known } => {
+                let verdict = if is_set_known {
+                    GossipVerdict::Accept
+                } else {
+                    GossipVerdict::Ignore
+                };
+                self.judge(&source, verdict);
+                self.input(Input::Vote(vote)).await?;
+            }
             Next::Check { job, is_set_known } => self.check(source, job, is_set_known),
+            Next::CheckPart { job, is_set_known } => {
+                let source = Source {
+                    may_forward: false,
+                    ..source
+                };
+                self.check(source, job, is_set_known);
+            }
         }
+        Ok(())
     }
 
     fn is_useless(&self, proposal: &Proposal) -> bool {
         let header = &proposal.block.header;
         self.state.knows_proposal(&header.hash())
             || self.state.is_too_early(header.slot, self.now())
+    }
+
+    /// Slots whose votes and proposals are checked.
+    fn window(&self) -> Window {
+        let (last_final, latest) = self.state.vote_window(self.now());
+        Window { last_final, latest }
+    }
+
+    fn on_proposal(&self, proposal: Box<Proposal>, context: Box<ProposalContext>) -> Next {
+        let set = context.set.hash();
+        match self.screen.screen(&proposal.vote, set, self.window()) {
+            Screened::OutsideWindow | Screened::Excess => {
+                reached("state.chain.screened");
+                Next::Judge(GossipVerdict::Ignore)
+            }
+            Screened::Check | Screened::Checked(_) => Next::Check {
+                job: Job::Proposal { proposal, context },
+                is_set_known: true,
+            },
+        }
     }
 
     fn on_approval(&self, vote: Vote) -> Next {
@@ -67,12 +114,17 @@ impl ChainActor {
             // Blocks are missing: the voted block will be final before this node has caught up.
             return Next::Judge(GossipVerdict::Ignore);
         }
-        Next::Check {
-            job: Job::Vote {
-                vote,
-                set: self.state.set_for_vote(&vote),
+        let set = self.state.set_for_vote(&vote);
+        match self.screen.screen(&vote, set.hash(), self.window()) {
+            Screened::OutsideWindow | Screened::Excess => {
+                reached("state.chain.screened");
+                Next::Judge(GossipVerdict::Ignore)
+            }
+            Screened::Checked(vote) => Next::Take { vote, is_set_known },
+            Screened::Check => Next::Check {
+                job: Job::Vote { vote, set },
+                is_set_known,
             },
-            is_set_known,
         }
     }
 
@@ -80,10 +132,30 @@ impl ChainActor {
         let Confirmation { vote, certified } = &*confirmation;
         let hash = certified.certificate.target.hash;
         let is_certificate_checked = self.state.has_certificate(certified);
-        if self.state.knows_vote(vote) && self.state.knows_certificate(&hash, VoteKind::Approval) {
+        let is_certificate_known = self.state.knows_certificate(&hash, VoteKind::Approval);
+        if self.state.knows_vote(vote) && is_certificate_known {
             return Next::Judge(duplicate(
                 is_certificate_checked && self.state.has_counted(vote),
             ));
+        }
+        let is_set_known = self.state.known_set(&certified.header).is_some();
+        let set = self.state.set_for(&certified.header);
+        match self.screen.screen(vote, set.hash(), self.window()) {
+            Screened::OutsideWindow | Screened::Excess => {
+                reached("state.chain.screened");
+                if is_certificate_known || self.is_stale(certified) {
+                    return Next::Judge(GossipVerdict::Ignore);
+                }
+                let certified = Box::new(confirmation.certified);
+                return Next::CheckPart {
+                    job: Job::Certified { certified, set },
+                    is_set_known,
+                };
+            }
+            Screened::Checked(vote) if is_certificate_checked => {
+                return Next::Take { vote, is_set_known };
+            }
+            Screened::Checked(_) | Screened::Check => {}
         }
         if is_certificate_checked && self.state.known_set_for_vote(vote).is_some() {
             return Next::Check {
@@ -96,18 +168,26 @@ impl ChainActor {
         }
         // Both parts are checked, even if one is known in another encoding, because this node
         // answers for everything that it forwards.
-        let is_set_known = self.state.known_set(&certified.header).is_some();
-        let set = self.state.set_for(&certified.header);
         Next::Check {
             job: Job::Confirmation { confirmation, set },
             is_set_known,
         }
     }
 
+    /// True for a certificate of a block that is not above the last final one and on no branch that
+    /// this node knows.
+    pub(super) fn is_stale(&self, certified: &CertifiedHeader) -> bool {
+        self.state.known_set(&certified.header).is_none()
+            && certified.header.height <= self.state.summary().final_height
+    }
+
     fn on_certificate(&self, certified: Box<CertifiedHeader>) -> Next {
         let target = certified.certificate.target;
         if self.state.knows_certificate(&target.hash, target.kind) {
             return Next::Judge(duplicate(self.state.has_certificate(&certified)));
+        }
+        if self.is_stale(&certified) {
+            return Next::Judge(GossipVerdict::Ignore);
         }
         let is_set_known = self.state.known_set(&certified.header).is_some();
         let set = self.state.set_for(&certified.header);
@@ -117,7 +197,10 @@ impl ChainActor {
         }
     }
 
-    pub(super) fn check(&self, source: Source, job: Job, is_set_known: bool) {
+    /// Data that was checked against an assumed set is not forwarded: a peer that knows the set may
+    /// refuse it and make this node pay.
+    pub(super) fn check(&self, mut source: Source, job: Job, is_set_known: bool) {
+        source.may_forward &= is_set_known;
         if buggify!("node.chain.no_check", 10_000) {
             return self.judge(&source, GossipVerdict::Ignore);
         }
@@ -147,18 +230,27 @@ impl ChainActor {
             | Checked::Confirmation(..)
             | Checked::Certified(_)
             | Checked::Range { .. }
-            | Checked::Bodies(_) => self.judge(&source, GossipVerdict::Accept),
+            | Checked::Bodies(_)
+            | Checked::Authority { .. } => self.judge(&source, GossipVerdict::Accept),
         }
         match checked {
             Checked::Refused(error) => self.refuse(&source, error),
             Checked::Parent(certificate) => self.on_parent(certificate),
-            Checked::Proposal(proposal) => self.input(Input::Proposal(proposal)).await?,
-            Checked::Vote(vote) => self.input(Input::Vote(vote)).await?,
+            Checked::Proposal(proposal) => {
+                self.screen
+                    .on_proposal(proposal.vote(), proposal.set_hash());
+                self.input(Input::Proposal(proposal)).await?;
+            }
+            Checked::Vote(vote) => {
+                self.screen.on_vote(vote);
+                self.input(Input::Vote(vote)).await?;
+            }
             Checked::HeldVote(vote) => {
                 reached("state.chain.held_vote");
                 self.input(Input::HeldVote(vote)).await?;
             }
             Checked::Confirmation(vote, certified) => {
+                self.screen.on_vote(vote);
                 self.input(Input::Certified(certified)).await?;
                 self.input(Input::Vote(vote)).await?;
             }
@@ -182,6 +274,7 @@ impl ChainActor {
                 self.process_queue().await?;
             }
             Checked::Bodies(bodies) => self.on_bodies(bodies).await?,
+            Checked::Authority { peer, key } => self.on_authority(peer, key),
         }
         Ok(())
     }
@@ -219,7 +312,9 @@ impl ChainActor {
             }
             Blame::Nobody => {
                 self.judge(source, GossipVerdict::Ignore);
-                self.doubt(source, error.claimed_height());
+                if error.is_doubtful() {
+                    self.doubt(source, error.claimed_height());
+                }
             }
             Blame::Us => {
                 tracing::error!(%error, "a bug of this node refuses valid data");
@@ -247,6 +342,10 @@ impl ChainActor {
 
     /// Gives the verdict on a gossip message; answers to requests need none.
     pub(super) fn judge(&self, source: &Source, verdict: GossipVerdict) {
+        let verdict = match verdict {
+            GossipVerdict::Accept if !source.may_forward => GossipVerdict::Ignore,
+            verdict => verdict,
+        };
         if let Some(gossip) = source.gossip.clone() {
             self.tell_network(NetworkMessage::Judge { gossip, verdict });
         }

@@ -132,6 +132,16 @@ impl Metrics {
         Some(self.sync_target_height.get()).filter(|height| *height > 0)
     }
 
+    /// Height of the execution head.
+    pub fn head_height(&self) -> u64 {
+        get(&self.head_height)
+    }
+
+    /// The highest height that is certified or requested from peers.
+    pub fn known_height(&self) -> u64 {
+        get(&self.certified_height).max(get(&self.sync_target_height))
+    }
+
     pub(super) fn on_vote(&self, kind: VoteKind) {
         let kind = match kind {
             VoteKind::Proposal => "proposal",
@@ -158,6 +168,10 @@ impl Metrics {
     pub(super) fn on_evidence(&self) {
         self.evidence.inc();
     }
+}
+
+fn get(gauge: &Gauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or(0)
 }
 
 fn set(gauge: &Gauge, value: u64) {

@@ -1,11 +1,20 @@
 //! The status exchange with a peer. This node sends its position, and the ValidationActor checks
 //! the certificates and votes that the peer reports.
 
+use alys_consensus::Input;
 use alys_net::{Command, InboundId, Offence, PeerId, Refusal};
-use alys_types::wire::{CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer};
+use alys_runtime::trace::reached;
+use alys_types::bls::PublicKeyBytes;
+use alys_types::wire::{
+    AuthorityProof, CertifiedHeader, HeldVotes, Message as Wire, Status, StatusAnswer,
+};
 
-use super::ChainActor;
+use super::{ChainActor, ChainError};
+use crate::actors::peers::PeerMessage;
 use crate::actors::validation::{Job, Source};
+
+/// Peers that proved an authority's key, a few for each of 15 authorities.
+const MAX_VOUCHED: usize = 64;
 
 impl ChainActor {
     fn status(&self) -> Status {
@@ -17,7 +26,8 @@ impl ChainActor {
             head: summary.head,
             highest: self.state.highest_certified(),
             finalized: self.state.last_final(),
-            authority: self.key.as_ref().map(|k| k.public_key().to_bytes()),
+            authority: self.proof,
+            slot: self.state.slot_at(self.now()),
         }
     }
 
@@ -33,7 +43,21 @@ impl ChainActor {
         }
     }
 
-    pub(super) fn on_status_request(&mut self, id: InboundId, peer: PeerId, payload: &[u8]) {
+    /// Asks all peers for their statuses while the clock of this node is not confirmed: those of
+    /// the first connection may be of a time at which their clocks were wrong.
+    pub(super) fn request_clocks(&mut self) {
+        if self.state.awaits_clock() && self.catchup.is_status_due(self.now().mono_ms) {
+            let status = self.status().encode();
+            self.tell_peers(PeerMessage::AskStatus { status });
+        }
+    }
+
+    pub(super) async fn on_status_request(
+        &mut self,
+        id: InboundId,
+        peer: PeerId,
+        payload: &[u8],
+    ) -> Result<(), ChainError> {
         let theirs = match Status::decode(payload) {
             Ok(theirs) => theirs,
             Err(error) => {
@@ -42,10 +66,12 @@ impl ChainActor {
                 self.command(Command::Respond { id, response });
                 let offence = Offence::InvalidRequest;
                 self.command(Command::Report { peer, offence });
-                return;
+                return Ok(());
             }
         };
-        let held = theirs.authority.map(|key| self.state.held_votes(&key));
+        let held = theirs
+            .authority
+            .map(|proof| self.state.held_votes(&proof.key));
         let answer = StatusAnswer {
             status: self.status(),
             held: held.unwrap_or(HeldVotes {
@@ -55,10 +81,14 @@ impl ChainActor {
         };
         let response = Ok(answer.encode());
         self.command(Command::Respond { id, response });
-        self.on_status(peer, theirs);
+        self.on_status(peer, theirs).await
     }
 
-    pub(super) fn on_status_answer(&mut self, peer: PeerId, answer: StatusAnswer) {
+    pub(super) async fn on_status_answer(
+        &mut self,
+        peer: PeerId,
+        answer: StatusAnswer,
+    ) -> Result<(), ChainError> {
         let StatusAnswer { status, held } = answer;
         for vote in held.approval.into_iter().chain(held.confirmation) {
             let set = self.state.set_for_vote(&vote);
@@ -69,12 +99,44 @@ impl ChainActor {
                 is_set_known,
             );
         }
-        self.on_status(peer, status);
+        self.on_status(peer, status).await
     }
 
-    fn on_status(&mut self, peer: PeerId, status: Status) {
+    async fn on_status(&mut self, peer: PeerId, status: Status) -> Result<(), ChainError> {
+        if let Some(proof) = status.authority {
+            self.check_authority(peer, proof);
+        }
         for certified in status.highest.into_iter().chain(status.finalized) {
             self.check_certified(peer, certified);
+        }
+        // The answer to a later request counts, once the proof in this one is checked.
+        if let Some(authority) = self.vouched.get(&peer).copied()
+            && self.state.awaits_clock()
+        {
+            let slot = status.slot;
+            self.input(Input::ClockStated { authority, slot }).await?;
+        }
+        Ok(())
+    }
+
+    fn check_authority(&self, peer: PeerId, proof: AuthorityProof) {
+        let set = self.state.newest_set();
+        let is_proven = self.vouched.get(&peer) == Some(&proof.key);
+        if set.index_of(&proof.key).is_some() && !is_proven {
+            let job = Job::Authority { peer, proof, set };
+            self.check(Source::answer(peer), job, true);
+        }
+    }
+
+    /// The peer has proven that it holds an authority's key: the network keeps a place for it.
+    pub(super) fn on_authority(&mut self, peer: PeerId, key: PublicKeyBytes) {
+        reached("state.chain.authority_proven");
+        if self.vouched.len() >= MAX_VOUCHED {
+            // All prove themselves again on their next connection.
+            self.vouched.clear();
+        }
+        if self.command(Command::Vouch { peer }) {
+            self.vouched.insert(peer, key);
         }
     }
 
@@ -83,12 +145,11 @@ impl ChainActor {
         if self.state.knows_certificate(&target.hash, target.kind) {
             return;
         }
-        let is_set_known = self.state.known_set(&certified.header).is_some();
-        if !is_set_known && certified.header.height <= self.state.summary().final_height {
-            // At or below the last final height and on no branch that this node knows: the peer is
-            // behind, or on an abandoned branch.
+        if self.is_stale(&certified) {
+            // The peer is behind, or on an abandoned branch.
             return;
         }
+        let is_set_known = self.state.known_set(&certified.header).is_some();
         let set = self.state.set_for(&certified.header);
         let certified = Box::new(certified);
         self.check(

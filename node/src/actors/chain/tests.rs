@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_actor_system::{Addr, AlysActor, Context, Fault};
-use alys_consensus::{Config, Stored, StoredBlock};
-use alys_net::{Command, Topic};
+use alys_consensus::{Config, Stored, StoredBlock, VerifiedVote};
+use alys_net::{Command, NodeKey, Topic};
 use alys_types::bls::SecretKey;
 use alys_types::spec::{
     AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash,
 };
 use alys_types::{
-    Authority, Certificate, FaultModel, Genesis, Hash, Header, Slot, VoteKind, VoteTarget,
+    Authority, Certificate, FaultModel, Genesis, Hash, Header, Height, Slot, Vote, VoteKind,
+    VoteTarget,
 };
 
 use super::*;
@@ -19,7 +20,7 @@ use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
 use crate::actors::storage::{self, StorageMessage};
-use crate::actors::validation::ValidationMessage;
+use crate::actors::validation::{Checked, Gossip, Job, Source, ValidationMessage};
 
 const NAME: &str = "chain";
 /// No test lasts until the next slot, in which the state machine rebroadcasts anyway.
@@ -117,11 +118,8 @@ struct Chain {
     test: TestSystem,
     actor: Addr<ChainMessage>,
     network: Probe<NetworkMessage>,
-    _others: (
-        Probe<EngineMessage>,
-        Probe<ValidationMessage>,
-        Probe<PeerMessage>,
-    ),
+    validation: Probe<ValidationMessage>,
+    _others: (Probe<EngineMessage>, Probe<PeerMessage>),
 }
 
 impl Chain {
@@ -154,17 +152,19 @@ impl Chain {
             ChainActor::restore(
                 Config::new(genesis.clone(), None),
                 None,
+                NodeKey::from_bytes([1; 32]).peer_id(),
                 mailboxes.clone(),
                 None,
                 clock.clone(),
                 Metrics::default(),
             )
         });
-        let _others = (engine_probe, validation_probe, peers_probe);
+        let _others = (engine_probe, peers_probe);
         Chain {
             test,
             actor,
             network: network_probe,
+            validation: validation_probe,
             _others,
         }
     }
@@ -266,5 +266,55 @@ fn a_restart_of_the_actor_does_not_make_a_jumped_clock_trusted() {
             );
             chain.test.end().await;
         }
+    });
+}
+
+/// Review A3: an authority that signs a vote for every hash occupies nobody.
+#[test]
+fn two_votes_of_a_signer_in_a_slot_are_checked_and_no_more() {
+    alys_runtime::block_on_main(async {
+        let mut chain = Chain::start();
+        let genesis = genesis();
+        let mut checked = 0;
+        for mark in 0..9 {
+            let target = VoteTarget {
+                kind: VoteKind::Approval,
+                height: Height(2),
+                slot: Slot(2),
+                hash: Hash([mark; 32]),
+            };
+            let signature = key(1).sign(&target.message(&genesis.chain_id()).0);
+            let vote = Vote {
+                target,
+                signer: 1,
+                signature,
+            };
+            let received = ChainMessage::GossipReceived {
+                source: Source::LOCAL,
+                gossip: Gossip::Approval(vote),
+            };
+            chain.actor.tell(received).expect("room");
+            // The answer follows the message above.
+            chain.is_silent().await;
+            while let Some(message) = chain.validation.now() {
+                let ValidationMessage::Check {
+                    source,
+                    job: Job::Vote { vote, set },
+                    ..
+                } = message
+                else {
+                    continue;
+                };
+                checked += 1;
+                let vote = VerifiedVote::check(vote, &set, &genesis).expect("a valid vote");
+                let answer = ChainMessage::Checked {
+                    source,
+                    checked: Box::new(Checked::Vote(vote)),
+                };
+                chain.actor.tell(answer).expect("room");
+            }
+        }
+        assert_eq!(checked, 2);
+        chain.test.end().await;
     });
 }

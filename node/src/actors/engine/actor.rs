@@ -9,16 +9,20 @@ use alys_consensus::{PayloadRequest, Verdict};
 use alys_integrations::execution::{
     BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
 };
-use alys_runtime::time::{self, timeout};
+use alys_runtime::time::{self, Instant, timeout};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::{Block, ExecutionPayload, Genesis, Hash};
 
+use super::backoff::Backoff;
 use super::replay::{HEAD_INTERVAL, MAX_MISSING, Replay, Step};
 use super::{EngineMessage, EngineTimeouts, Metrics};
 use crate::actors::chain::ChainMessage;
 use crate::actors::storage;
 use crate::interceptor;
+
+/// Interval between log lines about calls that the client refuses.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A fault of the actor itself.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,13 @@ pub struct EngineActor {
     is_reachable: bool,
     /// The last fork choice that the client followed.
     forkchoice: ForkchoiceState,
+    /// The last fork choice of the chain, while the client does not follow it.
+    refused: Option<ForkchoiceState>,
+    backoff: Backoff,
+    /// A [`EngineMessage::RetryForkchoice`] is on its way.
+    is_retry_scheduled: bool,
+    /// Time of the last log line about a refused call.
+    refusal_logged: Option<Instant>,
     replay: Option<Replay>,
     metrics: Metrics,
 }
@@ -62,6 +73,10 @@ impl EngineActor {
             storage,
             is_reachable: true,
             forkchoice,
+            refused: None,
+            backoff: Backoff::default(),
+            is_retry_scheduled: false,
+            refusal_logged: None,
             replay: None,
             metrics,
         }
@@ -87,13 +102,39 @@ impl EngineActor {
                 Some(value)
             }
             Err(error) => {
-                if self.is_reachable {
-                    tracing::warn!(%error, "the execution client does not answer; asking again");
+                match &error {
+                    ExecutionError::Transport { .. } | ExecutionError::Auth { .. } => {
+                        if self.is_reachable {
+                            tracing::warn!(
+                                %error,
+                                "the execution client does not answer; asking again"
+                            );
+                        }
+                    }
+                    ExecutionError::Rpc { .. }
+                    | ExecutionError::Invalid { .. }
+                    | ExecutionError::UnknownPayload { .. }
+                    | ExecutionError::UnsupportedPayload
+                    | ExecutionError::PoolNotServed => self.log_refusal(&error),
                 }
                 self.on_failure(&error);
                 None
             }
         }
+    }
+
+    /// Names a refused call to the operator, not at each repetition.
+    fn log_refusal(&mut self, error: &ExecutionError) {
+        let now = time::now();
+        let is_recent = self
+            .refusal_logged
+            .is_some_and(|logged| now.saturating_duration_since(logged) < REFUSAL_LOG_INTERVAL);
+        if is_recent {
+            tracing::debug!(%error, "the execution client refuses a call");
+            return;
+        }
+        self.refusal_logged = Some(now);
+        tracing::warn!(%error, "the execution client refuses a call; asking again");
     }
 
     fn on_failure(&mut self, error: &ExecutionError) {
@@ -325,21 +366,19 @@ impl EngineActor {
         is_answered
     }
 
-    async fn update_forkchoice(&mut self, head: Hash, safe: Hash, finalized: Hash) {
-        let state = ForkchoiceState {
-            head_block_hash: head.into(),
-            safe_block_hash: safe.into(),
-            finalized_block_hash: finalized.into(),
-        };
+    async fn update_forkchoice(&mut self, state: ForkchoiceState) {
         if buggify!("node.engine.forkchoice_twice") {
             // As if the answer to the first call were lost.
             let first = self.client.forkchoice_updated(state, None).await;
             self.track(first).await;
         }
         let updated = self.client.forkchoice_updated(state, None).await;
+        let is_invalid = matches!(&updated, Err(error) if error.is_invalid_forkchoice());
         match self.track(updated).await {
             Some(updated) if updated.payload_status.is_valid() => {
                 self.forkchoice = state;
+                self.refused = None;
+                self.backoff.reset();
                 // The client has the head and everything below it.
                 self.replay = None;
             }
@@ -347,10 +386,38 @@ impl EngineActor {
                 reached("state.engine.not_followed");
                 let status = updated.payload_status.status;
                 tracing::debug!(?status, "the client does not follow the fork choice");
-                self.tell(ChainMessage::ExecutionRestarted).await;
+                self.refused = Some(state);
+                self.on_not_followed().await;
             }
             // The chain sends it again once the client is back.
-            None => {}
+            None if !self.is_reachable => self.refused = None,
+            None => {
+                reached("state.engine.forkchoice_refused");
+                self.refused = Some(state);
+                if is_invalid {
+                    // A client that lost blocks does not know the safe or the finalized one.
+                    self.on_not_followed().await;
+                } else {
+                    self.backoff.is_due(time::now());
+                }
+            }
+        }
+    }
+
+    /// The client lost blocks that it had executed: the chain asks for their execution again, with
+    /// a pause after each time.
+    async fn on_not_followed(&mut self) {
+        if self.backoff.is_due(time::now()) {
+            self.tell(ChainMessage::ExecutionRestarted).await;
+        }
+    }
+
+    /// Schedules another attempt at a fork choice that the client did not follow.
+    fn schedule_retry(&mut self, ctx: &Context<Self>) {
+        if self.refused.is_some() && !self.is_retry_scheduled {
+            self.is_retry_scheduled = true;
+            let pause = self.backoff.pause(time::now());
+            ctx.send_after(pause, EngineMessage::RetryForkchoice);
         }
     }
 
@@ -374,16 +441,27 @@ impl EngineActor {
             head_block_hash: request.parent_execution.into(),
             ..self.forkchoice
         };
-        let updated = self
-            .client
-            .forkchoice_updated(state, Some(attributes))
-            .await;
+        let updated = if request.is_empty {
+            reached("state.engine.empty_build");
+            self.client.begin_empty_payload(state, attributes).await
+        } else {
+            self.client
+                .forkchoice_updated(state, Some(attributes))
+                .await
+        };
         let updated = self.track(updated).await?;
-        if !updated.payload_status.is_valid() {
+        if updated.payload_status.is_valid() {
+            // An older fork choice must not follow this one.
+            self.refused = None;
+            self.backoff.reset();
+        } else {
             // The client lost the block to build on; no other call may notice that.
-            self.tell(ChainMessage::ExecutionRestarted).await;
+            self.refused = Some(state);
+            self.on_not_followed().await;
         }
         let id = updated.payload_id?;
+        // Rule 6.5 (docs/protocol.md): a client that does not know of empty payloads often has no
+        // transactions in a payload that is taken immediately.
         let built = self.client.get_payload(fork, id).await;
         let built = self.track(built).await?;
         match from_wire(built.payload) {
@@ -411,7 +489,7 @@ impl AlysActor for EngineActor {
         Ok(())
     }
 
-    async fn handle(&mut self, msg: EngineMessage, _: &Context<Self>) -> Result<(), EngineError> {
+    async fn handle(&mut self, msg: EngineMessage, ctx: &Context<Self>) -> Result<(), EngineError> {
         buggify_pause!("node.engine.slow", 100_000, 300);
         let limit = self.message_timeout();
         match msg {
@@ -430,10 +508,24 @@ impl AlysActor for EngineActor {
                 safe,
                 finalized,
             } => {
-                let update = self.update_forkchoice(head, safe, finalized);
-                if timeout(limit, update).await.is_err() {
+                let state = ForkchoiceState {
+                    head_block_hash: head.into(),
+                    safe_block_hash: safe.into(),
+                    finalized_block_hash: finalized.into(),
+                };
+                if timeout(limit, self.update_forkchoice(state)).await.is_err() {
                     self.on_timeout(limit);
                 }
+                self.schedule_retry(ctx);
+            }
+            EngineMessage::RetryForkchoice => {
+                self.is_retry_scheduled = false;
+                if let Some(state) = self.refused
+                    && timeout(limit, self.update_forkchoice(state)).await.is_err()
+                {
+                    self.on_timeout(limit);
+                }
+                self.schedule_retry(ctx);
             }
             EngineMessage::Build(request) => {
                 let PayloadRequest { slot, parent, .. } = request;
@@ -453,16 +545,19 @@ impl AlysActor for EngineActor {
                     }
                 };
                 self.tell(message).await;
+                self.schedule_retry(ctx);
             }
         }
         Ok(())
     }
 
     fn health_check(&self) -> Health {
-        if self.is_reachable {
-            Health::Healthy
-        } else {
+        if !self.is_reachable {
             Health::Degraded("the execution client does not answer")
+        } else if self.refused.is_some() {
+            Health::Degraded("the execution client does not follow the fork choice")
+        } else {
+            Health::Healthy
         }
     }
 }

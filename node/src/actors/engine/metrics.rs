@@ -79,7 +79,7 @@ fn reason(error: &ExecutionError) -> &'static str {
         ExecutionError::UnknownPayload { .. } => "unknown_payload",
         ExecutionError::Rpc { .. } => "refused",
         ExecutionError::Invalid { .. } => "malformed",
-        ExecutionError::UnsupportedPayload => "unsupported",
+        ExecutionError::UnsupportedPayload | ExecutionError::PoolNotServed => "unsupported",
     }
 }
 
@@ -124,6 +124,15 @@ impl ExecutionClient for MeteredClient {
             "forkchoice_updated"
         };
         self.call(method, self.client.forkchoice_updated(state, attributes))
+    }
+
+    fn begin_empty_payload(
+        &self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+    ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
+        let call = self.client.begin_empty_payload(state, attributes);
+        self.call("forkchoice_updated_build", call)
     }
 
     fn get_payload(

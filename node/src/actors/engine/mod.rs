@@ -6,9 +6,12 @@
 //! blocks: only the client's `VALID` is valid.
 
 mod actor;
+mod backoff;
 mod config;
 mod metrics;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ pub enum EngineMessage {
         finalized: Hash,
     },
     Build(PayloadRequest),
+    /// Send the last fork choice again, which the client did not follow: the actor's own timer.
+    RetryForkchoice,
 }
 
 impl Message for EngineMessage {
@@ -41,6 +46,7 @@ impl Message for EngineMessage {
             Self::Execute { .. } => "execute",
             Self::Forkchoice { .. } => "forkchoice",
             Self::Build(_) => "build",
+            Self::RetryForkchoice => "retry_forkchoice",
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Owns the network service of this incarnation. Passes transactions to the
 //! TxPoolActor and other gossip to the ValidationActor, has requests answered from the storage or
 //! the chain, and guarantees that the PeerActor eventually knows the connected peers. When a
-//! receiver is overloaded, gossip is dropped and requests are refused as busy. Decodes requests for blocks, and no other payload.
+//! receiver is overloaded, gossip is dropped and requests are refused as busy. Decodes requests for
+//! blocks, and no other payload.
 
 mod metrics;
 
@@ -92,7 +93,8 @@ pub struct NetworkActor {
     /// A status for which the service had no room. It is retried at the next message, because the
     /// chain does not send it again.
     unsent_status: Option<Vec<u8>>,
-    /// The connected peers and whether each is expected; bounded by the limits of the service.
+    /// The connected peers, and whether each is expected or an authority; bounded by the limits of
+    /// the service.
     connected: BTreeMap<PeerId, bool>,
     /// The PeerActor had no room for an event about connections. All of them are sent at the next
     /// message. A bus of `alys-actor-extras` does not replace this flag, because a subscriber
@@ -142,6 +144,11 @@ impl NetworkActor {
             Command::SetStatus { status } => Some(status.clone()),
             _ => None,
         };
+        if let Command::Vouch { peer } = &command
+            && let Some(is_known) = self.connected.get_mut(peer)
+        {
+            *is_known = true;
+        }
         let is_full = buggify!("node.network.full_service", 10_000);
         let sent = if is_full {
             Err(SendError::Full)
@@ -233,7 +240,8 @@ impl NetworkActor {
 
     fn on_gossip(&mut self, id: GossipId, from: PeerId, topic: Topic, payload: Vec<u8>) {
         let gossip = GossipRef { topic, id };
-        let source = Source::gossip(from, gossip.clone());
+        let is_known = self.connected.get(&from).copied().unwrap_or_default();
+        let source = Source::gossip(from, is_known, gossip.clone());
         let is_taken = match topic {
             Topic::Transactions => {
                 let received = TxPoolMessage::Received { source, payload };

@@ -17,6 +17,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Connected peers.
+    pub fn connected(&self) -> u64 {
+        u64::try_from(self.connected.get()).unwrap_or(0)
+    }
+
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "alys_peers_connected",

@@ -50,6 +50,8 @@ pub enum PeerMessage {
     SyncTo(Goal),
     /// From the chain: a certified block lacks its body.
     Fetch { hash: Hash },
+    /// From the chain: ask all peers for their statuses, with this one of our own.
+    AskStatus { status: Vec<u8> },
     /// From the chain: a range is imported.
     RangeTaken { peer: PeerId, has_progress: bool },
     /// From the chain: a peer's answer is invalid, by the peer's own fault.
@@ -70,6 +72,7 @@ impl Message for PeerMessage {
             Self::Answer { .. } => "answer",
             Self::SyncTo(_) => "sync_to",
             Self::Fetch { .. } => "fetch",
+            Self::AskStatus { .. } => "ask_status",
             Self::RangeTaken { .. } => "range_taken",
             Self::Misbehaved { .. } => "misbehaved",
             Self::RangeLost => "range_lost",
@@ -79,9 +82,14 @@ impl Message for PeerMessage {
     }
 }
 
+/// Requests without an answer: one range, and the fetches of the time in which the network answers
+/// a request, five times [`FETCH_TIMEOUT`].
+const MAX_PENDING: usize = 1 + 8 * MAX_FETCHES;
+
 /// A request without an answer yet.
 enum Pending {
     Range,
+    Status,
     Block(Hash),
 }
 
@@ -152,6 +160,10 @@ impl PeerActor {
         if self.network.tell(request).is_ok() {
             self.metrics.requests.inc();
             self.pending.insert(tag, pending);
+            // An answer that found the mailbox full never comes.
+            if self.pending.len() > MAX_PENDING {
+                self.pending.pop_first();
+            }
         } else if let Pending::Range = pending {
             let now = self.now_ms();
             self.planner.range_failed(&peer, now);
@@ -238,15 +250,7 @@ impl PeerActor {
                 self.planner.disconnected(&peer, now);
                 self.report_count();
             }
-            Event::Status { peer, status } => match StatusAnswer::decode(&status) {
-                Ok(answer) => {
-                    self.tell_chain(ChainMessage::StatusReceived {
-                        peer,
-                        answer: Box::new(answer),
-                    });
-                }
-                Err(error) => self.report_misbehaviour(peer, &error.into()),
-            },
+            Event::Status { peer, status } => self.on_status(peer, &status),
             // The network logs refused and banned peers itself.
             Event::WrongChain { peer, mismatch } => {
                 self.metrics.refused.inc();
@@ -263,6 +267,26 @@ impl PeerActor {
             | Event::Response { .. } => {}
         }
         self.request_range();
+    }
+
+    fn on_status(&self, peer: PeerId, status: &[u8]) {
+        match StatusAnswer::decode(status) {
+            Ok(answer) => {
+                self.tell_chain(ChainMessage::StatusReceived {
+                    peer,
+                    answer: Box::new(answer),
+                });
+            }
+            Err(error) => self.report_misbehaviour(peer, &error.into()),
+        }
+    }
+
+    fn ask_status(&mut self, status: &[u8]) {
+        let peers: Vec<PeerId> = self.planner.peers().copied().collect();
+        for peer in peers {
+            let pending = Pending::Status;
+            self.request(peer, Protocol::Status, status.to_vec(), pending);
+        }
     }
 
     fn on_connected(&mut self, connected: &[(PeerId, bool)]) {
@@ -287,6 +311,10 @@ impl PeerActor {
         }
         match self.pending.remove(&tag) {
             Some(Pending::Range) => self.on_range(peer, result),
+            Some(Pending::Status) => match result {
+                Ok(status) => self.on_status(peer, &status),
+                Err(error) => tracing::debug!(%peer, %error, "a request for a status failed"),
+            },
             Some(Pending::Block(hash)) => {
                 self.retry_after(hash, FETCH_RETRY_DELAY);
                 self.on_block(peer, hash, result);
@@ -400,6 +428,7 @@ impl AlysActor for PeerActor {
                 self.request_range();
             }
             PeerMessage::Fetch { hash } => self.fetch(hash),
+            PeerMessage::AskStatus { status } => self.ask_status(&status),
             PeerMessage::RangeTaken { peer, has_progress } => {
                 let now = self.now_ms();
                 self.planner.range_imported(&peer, has_progress, now);

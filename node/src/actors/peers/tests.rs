@@ -3,6 +3,8 @@
 use alys_actor_system::Fault;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_net::NodeKey;
+use alys_types::wire::{HeldVotes, Status};
+use alys_types::{Height, Slot};
 
 use super::*;
 
@@ -89,6 +91,59 @@ fn a_block_that_one_peer_lacks_is_requested_from_the_next() {
                 .collect::<std::collections::BTreeSet<_>>(),
             [one, two].into()
         );
+        test.end().await;
+    });
+}
+
+#[test]
+fn all_peers_are_asked_for_their_statuses_and_the_chain_gets_the_answers() {
+    alys_runtime::block_on_main(async {
+        let test = TestSystem::new();
+        let (peers, mut network, mut chain) = start(&test);
+        let (one, hello) = connected(1);
+        peers.tell(hello).expect("room");
+        let (two, hello) = connected(2);
+        peers.tell(hello).expect("room");
+        let status = vec![7];
+        peers.tell(PeerMessage::AskStatus { status }).expect("room");
+        let theirs = StatusAnswer {
+            status: Status {
+                genesis: Hash([1; 32]),
+                fork_id: Hash([2; 32]),
+                head_height: Height(0),
+                head: Hash([1; 32]),
+                highest: None,
+                finalized: None,
+                authority: None,
+                slot: Slot(9),
+            },
+            held: HeldVotes::default(),
+        };
+        let mut asked = std::collections::BTreeSet::new();
+        for _ in 0..2 {
+            let request = network.find(|msg| match msg {
+                NetworkMessage::Request {
+                    tag,
+                    peer,
+                    protocol: Protocol::Status,
+                    payload,
+                } => Some((tag, peer, payload)),
+                _ => None,
+            });
+            let (tag, peer, payload) = request.await.expect("a request");
+            assert_eq!(payload, [7], "our own status");
+            asked.insert(peer);
+            let result = Ok(theirs.encode());
+            peers
+                .tell(PeerMessage::Answer { tag, peer, result })
+                .expect("room");
+            let received = chain.find(|msg| match msg {
+                ChainMessage::StatusReceived { peer, answer } => Some((peer, answer.status.slot)),
+                _ => None,
+            });
+            assert_eq!(received.await, Some((peer, Slot(9))));
+        }
+        assert_eq!(asked, [one, two].into());
         test.end().await;
     });
 }

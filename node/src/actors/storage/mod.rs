@@ -158,9 +158,14 @@ impl StorageActor {
         })
     }
 
+    /// True if there is a vote state.
+    pub fn has_votes(&self) -> Result<bool, alys_storage::Error> {
+        Ok(self.blocks.votes::<VoteState>()?.is_some())
+    }
+
     /// Creates the vote state of a key that never voted, unless there is one.
     pub fn create_votes(&self, genesis: &Genesis) -> Result<(), alys_storage::Error> {
-        if self.blocks.votes::<VoteState>()?.is_some() {
+        if self.has_votes()? {
             return Ok(());
         }
         let first = BlockRef {

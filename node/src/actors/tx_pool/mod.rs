@@ -2,9 +2,12 @@
 //!
 //! A leader builds blocks from the pool of its own execution client, and a user sends to one client
 //! only. Clients with a network of their own (Geth, Reth) share their pools; embedded clients and
-//! clients without peers do not. Owns a bounded set of transactions that were gossiped. Guarantees
-//! that new transactions of the pool are broadcast and received ones are submitted to it. Refuses
-//! malformed transactions; the validity of others is decided by the client.
+//! clients without peers do not. Owns bounded sets of the transactions that were broadcast and
+//! received. Guarantees that new transactions of the pool are broadcast, in batches and within a budget that
+//! every honest peer grants, and that received ones are submitted to the pool. Never forwards a
+//! message: transactions cost their sender nothing, so forwarding would let a stranger spend this
+//! node's budgets at its peers. The pool decides what is worth passing on. Refuses malformed
+//! transactions; the validity of others is decided by the client.
 
 mod metrics;
 
@@ -33,7 +36,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const FAILED_POLLS_TO_WARN: u32 = 20;
 /// Transactions per read.
 const MAX_PENDING: usize = 4096;
-/// Transactions remembered as gossiped.
+/// Transactions remembered as broadcast, and as received.
 const MAX_KNOWN: usize = 16 * 1024;
 /// The same limit where the simulator makes the actor forget.
 const FEW_KNOWN: usize = 16;
@@ -43,6 +46,11 @@ const MAX_RECEIVED: usize = 2048;
 const SUBMIT_BUDGET: Duration = Duration::from_secs(1);
 /// Transactions to submit. With more, the client is too slow for the users' load.
 const MAX_QUEUED: usize = 2 * MAX_RECEIVED;
+/// Bytes of the transactions to submit: 32 of the longest messages.
+const MAX_QUEUED_BYTES: usize = 32 * MAX_TRANSACTIONS_BYTES;
+/// Messages per read of the pool, which is half of the rate that a peer grants
+/// ([`Topic::rate`]); the rest of the pool follows at the next reads.
+const MAX_BROADCASTS: usize = 2;
 
 pub enum TxPoolMessage {
     /// Read the client's pool: the actor's own timer.
@@ -66,9 +74,13 @@ impl Message for TxPoolMessage {
 pub struct TxPoolActor {
     client: Arc<dyn ExecutionClient>,
     network: Addr<NetworkMessage>,
-    known: Known,
+    /// Transactions that this node broadcast.
+    announced: Known,
+    /// Transactions of peers that were queued.
+    received: Known,
     /// Received transactions to submit.
     queue: VecDeque<Vec<u8>>,
+    queued_bytes: usize,
     /// A [`TxPoolMessage::Submit`] is in the mailbox.
     is_submit_scheduled: bool,
     /// Consecutive reads of the pool that failed.
@@ -85,8 +97,10 @@ impl TxPoolActor {
         TxPoolActor {
             client,
             network,
-            known: Known::default(),
+            announced: Known::default(),
+            received: Known::default(),
             queue: VecDeque::new(),
+            queued_bytes: 0,
             is_submit_scheduled: false,
             failed_polls: 0,
             metrics,
@@ -128,10 +142,10 @@ impl TxPoolActor {
         self.metrics.pending.set(pending.len() as i64);
         let fresh: Vec<Vec<u8>> = pending
             .into_iter()
-            .filter(|tx| self.known.insert(keccak256(tx)))
+            .filter(|tx| !self.announced.contains(&keccak256(tx)))
             .map(|tx| tx.to_vec())
             .collect();
-        for message in split(fresh) {
+        for message in split(fresh).into_iter().take(MAX_BROADCASTS) {
             let publish = Command::Publish {
                 topic: Topic::Transactions,
                 payload: message.encode(),
@@ -139,16 +153,16 @@ impl TxPoolActor {
             let publish = NetworkMessage::Command(Box::new(publish));
             if self.network.tell(publish).is_err() {
                 // The next poll broadcasts them.
-                for tx in &message.0 {
-                    self.known.remove(&keccak256(tx));
-                }
-            } else {
-                self.metrics.broadcast.inc_by(message.0.len() as u64);
+                return;
             }
+            for tx in &message.0 {
+                self.announced.insert(keccak256(tx));
+            }
+            self.metrics.broadcast.inc_by(message.0.len() as u64);
         }
     }
 
-    /// Submits received transactions. They are forwarded when the client takes at least one.
+    /// Submits received transactions.
     async fn receive(&mut self, payload: &[u8]) -> GossipVerdict {
         let Ok(Transactions(transactions)) = Transactions::decode(payload) else {
             return GossipVerdict::Reject;
@@ -160,22 +174,20 @@ impl TxPoolActor {
             return GossipVerdict::Reject;
         }
         for transaction in transactions {
-            if self.queue.len() < MAX_QUEUED && self.known.insert(keccak256(&transaction)) {
+            let bytes = self.queued_bytes + transaction.len();
+            let has_room = self.queue.len() < MAX_QUEUED && bytes <= MAX_QUEUED_BYTES;
+            if has_room && self.received.insert(keccak256(&transaction)) {
+                self.queued_bytes = bytes;
                 self.queue.push_back(transaction);
             }
         }
-        if self.submit().await {
-            GossipVerdict::Accept
-        } else {
-            GossipVerdict::Ignore
-        }
+        self.submit().await;
+        GossipVerdict::Ignore
     }
 
-    /// Submits queued transactions within [`SUBMIT_BUDGET`]. True when the client took at least
-    /// one.
-    async fn submit(&mut self) -> bool {
+    /// Submits queued transactions within [`SUBMIT_BUDGET`].
+    async fn submit(&mut self) {
         let begun = time::now();
-        let mut is_any_taken = false;
         let budget = if buggify!("node.tx_pool.short_turn") {
             Duration::from_millis(1)
         } else {
@@ -184,26 +196,27 @@ impl TxPoolActor {
         while time::now().saturating_duration_since(begun) < budget
             && let Some(transaction) = self.queue.pop_front()
         {
+            self.queued_bytes -= transaction.len();
             let hash = keccak256(&transaction);
             let transaction = Bytes::from(transaction);
             match self.client.send_raw_transaction(transaction).await {
                 Ok(_) => {
                     self.metrics.submitted.inc();
-                    is_any_taken = true;
                 }
                 Err(ExecutionError::Transport { .. }) => {
-                    // The client is unreachable: peers gossip these transactions again.
-                    self.known.remove(&hash);
+                    // The client is unreachable: other nodes whose pools have these transactions
+                    // broadcast them when they start, and users send them again.
+                    self.received.remove(&hash);
                     for transaction in std::mem::take(&mut self.queue) {
-                        self.known.remove(&keccak256(transaction));
+                        self.received.remove(&keccak256(transaction));
                     }
+                    self.queued_bytes = 0;
                 }
                 // Refused without a fault of the peer: included or replaced in the meantime.
                 Err(_) => {}
             }
         }
         self.metrics.queued.set(self.queue.len() as i64);
-        is_any_taken
     }
 }
 
@@ -249,7 +262,7 @@ impl AlysActor for TxPoolActor {
     }
 }
 
-/// Hashes of gossiped transactions. The oldest is evicted first.
+/// Hashes of transactions. The oldest is evicted first.
 #[derive(Default)]
 struct Known {
     order: VecDeque<B256>,
@@ -274,6 +287,10 @@ impl Known {
             self.set.remove(&oldest);
         }
         true
+    }
+
+    fn contains(&self, hash: &B256) -> bool {
+        self.set.contains(hash)
     }
 
     fn remove(&mut self, hash: &B256) {
@@ -313,13 +330,21 @@ fn split(transactions: Vec<Vec<u8>>) -> Vec<Transactions> {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Mutex;
 
     use alloy_consensus::{SignableTransaction, TxEip1559};
     use alloy_eips::eip2718::Encodable2718;
     use alloy_primitives::{Signature, U256};
+    use alloy_rpc_types_engine::{
+        ExecutionPayload, ForkchoiceState, ForkchoiceUpdated, PayloadAttributes, PayloadId,
+        PayloadStatus,
+    };
     use alys_actor_system::testkit::Probe;
-    use alys_integrations::execution::HttpEngine;
+    use alys_integrations::execution::{
+        BlockTag, BuiltPayload, Capabilities, ExecutionBlock, HttpEngine, PayloadFork,
+    };
     use alys_integrations::http::ClientConfig;
+    use futures::future::BoxFuture;
 
     use super::*;
 
@@ -360,11 +385,159 @@ mod tests {
                 let verdict = pool.receive(&Transactions(transactions).encode()).await;
                 assert_eq!(verdict, expected, "row {row}");
                 assert!(
-                    pool.known.set.is_empty(),
+                    pool.received.set.is_empty(),
                     "row {row}: transactions that were not submitted are forgotten"
                 );
             }
         });
+    }
+
+    /// A client whose pool takes everything and keeps it.
+    #[derive(Default)]
+    struct Pool(Mutex<Vec<Bytes>>);
+
+    impl ExecutionClient for Pool {
+        fn send_raw_transaction(
+            &self,
+            transaction: Bytes,
+        ) -> BoxFuture<'_, Result<B256, ExecutionError>> {
+            Box::pin(async move {
+                let hash = keccak256(&transaction);
+                self.0.lock().expect("no panic").push(transaction);
+                Ok(hash)
+            })
+        }
+
+        fn pending_transactions(
+            &self,
+            limit: usize,
+        ) -> BoxFuture<'_, Result<Vec<Bytes>, ExecutionError>> {
+            Box::pin(async move {
+                let pool = self.0.lock().expect("no panic");
+                Ok(pool.iter().take(limit).cloned().collect())
+            })
+        }
+
+        fn exchange_capabilities(&self) -> BoxFuture<'_, Result<Capabilities, ExecutionError>> {
+            unreachable!()
+        }
+
+        fn forkchoice_updated(
+            &self,
+            _: ForkchoiceState,
+            _: Option<PayloadAttributes>,
+        ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
+            unreachable!()
+        }
+
+        fn get_payload(
+            &self,
+            _: PayloadFork,
+            _: PayloadId,
+        ) -> BoxFuture<'_, Result<BuiltPayload, ExecutionError>> {
+            unreachable!()
+        }
+
+        fn new_payload(
+            &self,
+            _: ExecutionPayload,
+            _: B256,
+        ) -> BoxFuture<'_, Result<PayloadStatus, ExecutionError>> {
+            unreachable!()
+        }
+
+        fn block_by_hash(
+            &self,
+            _: B256,
+        ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>> {
+            unreachable!()
+        }
+
+        fn block_by_tag(
+            &self,
+            _: BlockTag,
+        ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>> {
+            unreachable!()
+        }
+
+        fn chain_id(&self) -> BoxFuture<'_, Result<u64, ExecutionError>> {
+            unreachable!()
+        }
+
+        fn client_version(&self) -> BoxFuture<'_, Result<String, ExecutionError>> {
+            unreachable!()
+        }
+    }
+
+    fn published(message: Option<NetworkMessage>) -> Vec<Vec<u8>> {
+        let Some(NetworkMessage::Command(command)) = message else {
+            panic!("a command")
+        };
+        let Command::Publish { topic, payload } = *command else {
+            panic!("a broadcast")
+        };
+        assert_eq!(topic, Topic::Transactions);
+        Transactions::decode(&payload).expect("canonical").0
+    }
+
+    /// Review A2: 5,000 messages of a stranger, of one transaction each, leave as a few batches.
+    #[test]
+    fn received_transactions_leave_in_batches_of_the_own_pool() {
+        const RECEIVED: u64 = 3000;
+        alys_runtime::block_on_main(async {
+            let client = Arc::new(Pool::default());
+            let (network, mut probe) = Probe::new(16);
+            let mut pool = TxPoolActor::new(client, network, Metrics::default());
+            for nonce in 0..RECEIVED {
+                let message = Transactions(vec![transfer(nonce)]);
+                let verdict = pool.receive(&message.encode()).await;
+                assert_eq!(verdict, GossipVerdict::Ignore, "not forwarded");
+            }
+            pool.poll().await;
+            pool.poll().await;
+            let mut messages = Vec::new();
+            while let Some(message) = probe.now() {
+                messages.push(published(Some(message)));
+            }
+            assert_eq!(messages.len(), 2, "batches of {MAX_RECEIVED} at most");
+            let sent = messages.into_iter().flatten().collect::<Vec<_>>();
+            assert_eq!(sent, (0..RECEIVED).map(transfer).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn a_large_pool_leaves_within_the_budget_of_each_read() {
+        alys_runtime::block_on_main(async {
+            let client = Pool::default();
+            let large = |mark: u8| Bytes::from(vec![mark; 300 * 1024]);
+            *client.0.lock().expect("no panic") = (0..5).map(large).collect();
+            let (network, mut probe) = Probe::new(16);
+            let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
+            let mut reads = Vec::new();
+            for _ in 0..4 {
+                pool.poll().await;
+                let mut messages = 0;
+                while let Some(message) = probe.now() {
+                    messages += published(Some(message)).len();
+                }
+                reads.push(messages);
+            }
+            assert_eq!(reads, [2, 2, 1, 0], "one of this size in a message");
+        });
+    }
+
+    #[test]
+    fn the_queue_of_received_transactions_is_bounded_in_bytes() {
+        let closed_port = SocketAddr::from(([127, 0, 0, 1], 1));
+        let client = HttpEngine::with_config(ClientConfig::new(closed_port));
+        let (network, _probe) = Probe::new(4);
+        let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
+        pool.queued_bytes = MAX_QUEUED_BYTES;
+        alys_runtime::block_on_main(async {
+            pool.receive(&Transactions(vec![transfer(1)]).encode())
+                .await;
+        });
+        assert!(pool.queue.is_empty() && pool.received.set.is_empty());
     }
 
     #[test]

@@ -47,8 +47,17 @@ pub enum CheckError {
     RangeUncertified,
     #[error("the certificate of a range is of kind {found:?}, not of approvals")]
     RangeCertificateKind { found: VoteKind },
+    #[error("proof of an authority's key: {0}")]
+    Authority(#[source] alys_types::bls::Error),
     #[error("blocks that were not requested")]
     UnrequestedBlocks,
+    #[error("a confirmation beside the certificate of another block")]
+    ConfirmationOfOther,
+    #[error("a confirmation beside a certificate of kind {found:?}, not of approvals")]
+    ConfirmationCertificateKind { found: VoteKind },
+    /// The queue of strangers is full.
+    #[error("{limit} messages of strangers wait for their check already")]
+    TooManyStrangers { limit: usize },
     /// The authority set was assumed: either the data is forged, or it belongs to a federation that
     /// this node has not seen yet.
     #[error("fails against the newest known authority set: {error}")]
@@ -75,10 +84,18 @@ impl CheckError {
             | Self::RangeNotConsecutive
             | Self::RangeUncertified
             | Self::RangeCertificateKind { .. }
-            | Self::UnrequestedBlocks => Blame::Sender,
-            Self::AssumedSet { .. } => Blame::Nobody,
+            | Self::Authority(_)
+            | Self::UnrequestedBlocks
+            | Self::ConfirmationOfOther
+            | Self::ConfirmationCertificateKind { .. } => Blame::Sender,
+            Self::AssumedSet { .. } | Self::TooManyStrangers { .. } => Blame::Nobody,
             Self::Misrouted { .. } => Blame::Us,
         }
+    }
+
+    /// True for data that is probably forged, although nobody can be blamed for sure.
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self, Self::AssumedSet { .. })
     }
 
     /// The height that the refused data claims is certified.

@@ -1,28 +1,37 @@
 //! ValidationActor: decodes gossip and checks signatures outside of the ChainActor's task.
 //!
-//! Owns the configuration of the rules, no state. Sends at most one answer to each message, a
-//! decoded or checked value or a refusal, which an overloaded ChainActor loses, and a
-//! [`ChainMessage::ChecksLost`] after a restart, which may have lost answers. Never decides
+//! Owns the configuration of the rules, and the messages of strangers that wait for their turn.
+//! Sends at most one answer to each message, a decoded or checked value or a refusal, which an
+//! overloaded ChainActor loses, and a [`ChainMessage::ChecksLost`] after a restart, which may have
+//! lost answers. Known peers never wait for strangers, who get a share of its time. Never decides
 //! relevance: the ChainActor drops known messages and names the authority set of each check.
 
 mod error;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_consensus::rules::check_certificate;
+use alys_consensus::verify::{CertifiedError, ProposalError};
 use alys_consensus::{
     CertifiedBlock, Config, ProposalContext, VerifiedBody, VerifiedProposal, VerifiedVote,
 };
 use alys_net::{GossipId, PeerId, Topic};
-use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Message as Wire, Proposal};
-use alys_types::{AuthoritySet, Block, Certificate, Height, Vote, VoteKind};
+use alys_runtime::time;
+use alys_types::bls::PublicKeyBytes;
+use alys_types::wire::{
+    AuthorityProof, BlockRange, CertifiedHeader, Confirmation, Message as Wire, Proposal,
+};
+use alys_types::{AuthoritySet, Block, Certificate, Height, Vote, VoteKind, VoteTarget};
 
 use crate::actors::chain::ChainMessage;
 
 pub use error::{Blame, CheckError};
+use strangers::Strangers;
 
 pub enum ValidationMessage {
     /// Gossip as it arrived.
@@ -38,6 +47,8 @@ pub enum ValidationMessage {
         job: Job,
         is_set_known: bool,
     },
+    /// The turn of the next message of a stranger: the actor's own timer.
+    Strangers,
 }
 
 impl Message for ValidationMessage {
@@ -45,6 +56,16 @@ impl Message for ValidationMessage {
         match self {
             Self::Decode { .. } => "decode",
             Self::Check { .. } => "check",
+            Self::Strangers => "strangers",
+        }
+    }
+}
+
+impl ValidationMessage {
+    fn source(&self) -> Option<&Source> {
+        match self {
+            Self::Decode { source, .. } | Self::Check { source, .. } => Some(source),
+            Self::Strangers => None,
         }
     }
 }
@@ -63,6 +84,10 @@ pub struct Source {
     pub peer: Option<PeerId>,
     /// `None` for answers to requests.
     pub gossip: Option<GossipRef>,
+    /// False for gossip of a peer that is neither configured nor an authority.
+    pub is_known: bool,
+    /// False when the message is not forwarded even if it is valid.
+    pub may_forward: bool,
 }
 
 impl Source {
@@ -70,21 +95,26 @@ impl Source {
     pub const LOCAL: Source = Source {
         peer: None,
         gossip: None,
+        is_known: true,
+        may_forward: true,
     };
 
-    /// An answer of `peer` to a request.
+    /// An answer of `peer` to a request, or its status. This node asked for it, and the network
+    /// limits the statuses of strangers.
     pub fn answer(peer: PeerId) -> Source {
         Source {
             peer: Some(peer),
-            gossip: None,
+            ..Source::LOCAL
         }
     }
 
     /// Gossip that `peer` forwarded.
-    pub fn gossip(peer: PeerId, gossip: GossipRef) -> Source {
+    pub fn gossip(peer: PeerId, is_known: bool, gossip: GossipRef) -> Source {
         Source {
             peer: Some(peer),
             gossip: Some(gossip),
+            is_known,
+            may_forward: true,
         }
     }
 }
@@ -136,6 +166,12 @@ pub enum Job {
     Bodies {
         blocks: Vec<Block>,
     },
+    /// The proof of a peer that it holds an authority's key.
+    Authority {
+        peer: PeerId,
+        proof: AuthorityProof,
+        set: Arc<AuthoritySet>,
+    },
 }
 
 /// Result of a check.
@@ -154,6 +190,11 @@ pub enum Checked {
         finalized: Option<CertifiedBlock>,
     },
     Bodies(Vec<VerifiedBody>),
+    /// The peer holds an authority's key.
+    Authority {
+        peer: PeerId,
+        key: PublicKeyBytes,
+    },
     Refused(CheckError),
 }
 
@@ -168,7 +209,8 @@ impl Job {
             | Job::Vote { .. }
             | Job::HeldVote { .. }
             | Job::Range { .. }
-            | Job::Bodies { .. } => None,
+            | Job::Bodies { .. }
+            | Job::Authority { .. } => None,
         }
     }
 }
@@ -176,11 +218,16 @@ impl Job {
 pub struct ValidationActor {
     config: Config,
     chain: Addr<ChainMessage>,
+    strangers: Strangers<ValidationMessage>,
 }
 
 impl ValidationActor {
     pub fn new(config: Config, chain: Addr<ChainMessage>) -> ValidationActor {
-        ValidationActor { config, chain }
+        ValidationActor {
+            config,
+            chain,
+            strangers: Strangers::default(),
+        }
     }
 
     fn check(&self, job: Job) -> Result<Checked, CheckError> {
@@ -196,8 +243,10 @@ impl ValidationActor {
             }
             Job::Confirmation { confirmation, set } => {
                 let Confirmation { vote, certified } = *confirmation;
-                let vote = VerifiedVote::check(vote, &set, genesis)?;
+                // The certificate first, because most forgeries fail by its bitmap, before any
+                // signature.
                 let certified = CertifiedBlock::check(certified, &set, config)?;
+                let vote = VerifiedVote::check(vote, &set, genesis)?;
                 Checked::Confirmation(vote, certified)
             }
             Job::Certified { certified, set } => {
@@ -209,6 +258,13 @@ impl ValidationActor {
             }
             Job::Range { range, set } => self.check_range(*range, &set)?,
             Job::Bodies { blocks } => Checked::Bodies(check_bodies(blocks)?),
+            Job::Authority { peer, proof, set } => {
+                proof
+                    .verify(&set, &genesis.chain_id(), &peer.to_bytes())
+                    .map_err(CheckError::Authority)?;
+                let key = proof.key;
+                Checked::Authority { peer, key }
+            }
         })
     }
 
@@ -294,9 +350,58 @@ impl AlysActor for ValidationActor {
     async fn handle(
         &mut self,
         msg: ValidationMessage,
-        _: &Context<Self>,
+        ctx: &Context<Self>,
     ) -> Result<(), Self::Error> {
         alys_runtime::buggify_pause!("node.validation.slow", 50_000, 150);
+        match msg {
+            ValidationMessage::Strangers => {
+                let begun = time::now();
+                if let Some(msg) = self.strangers.pop() {
+                    self.process(msg);
+                }
+                let spent = time::now().saturating_duration_since(begun);
+                if let Some(pause) = self.strangers.next_turn(spent) {
+                    ctx.send_after(pause, ValidationMessage::Strangers);
+                }
+            }
+            msg if msg.source().is_some_and(|source| !source.is_known) => {
+                self.queue_stranger(msg, ctx);
+            }
+            msg => self.process(msg),
+        }
+        Ok(())
+    }
+}
+
+impl ValidationActor {
+    /// Queues a message of a stranger, or answers that there is no room.
+    fn queue_stranger(&mut self, msg: ValidationMessage, ctx: &Context<Self>) {
+        let bytes = match &msg {
+            ValidationMessage::Decode { payload, .. } => payload.len(),
+            // The decoded message was counted before, and its turn follows soon.
+            ValidationMessage::Check { .. } | ValidationMessage::Strangers => 0,
+        };
+        match self.strangers.push(msg, bytes) {
+            Ok(true) => {
+                ctx.send_after(Duration::ZERO, ValidationMessage::Strangers);
+            }
+            Ok(false) => {}
+            Err(msg) => {
+                alys_runtime::trace::reached("state.validation.strangers_full");
+                let limit = strangers::MAX_QUEUED;
+                if let Some(source) = msg.source().cloned() {
+                    let error = CheckError::TooManyStrangers { limit };
+                    self.answer(ChainMessage::Checked {
+                        source,
+                        checked: Box::new(Checked::Refused(error)),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Decodes or checks a message.
+    fn process(&self, msg: ValidationMessage) {
         let answer = match msg {
             ValidationMessage::Decode {
                 source,
@@ -329,13 +434,17 @@ impl AlysActor for ValidationActor {
                     checked: Box::new(checked),
                 }
             }
+            ValidationMessage::Strangers => return,
         };
+        self.answer(answer);
+    }
+
+    fn answer(&self, answer: ChainMessage) {
         // An overloaded ChainActor loses nothing for good: authors rebroadcast, and it asks again
         // itself.
         if self.chain.tell(answer).is_err() {
             tracing::debug!("the ChainActor is busy: a message is dropped");
         }
-        Ok(())
     }
 }
 
@@ -350,6 +459,7 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
     let (gossip, expected, found) = match topic {
         Topic::Blocks => {
             let proposal = Proposal::decode(payload)?;
+            is_leaders_vote(&proposal)?;
             let found = proposal.vote.target.kind;
             (
                 Gossip::Proposal(Box::new(proposal)),
@@ -363,6 +473,7 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
         }
         Topic::Confirmations => {
             let confirmation = Confirmation::decode(payload)?;
+            is_of_one_block(&confirmation)?;
             let found = confirmation.vote.target.kind;
             (
                 Gossip::Confirmation(Box::new(confirmation)),
@@ -372,6 +483,7 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
         }
         Topic::Finality => {
             let certified = CertifiedHeader::decode(payload)?;
+            is_of_its_header(&certified)?;
             return Ok(Gossip::Certificate(Box::new(certified)));
         }
         Topic::Work => return Err(CheckError::Unsupported { topic }),
@@ -381,4 +493,50 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
         return Err(CheckError::VoteKind { expected, found });
     }
     Ok(gossip)
+}
+
+/// The cheapest checks come first: hashes that one message must contain twice.
+fn is_leaders_vote(proposal: &Proposal) -> Result<(), CheckError> {
+    let header = &proposal.block.header;
+    let target = VoteTarget {
+        kind: proposal.vote.target.kind,
+        height: header.height,
+        slot: header.slot,
+        hash: header.hash(),
+    };
+    if proposal.vote.target != target || proposal.vote.signer != header.proposer {
+        return Err(ProposalError::NotTheLeadersVote.into());
+    }
+    Ok(())
+}
+
+fn is_of_its_header(certified: &CertifiedHeader) -> Result<(), CheckError> {
+    let CertifiedHeader {
+        header,
+        certificate,
+    } = certified;
+    let target = certificate.target;
+    if (target.hash, target.height, target.slot) != (header.hash(), header.height, header.slot) {
+        return Err(CertifiedError::OtherBlock.into());
+    }
+    Ok(())
+}
+
+fn is_of_one_block(confirmation: &Confirmation) -> Result<(), CheckError> {
+    let Confirmation { vote, certified } = confirmation;
+    is_of_its_header(certified)?;
+    let (of_vote, of_certificate) = (vote.target, certified.certificate.target);
+    if of_certificate.kind != VoteKind::Approval {
+        return Err(CheckError::ConfirmationCertificateKind {
+            found: of_certificate.kind,
+        });
+    }
+    let expected = VoteTarget {
+        kind: of_vote.kind,
+        ..of_certificate
+    };
+    if of_vote != expected {
+        return Err(CheckError::ConfirmationOfOther);
+    }
+    Ok(())
 }

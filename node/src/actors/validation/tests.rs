@@ -1,7 +1,8 @@
 //! Decoding of gossip, and the party to blame for messages that fail to decode or to check.
 
 use alys_types::bls::Signature;
-use alys_types::{Hash, Slot, VoteTarget};
+use alys_types::vote::Bitmap;
+use alys_types::{Hash, Header, Slot, spec};
 
 use super::*;
 
@@ -56,4 +57,76 @@ fn the_party_at_fault_is_known() {
     for (error, blame) in table {
         assert_eq!(error.blame(), blame, "{error}");
     }
+}
+
+/// A header at height and slot 1, with a certificate of its approvals.
+fn certified() -> CertifiedHeader {
+    let header = Header {
+        version: spec::HEADER_VERSION,
+        evm_chain_id: 1,
+        genesis_hash: Hash([9; 32]),
+        height: Height(1),
+        slot: Slot(1),
+        proposer: 1,
+        parent_hash: Hash([9; 32]),
+        parent_certificate: None,
+        execution_hash: Hash([2; 32]),
+        body_hash: Hash([3; 32]),
+        set_hash: Hash([4; 32]),
+        ledger_hash: Hash([5; 32]),
+    };
+    let target = VoteTarget {
+        hash: header.hash(),
+        ..vote(VoteKind::Approval).target
+    };
+    let certificate = Certificate {
+        target,
+        signers: Bitmap::empty(4),
+        signature: Signature([0; 96]),
+    };
+    CertifiedHeader {
+        header,
+        certificate,
+    }
+}
+
+/// Review A3: any vote beside a good certificate would be checked and forwarded.
+#[test]
+fn the_parts_of_a_message_agree_before_a_signature_is_checked() {
+    let good = certified();
+    let confirmation = |certified: CertifiedHeader, change: fn(&mut Vote)| {
+        let target = VoteTarget {
+            kind: VoteKind::Confirmation,
+            ..good.certificate.target
+        };
+        let mut vote = Vote {
+            target,
+            ..vote(VoteKind::Confirmation)
+        };
+        change(&mut vote);
+        let encoded = Confirmation { vote, certified }.encode();
+        decode(Topic::Confirmations, &encoded).err()
+    };
+    assert_eq!(confirmation(good.clone(), |_| {}), None);
+    let of_other = Some(CheckError::ConfirmationOfOther);
+    let changes: [fn(&mut Vote); 3] = [
+        |vote| vote.target.hash = Hash([7; 32]),
+        |vote| vote.target.slot = Slot(2),
+        |vote| vote.target.height = Height(2),
+    ];
+    for change in changes {
+        assert_eq!(confirmation(good.clone(), change), of_other);
+    }
+    let mut of_confirmations = good.clone();
+    of_confirmations.certificate.target.kind = VoteKind::Confirmation;
+    let kind = CheckError::ConfirmationCertificateKind {
+        found: VoteKind::Confirmation,
+    };
+    assert_eq!(confirmation(of_confirmations, |_| {}), Some(kind));
+    let mut other = good.clone();
+    other.header.slot = Slot(2);
+    let of_header = Some(CheckError::Certified(CertifiedError::OtherBlock));
+    assert_eq!(confirmation(other.clone(), |_| {}), of_header);
+    assert_eq!(decode(Topic::Finality, &other.encode()).err(), of_header);
+    assert_eq!(decode(Topic::Finality, &good.encode()).err(), None);
 }

@@ -5,7 +5,8 @@ use alys_types::FaultModel;
 use super::nearest;
 use crate::faults::{Place, Step};
 use crate::params::{
-    BLOCK_GAS, MAX_NODES, MAX_USERS, Ms, NodeRef, POOL, TCP_TIMEOUT_MS, WorkloadPlan, WorldPlan,
+    BLOCK_GAS, MAX_NODES, MAX_USERS, Ms, NodeRef, POOL, Stranger, TCP_TIMEOUT_MS, WorkloadPlan,
+    WorldPlan,
 };
 use crate::plan::generator::Swarm;
 use crate::plan::{MAX_STEPS, Plan, mutants};
@@ -150,6 +151,14 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
     {
         let message = format!("forger: an authority from 1 to {nodes}, of a byzantine federation");
         return problem(["world", "forger"], message);
+    }
+    let strangers = &world.strangers;
+    let is_repeated = |index: usize| strangers[..index].contains(&strangers[index]);
+    if (0..strangers.len()).any(is_repeated)
+        || strangers.contains(&Stranger::Votes) && world.forger.is_none()
+    {
+        let message = "strangers: each attack once, and votes with a forger only".to_owned();
+        return problem(["world", "strangers"], message);
     }
     if !(1..=MAX_REJOIN_MARGIN).contains(&world.rejoin_margin) {
         let message = format!("rejoin_margin: from 1 to {MAX_REJOIN_MARGIN} slots");

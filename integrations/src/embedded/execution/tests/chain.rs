@@ -299,11 +299,14 @@ fn the_head_may_go_back_to_an_ancestor_but_not_below_finality() {
         (client.core.finalized().number, client.core.safe().number),
         (2, 2)
     );
-    let error = client
+    // A node that lost blocks names an older head: it is valid, and nothing moves.
+    let attributes = client.attributes(90);
+    let older = client
         .core
-        .forkchoice_updated(head(blocks[0]), None)
-        .expect_err("is final");
-    assert_eq!(error.code(), -38002);
+        .forkchoice_updated(to(blocks[0], B256::ZERO), Some(attributes))
+        .expect("answers");
+    assert!(older.is_valid() && older.payload_id.is_none(), "{older:?}");
+    assert_eq!(client.core.head().number, 4);
     // Repeated or older finality changes nothing.
     assert!(
         client
@@ -440,6 +443,24 @@ fn a_build_includes_transactions_that_arrived_after_its_start() {
 }
 
 #[test]
+fn an_empty_payload_leaves_the_pool_out() {
+    let mut client = TestClient::new(Fork::Cancun);
+    let genesis = client.core.genesis_hash();
+    client.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
+    let attributes = client.attributes(5);
+    let updated = client
+        .core
+        .begin_empty_payload(head(genesis), attributes)
+        .expect("updates");
+    let id = updated.payload_id.expect("a build");
+    let empty = client.core.get_payload(id).expect("builds").payload;
+    assert!(empty.transactions().is_empty());
+    let full = client.build_on(genesis, 5);
+    assert_eq!(full.transactions().len(), 1, "the build has another id");
+    client.must_import(&empty);
+}
+
+#[test]
 fn builds_and_remembered_invalid_blocks_are_bounded() {
     let mut client = TestClient::new(Fork::Shanghai);
     let genesis = client.core.genesis_hash();
@@ -463,6 +484,77 @@ fn builds_and_remembered_invalid_blocks_are_bounded() {
         -38001
     );
     assert!(client.core.get_payload(ids[1]).is_ok());
+}
+
+#[test]
+fn the_pool_survives_a_restart() {
+    let pending = |client: &TestClient| {
+        let content = client.core.pool_content();
+        let nonces = content
+            .pending
+            .values()
+            .flat_map(|by_nonce| by_nonce.keys().copied());
+        nonces.collect::<Vec<u64>>()
+    };
+    let mut client = TestClient::new(Fork::Cancun);
+    // Mined, so that only the others are kept. The gap is kept as well.
+    client.must_send(&Tx::transfer(0, 0, account(1), 1).sign());
+    client.block();
+    for nonce in [1, 2, 4] {
+        client.must_send(&Tx::transfer(0, nonce, account(1), 1).sign());
+    }
+    client.core.save_pool().expect("the store works");
+    client.store.lose_power();
+    client.restart();
+    let status = client.core.pool_status();
+    assert_eq!((status.pending, status.queued), (2, 1));
+    assert_eq!(pending(&client), [1, 2]);
+
+    // A transaction that is mined after the restart does not come back.
+    client.block();
+    client.core.save_pool().expect("the store works");
+    client.restart();
+    let status = client.core.pool_status();
+    assert_eq!((status.pending, status.queued), (0, 1));
+    client.must_send(&Tx::transfer(0, 3, account(1), 1).sign());
+    assert_eq!(pending(&client), [3, 4]);
+}
+
+#[test]
+fn a_fork_choice_saves_the_pool_for_a_killed_process() {
+    let mut client = TestClient::new(Fork::Cancun);
+    // Below the base fee, so that no block includes it.
+    let cheap = Tx {
+        cap: 2,
+        tip: 1,
+        ..Tx::transfer(0, 0, account(1), 1)
+    };
+    let hash = client.must_send(&cheap.sign());
+    client.restart();
+    assert!(
+        client.core.pool_transaction(hash).is_none(),
+        "not saved yet"
+    );
+    let cheap = Tx {
+        cap: 3,
+        tip: 1,
+        ..Tx::transfer(0, 0, account(1), 1)
+    };
+    let hash = client.must_send(&cheap.sign());
+    client.block();
+    client.restart();
+    assert!(client.core.pool_transaction(hash).is_some());
+}
+
+#[test]
+fn a_damaged_row_of_the_pool_is_dropped() {
+    let mut client = TestClient::new(Fork::Cancun);
+    client.must_send(&Tx::transfer(0, 0, account(1), 1).sign());
+    client.core.save_pool().expect("the store works");
+    client.store.corrupt("el_pool");
+    client.restart();
+    let sender = client.core.pool_content_within(Some(account(0)));
+    assert!(sender.pending.is_empty() && sender.queued.is_empty());
 }
 
 #[test]

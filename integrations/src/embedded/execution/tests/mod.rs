@@ -6,3 +6,4 @@ mod genesis;
 mod kit;
 mod pool;
 mod queries;
+mod view;

@@ -217,7 +217,13 @@ fn transactions_beyond_a_gap_are_queued_until_it_is_filled() {
             .collect::<Vec<_>>(),
         [3]
     );
-    assert!(client.core.pool_content_from(account(1)).pending.is_empty());
+    assert!(
+        client
+            .core
+            .pool_content_within(Some(account(1)))
+            .pending
+            .is_empty()
+    );
     assert_eq!(client.block().transactions().len(), 2);
     assert_eq!(
         client.core.pool_status(),
@@ -230,6 +236,32 @@ fn transactions_beyond_a_gap_are_queued_until_it_is_filled() {
     assert_eq!(client.block().transactions().len(), 2);
     assert_eq!(client.balance(to), U256::from(4));
     assert_eq!(client.core.pool_status(), PoolStatus::default());
+}
+
+/// Review A6: a flood of large transactions that pay nothing hides no other from the reader.
+#[test]
+fn a_read_of_a_flooded_pool_is_bounded_and_has_the_best_first() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    let dust = Tx {
+        gas: 1_000_000,
+        cap: 1,
+        tip: 1,
+        input: vec![0; 100_000].into(),
+        ..Tx::transfer(1, 0, Address::repeat_byte(1), 0)
+    };
+    for nonce in 0..64 {
+        let large = Tx {
+            nonce,
+            ..dust.clone()
+        };
+        client.must_send(&large.sign());
+    }
+    let payer = client.must_send(&Tx::transfer(0, 0, Address::repeat_byte(1), 1).sign());
+    let content = client.core.pool_content_within(None);
+    assert_eq!(content.pending[&account(0)][&0].tx_hash(), &payer);
+    let shown: usize = content.pending.values().map(|of| of.len()).sum();
+    assert!((10..30).contains(&shown), "{shown} of 65");
+    assert_eq!(client.core.pool_status().pending, 65);
 }
 
 #[test]
@@ -413,6 +445,29 @@ fn the_bytes_of_the_pool_are_limited() {
         assert!(bytes <= 1_000, "{bytes}");
     }
     assert_ne!(client.core.pool_status(), PoolStatus::default());
+}
+
+#[test]
+fn transactions_that_are_not_mined_for_long_leave_the_pool() {
+    let mut client = small(PoolConfig {
+        max_heads: 3,
+        ..PoolConfig::default()
+    });
+    let to = Address::repeat_byte(1);
+    client.must_send(
+        &Tx {
+            tip: 1,
+            cap: 1,
+            ..Tx::transfer(0, 0, to, 1)
+        }
+        .sign(),
+    );
+    let mut pending = Vec::new();
+    for _ in 0..5 {
+        client.block();
+        pending.push(client.core.pool_status().pending);
+    }
+    assert_eq!(pending, [1, 1, 1, 0, 0]);
 }
 
 #[test]

@@ -292,7 +292,7 @@ fn proofs_verify_against_the_state_root() {
         &[B256::ZERO; limits::PROOF_KEYS + 1],
         BlockId::latest(),
     );
-    assert_eq!(error.expect_err("too many").code(), -32005);
+    assert_eq!(error.expect_err("too many").code(), -32602);
 }
 
 #[test]
@@ -320,23 +320,206 @@ fn logs_are_found_by_block_range_address_and_topic() {
     );
     assert!(find(Filter::new().from_block(0).address(account(0))).is_empty());
     assert!(find(Filter::new().from_block(0).event_signature(B256::ZERO)).is_empty());
-    let wide = Filter::new()
-        .from_block(0)
-        .to_block(limits::LOG_BLOCK_RANGE);
-    assert_eq!(
-        client.core.logs(&wide).expect_err("too wide").code(),
-        -32005
+    let at_limit = std::iter::once(CONTRACT).chain(
+        (1..limits::FILTER_CONDITIONS as u64).map(|n| Address::left_padding_from(&n.to_be_bytes())),
     );
-    let reversed = Filter::new().from_block(3).to_block(2);
+    let at_limit: Vec<Address> = at_limit.collect();
     assert_eq!(
-        client.core.logs(&reversed).expect_err("reversed").code(),
+        find(Filter::new().from_block(0).address(at_limit.clone())).len(),
+        4
+    );
+    let many = Filter::new()
+        .from_block(0)
+        .address([at_limit, vec![Address::repeat_byte(9)]].concat());
+    assert_eq!(
+        client
+            .core
+            .logs(&many)
+            .expect_err("too many addresses")
+            .code(),
         -32602
     );
+    let beyond = "block range extends beyond current head block: requested 6, head 5";
+    for (from, to, expected) in [
+        (0u64, 6u64, beyond),
+        (6, 6, beyond),
+        (3, 2, "invalid block range params"),
+        (6, 5, "invalid block range params"),
+    ] {
+        let filter = Filter::new().from_block(from).to_block(to);
+        let error = client.core.logs(&filter).expect_err(expected);
+        assert_eq!(
+            (error.code(), error.to_string().as_str()),
+            (-32602, expected)
+        );
+    }
     let unknown = Filter::new().at_block_hash(B256::repeat_byte(1));
     assert_eq!(
         client.core.logs(&unknown).expect_err("unknown").code(),
         -32000
     );
+}
+
+#[test]
+fn a_null_topic_matches_every_topic_at_its_place() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    // Init code that logs the topics 1, 2 and 3.
+    let log = alloy_primitives::hex!("60036002600160006000a300");
+    client.must_send(&Tx::deploy(0, 0, &log).sign());
+    client.block();
+    let topic = |number: u8| serde_json::json!(B256::with_last_byte(number));
+    let null = serde_json::Value::Null;
+    for (topics, count) in [
+        (vec![], 1),
+        (vec![null.clone(); 3], 1),
+        (vec![null.clone(), null.clone(), topic(3)], 1),
+        (vec![null.clone(), topic(2)], 1),
+        (vec![null.clone(), null.clone(), topic(2)], 0),
+        (vec![topic(1), null.clone(), topic(3)], 1),
+        (vec![null.clone(), null.clone(), null.clone(), topic(3)], 0),
+    ] {
+        let filter = serde_json::json!({ "fromBlock": "0x0", "topics": topics });
+        let filter: Filter = serde_json::from_value(filter).expect("a filter");
+        let found = client.core.logs(&filter).expect("finds");
+        assert_eq!(found.len(), count, "{topics:?}");
+    }
+}
+
+#[test]
+fn a_range_with_too_many_logs_is_refused_with_the_part_that_fits() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    // Init code that logs without topics until its gas is used, then succeeds:
+    // JUMPDEST, LOG0 of nothing, and a jump back while more than 5,000 gas are left.
+    let logs = alloy_primitives::hex!("5b60006000a06113885a1160005700");
+    let full = |nonce| Tx {
+        gas: 6_000_000,
+        ..Tx::deploy(0, nonce, &logs)
+    };
+    for nonce in 0..2 {
+        client.must_send(&full(nonce).sign());
+        client.block();
+    }
+    let find = |from: u64, to: u64| {
+        client
+            .core
+            .logs(&Filter::new().from_block(from).to_block(to))
+    };
+    let first = find(0, 1).expect("fits").len();
+    assert!(
+        first <= limits::LOG_RESULTS && 2 * first > limits::LOG_RESULTS,
+        "{first}"
+    );
+    let error = find(0, 2).expect_err("too many");
+    assert_eq!(
+        (error.code(), error.to_string().as_str()),
+        (
+            -32602,
+            "query exceeds max results 20000, retry with the range 0-1"
+        )
+    );
+    assert_eq!(find(2, 2).expect("one block").len(), first);
+}
+
+#[test]
+fn pending_is_the_next_block() {
+    let mut client = TestClient::new(Fork::Cancun);
+    counted(&mut client, 1);
+    let head = client.core.header(BlockId::latest()).expect("reads");
+    let head = head.expect("is there");
+    let pending = client.core.pending_header();
+    assert_eq!(pending.number, head.header.number + 1);
+    assert_eq!(pending.parent_hash, head.hash);
+    assert!(pending.timestamp > head.header.timestamp);
+    let next = client.core.fee_history(1, BlockNumberOrTag::Latest, None);
+    assert_eq!(
+        pending.base_fee_per_gas.map(u128::from),
+        next.expect("reads").next_block_base_fee()
+    );
+
+    // Code that returns NUMBER, then init code that reverts below the next block.
+    let number = TransactionRequest {
+        input: Bytes::copy_from_slice(&alloy_primitives::hex!("435f5260205ff3")).into(),
+        ..Default::default()
+    };
+    let number_at = |block: BlockId| {
+        let answer = client.core.call(&number, block).expect("calls");
+        U256::from_be_slice(&answer).to::<u64>()
+    };
+    assert_eq!(number_at(BlockId::latest()), head.header.number);
+    assert_eq!(number_at(BlockId::number(1)), 1);
+    assert_eq!(number_at(BlockId::pending()), head.header.number + 1);
+    let mut code = alloy_primitives::hex!("63000000004311600d575f5ffd5b00");
+    code[4] = u8::try_from(head.header.number).expect("a short chain");
+    let from_next_block = TransactionRequest {
+        from: Some(account(0)),
+        input: Bytes::copy_from_slice(&code).into(),
+        ..Default::default()
+    };
+    assert!(
+        client
+            .core
+            .estimate_gas(&from_next_block, BlockId::pending())
+            .is_ok()
+    );
+    let error = client
+        .core
+        .estimate_gas(&from_next_block, BlockId::latest());
+    assert_eq!(error.expect_err("one block too early").code(), 3);
+    // The state is the head's.
+    assert_eq!(
+        client
+            .core
+            .call(&ask(0xff), BlockId::pending())
+            .expect("calls"),
+        client
+            .core
+            .call(&ask(0xff), BlockId::latest())
+            .expect("calls")
+    );
+    // BLOCKHASH of the head is known in the next block only.
+    let mut code = alloy_primitives::hex!("6000405f5260205ff3");
+    code[1] = u8::try_from(head.header.number).expect("a short chain");
+    let hash = TransactionRequest {
+        input: Bytes::copy_from_slice(&code).into(),
+        ..Default::default()
+    };
+    let hash_at = |block| client.core.call(&hash, block).expect("calls").to_vec();
+    assert_eq!(hash_at(BlockId::pending()), head.hash.to_vec());
+    assert_eq!(hash_at(BlockId::latest()), B256::ZERO.to_vec());
+}
+
+#[test]
+fn data_and_input_that_differ_are_refused() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    counted(&mut client, 1);
+    let request = |data: &[u8], input: &[u8]| TransactionRequest {
+        to: Some(CONTRACT.into()),
+        input: alloy_rpc_types_eth::TransactionInput {
+            data: Some(Bytes::copy_from_slice(data)),
+            input: Some(Bytes::copy_from_slice(input)),
+        },
+        ..Default::default()
+    };
+    let latest = BlockId::latest();
+    for (data, input, is_equal) in [
+        (&[0xff; 32][..], &[0xff; 32][..], true),
+        (&[0xff; 32][..], &[][..], false),
+        (&[][..], &[0xff; 32][..], false),
+        (&[0xff; 32][..], &[0xfe; 32][..], false),
+    ] {
+        let request = request(data, input);
+        let call = client.core.call(&request, latest).map(|_| ());
+        let estimate = client.core.estimate_gas(&request, latest).map(|_| ());
+        for result in [call, estimate] {
+            match result {
+                Ok(()) => assert!(is_equal, "{data:?} {input:?}"),
+                Err(error) => assert!(
+                    !is_equal && error.to_string().starts_with("both \"data\" and \"input\""),
+                    "{data:?} {input:?}: {error}"
+                ),
+            }
+        }
+    }
 }
 
 #[test]
@@ -490,7 +673,8 @@ fn fees_follow_the_chain() {
         );
         client.block();
     }
-    assert_eq!(client.core.max_priority_fee().expect("reads"), 3 * GWEI);
+    // Blocks with room for more need no higher tip than the usual one.
+    assert_eq!(client.core.max_priority_fee().expect("reads"), GWEI);
     let history = client
         .core
         .fee_history(2, BlockNumberOrTag::Latest, Some(&[0.0, 50.0, 100.0]))
@@ -512,17 +696,68 @@ fn fees_follow_the_chain() {
     );
     assert_eq!(
         client.core.gas_price().expect("reads"),
-        history.next_block_base_fee().expect("is there") + 3 * GWEI
+        history.next_block_base_fee().expect("is there") + GWEI
     );
     let long = client
         .core
         .fee_history(u64::MAX, BlockNumberOrTag::Latest, None)
         .expect("is cut");
     assert_eq!((long.oldest_block, long.reward), (0, None));
+    let none = client
+        .core
+        .fee_history(0, BlockNumberOrTag::Latest, Some(&[50.0]))
+        .expect("is empty");
+    assert_eq!((none.oldest_block, none.reward), (4, Some(Vec::new())));
+    assert!(none.gas_used_ratio.is_empty());
+    assert_eq!(
+        none.base_fee_per_gas,
+        [history.next_block_base_fee().expect("is there")]
+    );
     let wrong = client
         .core
         .fee_history(1, BlockNumberOrTag::Latest, Some(&[50.0, 20.0]));
     assert_eq!(wrong.expect_err("not in order").code(), -32602);
+}
+
+#[test]
+fn the_suggested_tip_follows_full_blocks_and_not_single_senders() {
+    // Init code that uses all of its gas at once: INVALID.
+    let invalid = [0xfe];
+    let block = |gas: u64, tip: u128| {
+        move |nonce| Tx {
+            gas,
+            tip: tip * GWEI,
+            cap: 1_000 * GWEI,
+            ..Tx::deploy(0, nonce, &invalid)
+        }
+    };
+    let (quiet, full) = (block(100_000, 400), block(16_000_000, 3));
+    for (name, blocks, expected) in [
+        ("one old tip on a quiet chain", (18, 1, 0), GWEI),
+        ("a generous sender in every block", (0, 20, 0), GWEI),
+        ("full blocks", (0, 0, 20), 3 * GWEI),
+        ("most blocks are quiet", (0, 14, 6), GWEI),
+        ("most blocks are full", (0, 4, 16), 3 * GWEI),
+    ] {
+        let mut client = TestClient::new(Fork::Shanghai);
+        let (empty, some, filled) = blocks;
+        for nonce in 0..some {
+            client.must_send(&quiet(nonce).sign());
+            client.block();
+        }
+        for nonce in some..some + filled {
+            client.must_send(&full(nonce).sign());
+            client.block();
+        }
+        for _ in 0..empty {
+            client.block();
+        }
+        assert_eq!(
+            client.core.max_priority_fee().expect("reads"),
+            expected,
+            "{name}"
+        );
+    }
 }
 
 #[test]
@@ -565,6 +800,6 @@ fn payload_bodies_are_served_up_to_the_head() {
             .payload_bodies_by_range(1, 9_999)
             .expect_err("too many")
             .code(),
-        -32005
+        -32602
     );
 }

@@ -127,6 +127,9 @@ fn a_chain_survives_a_restart() {
         let client = TestClient::new(PayloadFork::Deneb).await;
         client.with_contract().await;
         let head = client.head().await;
+        client
+            .send(3, TxKind::Call(RECIPIENT), 1, Bytes::new())
+            .await;
         let (engine, store) = (client.engine.clone(), client.store.clone());
         client.server.stop().await;
         assert!(engine.chain_id().await.unwrap_err().is_retryable());
@@ -139,7 +142,19 @@ fn a_chain_survives_a_restart() {
                 .await,
             json!("0x3")
         );
+        // The transaction that was not mined is still in the pool.
+        let pending = json!([SENDER, "pending"]);
+        assert_eq!(
+            client.get("eth_getTransactionCount", pending).await,
+            json!("0x4")
+        );
         client.produce().await;
+        assert_eq!(
+            client
+                .get("eth_getTransactionCount", json!([SENDER, "latest"]))
+                .await,
+            json!("0x4")
+        );
     });
 }
 
@@ -266,6 +281,34 @@ fn attributes(withdrawals: bool, root: bool) -> Value {
         attributes["parentBeaconBlockRoot"] = json!(B256::ZERO);
     }
     attributes
+}
+
+#[test]
+fn a_payload_without_transactions_can_be_asked_for() {
+    for fork in [PayloadFork::Capella, PayloadFork::Deneb] {
+        block_on_main(async move {
+            let client = TestClient::new(fork).await;
+            client
+                .send(0, TxKind::Call(RECIPIENT), ETHER, Bytes::new())
+                .await;
+            let genesis = choice(client.server.genesis_hash());
+            let started = client
+                .engine
+                .begin_empty_payload(genesis, client.attributes(100))
+                .await
+                .unwrap();
+            let id = started.payload_id.unwrap();
+            let empty = client.engine.get_payload(fork, id).await.unwrap().payload;
+            assert!(empty.as_v1().transactions.is_empty());
+            let root = B256::with_last_byte(2);
+            let status = client.engine.new_payload(empty, root).await.unwrap();
+            assert_eq!(status.status, PayloadStatusEnum::Valid);
+            let full = client
+                .build(client.server.genesis_hash(), client.attributes(100))
+                .await;
+            assert_eq!(full.as_v1().transactions.len(), 1);
+        });
+    }
 }
 
 #[test]

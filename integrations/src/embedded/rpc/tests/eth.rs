@@ -92,6 +92,78 @@ fn blocks_have_geths_shape() {
 }
 
 #[test]
+fn the_pending_block_is_the_next_one() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        client.with_contract().await;
+        client
+            .send(3, TxKind::Call(RECIPIENT), 1, Bytes::new())
+            .await;
+        let latest = client
+            .get("eth_getBlockByNumber", json!(["latest", false]))
+            .await;
+        let block = client
+            .get("eth_getBlockByNumber", json!(["pending", true]))
+            .await;
+        assert_eq!(keys(&block), keys(&latest));
+        assert_eq!(
+            (&latest["number"], &block["number"]),
+            (&json!("0x2"), &json!("0x3"))
+        );
+        assert_eq!(block["parentHash"], latest["hash"]);
+        assert_eq!(block["transactions"], json!([]));
+        for unknown in ["hash", "nonce", "miner"] {
+            assert_eq!(block[unknown], Value::Null, "{unknown}");
+        }
+        let next = client.get("eth_feeHistory", json!(["0x1", "latest"])).await;
+        assert_eq!(block["baseFeePerGas"], next["baseFeePerGas"][1]);
+        for (method, params, expected) in [
+            (
+                "eth_getBlockTransactionCountByNumber",
+                json!(["pending"]),
+                json!("0x0"),
+            ),
+            (
+                "eth_getUncleCountByBlockNumber",
+                json!(["pending"]),
+                json!("0x0"),
+            ),
+            (
+                "eth_getTransactionByBlockNumberAndIndex",
+                json!(["pending", "0x0"]),
+                Value::Null,
+            ),
+            ("eth_getBlockReceipts", json!(["pending"]), json!([])),
+            // The number of the block that runs the code.
+            (
+                "eth_call",
+                json!([{ "data": "0x435f5260205ff3" }, "pending"]),
+                json!(B256::with_last_byte(3)),
+            ),
+            (
+                "eth_call",
+                json!([{ "data": "0x435f5260205ff3" }]),
+                json!(B256::with_last_byte(2)),
+            ),
+        ] {
+            let answer = client.get(method, params.clone()).await;
+            assert_eq!(answer, expected, "{method} {params}");
+        }
+        // Reverts unless NUMBER is above 2, the head.
+        let request = json!({ "from": SENDER, "data": "0x63000000024311600d575f5ffd5b00" });
+        client.get("eth_estimateGas", json!([request])).await;
+        let error = client
+            .refused("eth_estimateGas", json!([request, "latest"]))
+            .await;
+        assert_eq!(error.code, 3);
+        let empty = client
+            .get("eth_feeHistory", json!(["0x0", "latest", []]))
+            .await;
+        assert_eq!(empty["baseFeePerGas"].as_array().map(Vec::len), Some(1));
+    });
+}
+
+#[test]
 fn transactions_have_geths_shape() {
     block_on_main(async {
         let client = TestClient::new(PayloadFork::Deneb).await;
@@ -333,6 +405,12 @@ fn failed_calls_have_geths_codes() {
             .refused("eth_getBalance", json!([RECIPIENT, "0x99"]))
             .await;
         assert_eq!(error, RpcError::server("header not found"));
+        let different = json!([{ "to": contract, "data": "0x0c55699c", "input": "0x" }, "latest"]);
+        let error = client.refused("eth_call", different).await;
+        assert!(error.message.starts_with("both \"data\" and"), "{error}");
+        let beyond = json!([{ "fromBlock": "0x0", "toBlock": "0x2710" }]);
+        let error = client.refused("eth_getLogs", beyond).await;
+        assert_eq!(error.code, RpcError::INVALID_PARAMS, "{error}");
         let overrides =
             json!([{ "to": contract }, "latest", { contract.to_string(): { "balance": "0x1" } }]);
         assert_eq!(

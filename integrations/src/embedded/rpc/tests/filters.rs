@@ -94,3 +94,31 @@ fn filters_report_each_change_once_and_follow_a_reorganisation() {
         );
     });
 }
+
+/// Review B4: filters of the largest size take a bounded amount of memory.
+#[test]
+fn large_filters_replace_each_other_before_they_fill_the_memory() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        let large = |first: u64| {
+            let addresses =
+                (0..1_000).map(|n| Address::left_padding_from(&(first + n).to_be_bytes()));
+            json!([{ "address": addresses.collect::<Vec<_>>() }])
+        };
+        let mut ids = Vec::new();
+        for number in 0..60 {
+            ids.push(client.get("eth_newFilter", large(number * 1_000)).await);
+        }
+        let gone = client
+            .refused("eth_getFilterChanges", json!([ids[0]]))
+            .await;
+        assert_eq!(gone, RpcError::server("filter not found"));
+        let last = client.get("eth_getFilterChanges", json!([ids[59]])).await;
+        assert_eq!(last, json!([]));
+        let topics: Vec<B256> = (0..1_001_u64).map(|n| U256::from(n).into()).collect();
+        let refused = client
+            .refused("eth_newFilter", json!([{ "topics": [topics] }]))
+            .await;
+        assert_eq!(refused.code, RpcError::INVALID_PARAMS, "{refused}");
+    });
+}

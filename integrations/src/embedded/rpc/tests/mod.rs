@@ -3,6 +3,7 @@
 mod engine;
 mod eth;
 mod filters;
+mod locks;
 mod ports;
 mod txpool;
 
@@ -118,6 +119,7 @@ impl TestClient {
             engine_addr: LOCAL,
             jwt_secret: secret(),
             genesis: genesis(fork),
+            access: Default::default(),
             store: store.clone(),
             core: CoreConfig::default(),
         };

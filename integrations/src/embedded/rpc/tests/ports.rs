@@ -82,6 +82,7 @@ fn a_used_port_and_another_genesis_are_errors_of_the_start() {
             engine_addr,
             jwt_secret: secret(),
             genesis: genesis(fork),
+            access: Default::default(),
             store,
             core: CoreConfig::default(),
         };

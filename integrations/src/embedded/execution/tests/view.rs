@@ -1,0 +1,103 @@
+//! Views of readers while the core changes, and the end of queries by their meter.
+
+use super::super::*;
+use super::kit::*;
+use alloy_primitives::{Address, Bytes, U256};
+use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, TransactionRequest};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const RECIPIENT: Address = Address::repeat_byte(0xaa);
+
+fn balance(view: &ChainView, block: BlockId) -> U256 {
+    view.balance(RECIPIENT, block).expect("reads")
+}
+
+#[test]
+fn a_view_stays_at_its_head_while_the_core_imports() {
+    let mut client = TestClient::new(Fork::Cancun);
+    let reader = client.core.reader();
+    client.must_send(&Tx::transfer(0, 0, RECIPIENT, 7).sign());
+    let before = reader.view();
+    client.block();
+    client.must_send(&Tx::transfer(0, 1, RECIPIENT, 7).sign());
+    client.block();
+    let after = reader.view();
+    assert_eq!((before.head().number, after.head().number), (0, 2));
+    assert_eq!(balance(&before, BlockId::latest()), U256::ZERO);
+    assert_eq!(balance(&after, BlockId::latest()), U256::from(14));
+    assert_eq!(balance(&after, BlockId::number(1)), U256::from(7));
+    // The index by height already has the block, but this view does not.
+    assert!(before.header(BlockId::number(1)).expect("reads").is_none());
+    assert!(!before.is_superseded(), "no block of the view was replaced");
+}
+
+#[test]
+fn a_reorganisation_supersedes_the_views_of_before() {
+    let mut client = TestClient::new(Fork::Cancun);
+    let reader = client.core.reader();
+    let genesis = client.core.genesis_hash();
+    client.block();
+    let before = reader.view();
+    let branch = client.branch(genesis, 2, 5);
+    let head = branch.last().expect("two blocks").block_hash();
+    client.set_head(head);
+    assert!(before.is_superseded());
+    let after = reader.view();
+    assert!(!after.is_superseded());
+    assert_eq!(after.head().hash, head);
+}
+
+#[test]
+fn a_pool_of_a_later_head_is_not_combined_with_an_older_view() {
+    let mut client = TestClient::new(Fork::Cancun);
+    let reader = client.core.reader();
+    let before = reader.view();
+    let mined = client.must_send(&Tx::transfer(0, 0, RECIPIENT, 7).sign());
+    client.block();
+    let pending = BlockId::Number(BlockNumberOrTag::Pending);
+    let stale = before.nonce(account(0), pending).expect_err("stale");
+    assert_eq!(stale.code(), Error::SUPERSEDED);
+    let stale = before.rpc_transaction(mined).expect_err("stale");
+    assert_eq!(stale.code(), Error::SUPERSEDED);
+    let next = Tx::transfer(0, 1, RECIPIENT, 7).sign();
+    let raw = alloy_eips::eip2718::Encodable2718::encoded_2718(&next);
+    let stale = before.add_transaction(&raw).expect_err("stale");
+    assert_eq!(stale.code(), Error::SUPERSEDED);
+    let after = reader.view();
+    assert_eq!(after.nonce(account(0), pending).expect("reads"), 1);
+    assert!(after.rpc_transaction(mined).expect("reads").is_some());
+    after.add_transaction(&raw).expect("is taken");
+}
+
+/// A creation whose code jumps until its gas ends.
+fn endless() -> TransactionRequest {
+    TransactionRequest {
+        input: Bytes::from_static(&[0x5b, 0x60, 0x00, 0x56]).into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_meter_ends_calls_and_estimates_in_the_middle_of_the_execution() {
+    let client = TestClient::new(Fork::Cancun);
+    for reason in [Interrupted::TimedOut, Interrupted::Cancelled] {
+        let checks = Arc::new(AtomicU32::new(0));
+        let meter = {
+            let checks = checks.clone();
+            Meter::new(move || (checks.fetch_add(1, Ordering::SeqCst) >= 3).then_some(reason))
+        };
+        let view = client.core.reader().view().metered(meter);
+        let error = view.call(&endless(), BlockId::latest()).expect_err("ends");
+        assert!(
+            matches!(error, Error::Interrupted { reason: found } if found == reason),
+            "{error}"
+        );
+        assert_eq!(checks.load(Ordering::SeqCst), 4);
+        let error = view.estimate_gas(&endless(), BlockId::latest());
+        assert_eq!(error.expect_err("ends").code(), -32000);
+    }
+    // Without a meter the gas limit ends it.
+    let error = client.core.call(&endless(), BlockId::latest());
+    assert!(matches!(error, Err(Error::Halted { .. })), "{error:?}");
+}

@@ -1,0 +1,310 @@
+//! Cheap decisions about votes and proposals before their signatures are checked. Pure: the slots
+//! are arguments, and the ChainActor carries the decisions out.
+//!
+//! A signature check takes two milliseconds, and every node checks and forwards what one authority
+//! signs. So a Byzantine authority could occupy the whole federation with valid votes for random
+//! hashes. An honest authority signs one block in each slot and kind, and two are the evidence of
+//! an equivocation; no more are checked or forwarded. Only *checked* messages are counted, because
+//! a forged one must not use up the share of the authority that it names.
+
+use std::collections::BTreeMap;
+
+use alys_consensus::VerifiedVote;
+use alys_types::{Hash, Slot, Vote, VoteKind, VoteTarget};
+
+/// Different blocks of one signer, slot and kind that are checked: one, and the evidence against
+/// it.
+pub const MAX_DIFFERENT: usize = 2;
+/// Entries of the table. A federation of 15 makes 31 in a slot, and they are dropped when a later
+/// slot is final, so this covers two minutes without finality; then the lowest slots are forgotten
+/// and would be checked again.
+pub const MAX_ENTRIES: usize = 4096;
+
+/// Slot, kind, signer, and hash of the set that the signer's index refers to.
+type Key = (Slot, VoteKind, u8, Hash);
+
+/// A message that was checked.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    hash: Hash,
+    /// `None` for a proposal, which is more than its vote.
+    vote: Option<VerifiedVote>,
+}
+
+/// Slots whose votes are of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Slot of the last final block: at or below it nothing is decided any more.
+    pub last_final: Slot,
+    /// The latest slot that an honest authority may be in.
+    pub latest: Slot,
+}
+
+impl Window {
+    fn contains(self, slot: Slot) -> bool {
+        slot > self.last_final && slot <= self.latest
+    }
+}
+
+/// Decision about a vote or proposal.
+#[derive(Debug, Clone, Copy)]
+pub enum Screened {
+    /// Its signature must be checked.
+    Check,
+    /// Exactly this vote was checked before.
+    Checked(VerifiedVote),
+    /// Its slot is decided already, or too far ahead of the clock.
+    OutsideWindow,
+    /// Its signer has named [`MAX_DIFFERENT`] other blocks in this slot.
+    Excess,
+}
+
+/// The messages of authorities that were checked.
+#[derive(Debug, Default)]
+pub struct Screen {
+    seen: BTreeMap<Key, Vec<Seen>>,
+}
+
+impl Screen {
+    /// Decides about a vote, or the vote under a proposal. `set` is the hash of the set to check it
+    /// against.
+    pub fn screen(&self, vote: &Vote, set: Hash, window: Window) -> Screened {
+        if !window.contains(vote.target.slot) {
+            return Screened::OutsideWindow;
+        }
+        let Some(seen) = self.seen.get(&key(&vote.target, vote.signer, set)) else {
+            return Screened::Check;
+        };
+        let same = seen.iter().find(|seen| seen.hash == vote.target.hash);
+        match same {
+            // A signature is determined by its message and key, so another one is a forgery.
+            Some(Seen {
+                vote: Some(checked),
+                ..
+            }) if checked.vote() == vote => Screened::Checked(*checked),
+            Some(_) => Screened::Check,
+            None if seen.len() >= MAX_DIFFERENT => Screened::Excess,
+            None => Screened::Check,
+        }
+    }
+
+    /// The vote is valid.
+    pub fn on_vote(&mut self, vote: VerifiedVote) {
+        let key = key(&vote.vote().target, vote.vote().signer, vote.set_hash());
+        let hash = vote.vote().target.hash;
+        self.record(
+            key,
+            Seen {
+                hash,
+                vote: Some(vote),
+            },
+        );
+    }
+
+    /// The proposal with this vote is valid.
+    pub fn on_proposal(&mut self, vote: &Vote, set: Hash) {
+        let hash = vote.target.hash;
+        let key = key(&vote.target, vote.signer, set);
+        self.record(key, Seen { hash, vote: None });
+    }
+
+    fn record(&mut self, key: Key, new: Seen) {
+        let seen = self.seen.entry(key).or_default();
+        // Several may have been under check at once.
+        if seen.len() < MAX_DIFFERENT && seen.iter().all(|seen| seen.hash != new.hash) {
+            seen.push(new);
+        }
+        if self.seen.len() > MAX_ENTRIES {
+            self.seen.pop_first();
+        }
+    }
+
+    /// Forgets slots that are decided.
+    pub fn forget_until(&mut self, last_final: Slot) {
+        while let Some(first) = self.seen.first_entry()
+            && first.key().0 <= last_final
+        {
+            first.remove();
+        }
+    }
+}
+
+fn key(target: &VoteTarget, signer: u8, set: Hash) -> Key {
+    (target.slot, target.kind, signer, set)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use alys_types::bls::SecretKey;
+    use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
+    use alys_types::{Authority, FaultModel, Genesis, Height};
+
+    use super::*;
+
+    const WINDOW: Window = Window {
+        last_final: Slot(5),
+        latest: Slot(12),
+    };
+
+    fn key_of(index: u8) -> SecretKey {
+        SecretKey::derive(&[index + 1; 32])
+    }
+
+    fn genesis() -> Arc<Genesis> {
+        let authorities = (0..4).map(|index| Authority {
+            public_key: key_of(index).public_key().to_bytes(),
+            proof_of_possession: key_of(index).prove_possession(),
+            fee_address: alys_types::Address([index; 20]),
+        });
+        let spec = ChainSpec {
+            evm_chain_id: 1,
+            start_slot: Slot(0),
+            slot_duration_ms: 1000,
+            fault_model: FaultModel::Byzantine,
+            drift_allowance_ms: 250,
+            rejoin_margin: 3,
+            execution_genesis_hash: Hash([9; 32]),
+            authorities: authorities.collect(),
+            governance: GovernanceSpec::default(),
+            peg: PegSpec::default(),
+            auxpow: AuxPowSpec::default(),
+        };
+        Arc::new(Genesis::new(spec).expect("a good spec"))
+    }
+
+    fn vote(genesis: &Genesis, kind: VoteKind, slot: u64, mark: u8, signer: u8) -> Vote {
+        let target = VoteTarget {
+            kind,
+            height: Height(slot),
+            slot: Slot(slot),
+            hash: Hash([mark; 32]),
+        };
+        let message = target.message(&genesis.chain_id());
+        Vote {
+            target,
+            signer,
+            signature: key_of(signer).sign(&message.0),
+        }
+    }
+
+    fn verified(genesis: &Genesis, vote: Vote) -> VerifiedVote {
+        VerifiedVote::check(vote, genesis.set(), genesis).expect("a good signature")
+    }
+
+    /// Review A3: of the votes of one authority for random hashes two are checked, no more.
+    #[test]
+    fn a_signer_gets_two_checks_for_each_slot_and_kind() {
+        let genesis = genesis();
+        let set = genesis.set().hash();
+        let mut screen = Screen::default();
+        let mut checks = 0;
+        for mark in 0..200 {
+            let vote = vote(&genesis, VoteKind::Approval, 10, mark, 1);
+            if matches!(screen.screen(&vote, set, WINDOW), Screened::Check) {
+                checks += 1;
+                screen.on_vote(verified(&genesis, vote));
+            }
+        }
+        assert_eq!(checks, MAX_DIFFERENT);
+        // Neither other signers, kinds, slots and sets pay for it.
+        let others = [
+            (VoteKind::Approval, 10, 2),
+            (VoteKind::Confirmation, 10, 1),
+            (VoteKind::Proposal, 10, 1),
+            (VoteKind::Approval, 11, 1),
+        ];
+        for (kind, slot, signer) in others {
+            let vote = vote(&genesis, kind, slot, 99, signer);
+            let screened = screen.screen(&vote, set, WINDOW);
+            assert!(matches!(screened, Screened::Check), "{screened:?}");
+        }
+        let of_set = vote(&genesis, VoteKind::Approval, 10, 99, 1);
+        let screened = screen.screen(&of_set, Hash([7; 32]), WINDOW);
+        assert!(matches!(screened, Screened::Check), "{screened:?}");
+    }
+
+    #[test]
+    fn forged_votes_use_up_nothing() {
+        let genesis = genesis();
+        let set = genesis.set().hash();
+        let mut screen = Screen::default();
+        let good = vote(&genesis, VoteKind::Approval, 10, 1, 1);
+        let forged = Vote {
+            signature: vote(&genesis, VoteKind::Approval, 10, 2, 1).signature,
+            ..good
+        };
+        for _ in 0..9 {
+            let screened = screen.screen(&forged, set, WINDOW);
+            assert!(matches!(screened, Screened::Check), "{screened:?}");
+        }
+        screen.on_vote(verified(&genesis, good));
+        let screened = screen.screen(&good, set, WINDOW);
+        assert!(matches!(screened, Screened::Checked(vote) if *vote.vote() == good));
+        let screened = screen.screen(&forged, set, WINDOW);
+        assert!(
+            matches!(screened, Screened::Check),
+            "its sender pays for it"
+        );
+    }
+
+    #[test]
+    fn slots_outside_of_the_window_are_not_checked() {
+        let genesis = genesis();
+        let set = genesis.set().hash();
+        let screen = Screen::default();
+        for (slot, is_inside) in [(0, false), (5, false), (6, true), (12, true), (13, false)] {
+            let vote = vote(&genesis, VoteKind::Approval, slot, 1, 1);
+            let screened = screen.screen(&vote, set, WINDOW);
+            let expected = if is_inside {
+                matches!(screened, Screened::Check)
+            } else {
+                matches!(screened, Screened::OutsideWindow)
+            };
+            assert!(expected, "slot {slot}: {screened:?}");
+        }
+    }
+
+    #[test]
+    fn proposals_are_counted_and_never_taken_for_checked_votes() {
+        let genesis = genesis();
+        let set = genesis.set().hash();
+        let mut screen = Screen::default();
+        let first = vote(&genesis, VoteKind::Proposal, 10, 1, 1);
+        screen.on_proposal(&first, set);
+        assert!(matches!(
+            screen.screen(&first, set, WINDOW),
+            Screened::Check
+        ));
+        screen.on_proposal(&vote(&genesis, VoteKind::Proposal, 10, 2, 1), set);
+        let third = vote(&genesis, VoteKind::Proposal, 10, 3, 1);
+        assert!(matches!(
+            screen.screen(&third, set, WINDOW),
+            Screened::Excess
+        ));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_decided_slots_are_forgotten() {
+        let genesis = genesis();
+        let set = genesis.set().hash();
+        let mut screen = Screen::default();
+        let vote = vote(&genesis, VoteKind::Proposal, 1, 1, 1);
+        for slot in 0..(MAX_ENTRIES as u64 + 10) {
+            let target = VoteTarget {
+                slot: Slot(slot),
+                ..vote.target
+            };
+            screen.on_proposal(&Vote { target, ..vote }, set);
+        }
+        assert_eq!(screen.seen.len(), MAX_ENTRIES);
+        assert_eq!(
+            screen.seen.first_key_value().map(|(key, _)| key.0),
+            Some(Slot(10)),
+            "the lowest slots give way"
+        );
+        screen.forget_until(Slot(MAX_ENTRIES as u64));
+        assert_eq!(screen.seen.len(), 9);
+    }
+}

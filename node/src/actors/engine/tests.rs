@@ -1,0 +1,189 @@
+//! The actor before an execution client that follows a script.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alys_actor_system::Addr;
+use alys_actor_system::testkit::{Probe, TestSystem};
+use alys_integrations::execution::HttpEngine;
+use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, ServerConfig};
+use alys_runtime::time::sleep;
+use alys_types::bls::SecretKey;
+use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
+use alys_types::{Authority, FaultModel, Genesis, Hash, Slot};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::actors::chain::ChainMessage;
+use crate::actors::storage::{self, StorageMessage};
+
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// An answer to a fork choice.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Status(&'static str),
+    Refused(i64),
+}
+
+#[derive(Default)]
+struct Script {
+    answers: VecDeque<Answer>,
+    heads: Vec<Value>,
+}
+
+/// Answers fork choices by the script, then with VALID.
+#[derive(Clone, Default)]
+struct Client(Arc<Mutex<Script>>);
+
+impl RpcHandler for Client {
+    async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        if !method.starts_with("engine_forkchoiceUpdated") {
+            return Err(RpcError::method_not_found(method));
+        }
+        let mut script = self.0.lock().expect("no panic");
+        script.heads.push(params[0]["headBlockHash"].clone());
+        match script.answers.pop_front() {
+            Some(Answer::Refused(code)) => Err(RpcError::new(code, "Invalid forkchoice state")),
+            Some(Answer::Status(status)) => Ok(json!({ "payloadStatus": { "status": status } })),
+            None => Ok(json!({ "payloadStatus": { "status": "VALID" } })),
+        }
+    }
+}
+
+impl Client {
+    fn heads(&self) -> usize {
+        self.0.lock().expect("no panic").heads.len()
+    }
+}
+
+fn genesis() -> Arc<Genesis> {
+    let key = SecretKey::derive(&[1; 32]);
+    let authority = Authority {
+        public_key: key.public_key().to_bytes(),
+        proof_of_possession: key.prove_possession(),
+        fee_address: alys_types::Address([1; 20]),
+    };
+    let spec = ChainSpec {
+        evm_chain_id: 1,
+        start_slot: Slot(0),
+        slot_duration_ms: 2_000,
+        fault_model: FaultModel::Byzantine,
+        drift_allowance_ms: 500,
+        rejoin_margin: 3,
+        execution_genesis_hash: Hash([9; 32]),
+        authorities: vec![authority],
+        governance: GovernanceSpec::default(),
+        peg: PegSpec::default(),
+        auxpow: AuxPowSpec::default(),
+    };
+    Arc::new(Genesis::new(spec).expect("a good spec"))
+}
+
+/// The actor between the client and a probe in place of the chain. The storage is never asked.
+struct Engine {
+    client: Client,
+    actor: Addr<EngineMessage>,
+    chain: Probe<ChainMessage>,
+    _server: HttpServer,
+    _test: TestSystem,
+    _storage: Probe<StorageMessage>,
+}
+
+impl Engine {
+    async fn start(answers: &[Answer]) -> Engine {
+        let client = Client::default();
+        client.0.lock().expect("no panic").answers = answers.iter().copied().collect();
+        let config = ServerConfig::new("script");
+        let server = HttpServer::bind(LOCAL, config, Arc::new(client.clone())).await;
+        let server = server.expect("a free port");
+        let addr = server.local_addr();
+        let test = TestSystem::new();
+        let (chain, chain_probe) = Probe::new(1_024);
+        let (storage, storage_probe) = Probe::new(16);
+        let actor = test.start("engine", 64, move || {
+            let actor = EngineActor::new(
+                Arc::new(HttpEngine::with_config(ClientConfig::new(addr))),
+                genesis(),
+                None,
+                EngineTimeouts::new(Duration::from_secs(2)),
+                chain.clone(),
+                storage::Handle(storage.clone()),
+                Metrics::default(),
+            );
+            async move { Ok::<_, Infallible>(actor) }
+        });
+        Engine {
+            client,
+            actor,
+            chain: chain_probe,
+            _server: server,
+            _test: test,
+            _storage: storage_probe,
+        }
+    }
+
+    async fn set_head(&self, head: u8) {
+        let update = EngineMessage::Forkchoice {
+            head: Hash([head; 32]),
+            safe: Hash([1; 32]),
+            finalized: Hash([9; 32]),
+        };
+        assert!(self.actor.send(update).await.is_ok(), "the actor runs");
+    }
+
+    /// Waits until the client got this number of fork choices.
+    async fn until(&self, heads: usize) {
+        let reached = async {
+            while self.client.heads() < heads {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let reached = alys_runtime::time::timeout(Duration::from_secs(20), reached).await;
+        reached.expect("the fork choice is sent again");
+    }
+
+    /// The number of requests to execute all open blocks again.
+    fn restarts(&mut self) -> usize {
+        let messages = std::iter::from_fn(|| self.chain.now());
+        messages
+            .filter(|message| matches!(message, ChainMessage::ExecutionRestarted))
+            .count()
+    }
+}
+
+#[test]
+fn a_refused_fork_choice_is_sent_again_until_the_client_follows() {
+    alys_runtime::block_on_main(async {
+        let mut engine = Engine::start(&[
+            Answer::Refused(-38002),
+            Answer::Refused(-32000),
+            Answer::Status("SYNCING"),
+        ])
+        .await;
+        engine.set_head(2).await;
+        engine.until(4).await;
+        let heads = engine.client.0.lock().expect("no panic").heads.clone();
+        // A duplicate of the simulator may add calls.
+        assert!(heads.iter().all(|head| *head == heads[0]), "{heads:?}");
+        let restarts = engine.restarts();
+        assert!((1..=3).contains(&restarts), "{restarts}");
+    });
+}
+
+/// Review D: a client that never follows must not make the chain execute everything in a loop.
+#[test]
+fn a_client_that_does_not_follow_costs_a_bounded_number_of_repetitions() {
+    alys_runtime::block_on_main(async {
+        let mut engine = Engine::start(&[Answer::Status("SYNCING"); 40]).await;
+        for _ in 0..20 {
+            engine.set_head(2).await;
+        }
+        engine.until(20).await;
+        let restarts = engine.restarts();
+        assert!((1..=12).contains(&restarts), "{restarts} of 20");
+    });
+}

@@ -1,0 +1,100 @@
+//! Messages of strangers that wait for their turn, and their share of the actor's time. Pure.
+//!
+//! Peers that are neither configured nor authorities can be as many as the network admits, and each
+//! may send forgeries at its full rate. Their messages wait here, one is processed at a time, and
+//! after each the actor spends three times as long on others.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Messages of strangers that wait. More than their common budget in one second, which is the age
+/// at which a message has lost its use.
+pub const MAX_QUEUED: usize = 512;
+/// Bytes of those messages: four of the largest blocks.
+pub const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
+/// Time for others after a message of a stranger, in times of its own.
+const PAUSE_FACTOR: u32 = 3;
+
+/// The queue. `T` is a message.
+#[derive(Debug)]
+pub struct Strangers<T> {
+    queue: VecDeque<(T, usize)>,
+    bytes: usize,
+    /// A turn is scheduled.
+    is_scheduled: bool,
+}
+
+impl<T> Default for Strangers<T> {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            bytes: 0,
+            is_scheduled: false,
+        }
+    }
+}
+
+impl<T> Strangers<T> {
+    /// Adds a message. True if a turn must be scheduled; the message itself when there is no room.
+    pub fn push(&mut self, message: T, bytes: usize) -> Result<bool, T> {
+        let has_room =
+            self.queue.len() < MAX_QUEUED && self.bytes.saturating_add(bytes) <= MAX_QUEUED_BYTES;
+        if !has_room {
+            return Err(message);
+        }
+        self.bytes += bytes;
+        self.queue.push_back((message, bytes));
+        Ok(!std::mem::replace(&mut self.is_scheduled, true))
+    }
+
+    /// The message whose turn it is.
+    pub fn pop(&mut self) -> Option<T> {
+        let (message, bytes) = self.queue.pop_front()?;
+        self.bytes -= bytes;
+        Some(message)
+    }
+
+    /// The delay of the next turn, after one that took `spent`; `None` while nothing waits.
+    pub fn next_turn(&mut self, spent: Duration) -> Option<Duration> {
+        self.is_scheduled = !self.queue.is_empty();
+        self.is_scheduled
+            .then(|| spent.saturating_mul(PAUSE_FACTOR))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_turn_is_scheduled_at_a_time_and_pauses_follow_the_work() {
+        let ms = Duration::from_millis;
+        let mut strangers = Strangers::default();
+        assert_eq!(strangers.push(1, 10), Ok(true));
+        assert_eq!(strangers.push(2, 10), Ok(false));
+        assert_eq!(strangers.pop(), Some(1));
+        assert_eq!(strangers.next_turn(ms(2)), Some(ms(6)));
+        assert_eq!(strangers.push(3, 10), Ok(false));
+        assert_eq!(strangers.pop(), Some(2));
+        assert_eq!(strangers.next_turn(ms(1)), Some(ms(3)));
+        assert_eq!(strangers.pop(), Some(3));
+        assert_eq!(strangers.next_turn(ms(1)), None);
+        assert_eq!(strangers.pop(), None);
+        assert_eq!(strangers.push(4, 10), Ok(true));
+    }
+
+    #[test]
+    fn the_queue_is_bounded_in_messages_and_bytes() {
+        let mut strangers = Strangers::default();
+        for n in 0..MAX_QUEUED {
+            assert!(strangers.push(n, 1).is_ok());
+        }
+        assert_eq!(strangers.push(7777, 1), Err(7777));
+        let mut strangers = Strangers::default();
+        assert!(strangers.push(1, MAX_QUEUED_BYTES).is_ok());
+        assert_eq!(strangers.push(2, 1), Err(2));
+        assert_eq!(strangers.push(3, 0), Ok(false));
+        assert_eq!(strangers.pop(), Some(1));
+        assert_eq!(strangers.push(4, 1), Ok(false));
+    }
+}

@@ -1,0 +1,304 @@
+//! The operator's JSON-RPC of `alys node`: `alys_` methods read, and `admin_` methods, which take
+//! the token of the data directory as their first parameter, change the running node.
+//!
+//! Owns the token and the two files by which the commands of `alys` find the server. Guarantees
+//! that only a reader of the token, which the node creates with the rights of its user, changes
+//! anything, whatever the execution client. Never decides: the ChainActor does.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alys_integrations::http::{Args, HttpServer, RpcError, RpcHandler, ServeError, ServerConfig};
+use alys_runtime::clock;
+use alys_runtime::disk::Dir;
+use alys_types::bls::PublicKeyBytes;
+use alys_types::{Genesis, Slot};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::actors::chain;
+
+/// The file in the data directory with the token, in hex.
+pub const TOKEN_FILE: &str = "admin.token";
+/// The file in the data directory with the address of the running node's JSON-RPC.
+pub const ADDRESS_FILE: &str = "rpc.addr";
+
+/// Bytes of randomness in a token: nobody guesses it.
+const TOKEN_BYTES: usize = 32;
+/// Largest request: a method, an id and a token.
+const MAX_REQUEST_BYTES: usize = 4 << 10;
+/// Connections: the operator's own.
+const MAX_CONNECTIONS: usize = 16;
+
+/// Reason for which the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("{source}")]
+    Datadir {
+        /// The runtime's disk names the path in it.
+        #[from]
+        source: io::Error,
+    },
+    #[error("admin.token in the data directory is damaged: delete it, and the node makes another")]
+    Token,
+}
+
+/// The secret of the `admin_` methods. Never printed by the node.
+struct Token(String);
+
+impl Token {
+    /// The token in `dir`, which is created when it is missing.
+    fn load_or_new(dir: &Dir) -> Result<Token, OperatorError> {
+        if let Some(bytes) = dir.read(TOKEN_FILE)? {
+            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+            let is_whole = hex::decode(&text).is_ok_and(|bytes| bytes.len() == TOKEN_BYTES);
+            return is_whole.then_some(Token(text)).ok_or(OperatorError::Token);
+        }
+        let mut bytes = [0; TOKEN_BYTES];
+        alys_runtime::rand::fill(&mut bytes);
+        let token = Token(hex::encode(bytes));
+        dir.write_atomic_private(TOKEN_FILE, format!("{}\n", token.0).as_bytes())?;
+        Ok(token)
+    }
+
+    /// Compares hashes, so that the time reveals nothing about the token.
+    fn is(&self, given: &str) -> bool {
+        Sha256::digest(given.as_bytes()) == Sha256::digest(self.0.as_bytes())
+    }
+}
+
+/// A running node, as its operator sees it.
+#[derive(Clone)]
+pub struct Operated {
+    pub name: String,
+    pub genesis: Arc<Genesis>,
+    /// The key of a validator.
+    pub authority: Option<PublicKeyBytes>,
+    pub peer_id: String,
+    pub chain: chain::Handle,
+}
+
+/// The methods. There is no node while it starts.
+struct Methods {
+    token: Token,
+    node: Mutex<Option<Operated>>,
+}
+
+impl Methods {
+    fn node(&self) -> Result<Operated, RpcError> {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.clone()
+            .ok_or_else(|| RpcError::server("the node is starting"))
+    }
+
+    async fn status(&self) -> Result<Value, RpcError> {
+        let node = self.node()?;
+        let summary = node.chain.summary().await;
+        let summary = summary.ok_or_else(|| RpcError::server("the chain does not answer"))?;
+        let spec = node.genesis.spec();
+        Ok(json!({
+            "name": node.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "genesis": node.genesis.hash().to_string(),
+            "peerId": node.peer_id,
+            "authority": node.authority.map(|key| key.to_string()),
+            "slot": Slot::at(clock::wall_ms(), spec.slot_duration_ms).0,
+            "synced": summary.synced,
+            "silent": summary.silent,
+            "silentUntilSlot": summary.votes.silent_until.map(|slot| slot.0),
+            "approvedSlot": summary.votes.approved_slot.0,
+            "head": {
+                "height": summary.head_height.0,
+                "hash": summary.head.to_string(),
+            },
+            "highest": {
+                "height": summary.highest_height.0,
+                "slot": summary.highest.slot.0,
+                "hash": summary.highest.hash.to_string(),
+            },
+            "final": {
+                "height": summary.final_height.0,
+                "slot": summary.finalized.slot.0,
+                "hash": summary.finalized.hash.to_string(),
+            },
+        }))
+    }
+
+    /// Checks the only parameter of a method that changes the node.
+    fn authorise(&self, params: Value) -> Result<(), RpcError> {
+        let token: String = Args::new(params, 1)?.required()?;
+        if self.token.is(&token) {
+            return Ok(());
+        }
+        tracing::warn!("a call of an admin_ method with a wrong token is refused");
+        let message = format!("the token is not the one in {TOKEN_FILE} of the data directory");
+        Err(RpcError::invalid_params(message))
+    }
+
+    fn confirm_clock(&self) -> Result<Value, RpcError> {
+        if !self.node()?.chain.confirm_clock() {
+            return Err(RpcError::server("the chain is overloaded: call again"));
+        }
+        tracing::info!("the operator confirms the wall clock");
+        Ok(true.into())
+    }
+}
+
+impl RpcHandler for Methods {
+    async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        match method {
+            "alys_status" => {
+                Args::new(params, 0)?;
+                self.status().await
+            }
+            "admin_confirmClock" => {
+                self.authorise(params)?;
+                self.confirm_clock()
+            }
+            _ => Err(RpcError::method_not_found(method)),
+        }
+    }
+}
+
+/// A running server. [`OperatorServer::stop`] removes the file with its address.
+pub struct OperatorServer {
+    server: HttpServer,
+    methods: Arc<Methods>,
+    dir: Dir,
+}
+
+impl OperatorServer {
+    /// Listens on `addr` and writes the address to `dir`; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// The address cannot be bound, the directory cannot be written, or the token is damaged.
+    pub async fn bind(addr: SocketAddr, dir: Dir) -> Result<OperatorServer, OperatorError> {
+        let methods = Arc::new(Methods {
+            token: Token::load_or_new(&dir)?,
+            node: Mutex::new(None),
+        });
+        let config = ServerConfig {
+            max_body_bytes: MAX_REQUEST_BYTES,
+            max_connections: MAX_CONNECTIONS,
+            ..ServerConfig::new("operator")
+        };
+        let server = HttpServer::bind(addr, config, methods.clone()).await?;
+        let text = format!("{}\n", server.local_addr());
+        dir.write_atomic(ADDRESS_FILE, text.as_bytes())?;
+        Ok(OperatorServer {
+            server,
+            methods,
+            dir,
+        })
+    }
+
+    /// Serves this node from now on.
+    pub fn serve(&self, node: Operated) {
+        let mut served = self
+            .methods
+            .node
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *served = Some(node);
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    pub async fn stop(self) {
+        if let Err(error) = self.dir.remove(ADDRESS_FILE) {
+            tracing::debug!(%error, "the file with the address of the JSON-RPC stays");
+        }
+        self.server.stop().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_actor_system::testkit::Probe;
+    use alys_integrations::http::{CallError, ClientConfig, HttpClient};
+    use alys_types::bls::SecretKey;
+    use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
+    use alys_types::{Address, Authority, FaultModel, Hash};
+
+    use super::*;
+    use crate::actors::chain::ChainMessage;
+    use crate::dev::layout::loopback;
+
+    fn genesis() -> Arc<Genesis> {
+        let key = SecretKey::derive(&[1; 32]);
+        let spec = ChainSpec {
+            evm_chain_id: 1,
+            start_slot: Slot(0),
+            slot_duration_ms: 2_000,
+            fault_model: FaultModel::Byzantine,
+            drift_allowance_ms: 500,
+            rejoin_margin: 3,
+            execution_genesis_hash: Hash([9; 32]),
+            authorities: vec![Authority {
+                public_key: key.public_key().to_bytes(),
+                proof_of_possession: key.prove_possession(),
+                fee_address: Address([1; 20]),
+            }],
+            governance: GovernanceSpec::default(),
+            peg: PegSpec::default(),
+            auxpow: AuxPowSpec::default(),
+        };
+        Arc::new(Genesis::new(spec).expect("a good spec"))
+    }
+
+    fn read(dir: &Dir, name: &str) -> String {
+        let bytes = dir.read(name).expect("readable").expect("it is there");
+        String::from_utf8(bytes).expect("text").trim().to_owned()
+    }
+
+    #[test]
+    fn only_the_token_of_the_data_directory_confirms_a_clock() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("data");
+        alys_runtime::block_on_main(async move {
+            let dir = Dir::open(path).expect("a directory");
+            let bound = OperatorServer::bind(loopback(0), dir.clone()).await;
+            let server = bound.expect("a free port");
+            let client = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let refused =
+                |result: Result<Value, CallError>| result.expect_err("a refusal").to_string();
+            let early = client.call("alys_status", ()).await;
+            assert!(refused(early).contains("is starting"));
+
+            let (addr, mut mailbox) = Probe::new(8);
+            server.serve(Operated {
+                name: "test".to_owned(),
+                genesis: genesis(),
+                authority: None,
+                peer_id: "peer".to_owned(),
+                chain: chain::Handle(addr),
+            });
+            for wrong in [json!([]), json!([""]), json!(["00"]), json!([7])] {
+                let answer = client.call("admin_confirmClock", wrong).await;
+                assert!(!refused(answer).is_empty());
+            }
+            assert!(mailbox.now().is_none(), "the chain hears of no wrong token");
+
+            assert_eq!(read(&dir, ADDRESS_FILE), server.local_addr().to_string());
+            let token = read(&dir, TOKEN_FILE);
+            let confirmed = client.call("admin_confirmClock", (token.clone(),)).await;
+            assert_eq!(confirmed.ok(), Some(true));
+            let message = mailbox.next().await;
+            assert!(matches!(message, Some(ChainMessage::ConfirmClock)));
+
+            server.stop().await;
+            assert_eq!(dir.read(ADDRESS_FILE).expect("readable"), None);
+            let again = OperatorServer::bind(loopback(0), dir.clone()).await;
+            assert_eq!(read(&dir, TOKEN_FILE), token, "a restart keeps the token");
+            again.expect("a free port").stop().await;
+            dir.write_atomic(TOKEN_FILE, b"12").expect("written");
+            let damaged = OperatorServer::bind(loopback(0), dir).await;
+            assert!(matches!(damaged.err(), Some(OperatorError::Token)));
+        });
+    }
+}
