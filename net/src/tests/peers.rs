@@ -235,21 +235,24 @@ fn hundreds_of_silent_connections_keep_nobody_out() {
 #[test]
 fn a_peer_that_does_not_read_is_disconnected_before_it_is_silent() {
     block_on_main(async {
-        let node = TestNode::start(config(1, vec![])).await;
+        let mut small = config(1, vec![]);
+        small.limits.max_unread_bytes = 4 << 20;
+        let node = TestNode::start(small).await;
         let (service, handle, events) = Service::bind(config(2, vec![node.addr()]))
             .await
             .expect("the port is free");
         let reader = handle.peer_id();
         let seen = Arc::new(Mutex::new(Seen::default()));
         alys_runtime::spawn("reader", play(handle, events, seen));
-        // From here on nothing polls its service, whose connection is open.
+        // From here on nothing polls its service, whose connection is open. The task of the
+        // connection reads some messages ahead, until its queue of events is full.
         let mut running = Box::pin(service.run());
         alys_runtime::select! {
             () = &mut running => panic!("it runs"),
             () = node.connected_with(1) => {}
         }
-        for n in 0..12 {
-            node.publish(Topic::Blocks, &vec![n; Topic::Blocks.max_payload()]);
+        for n in 0..64 {
+            node.publish(Topic::Blocks, &vec![n; 256 * 1024]);
         }
         let slow = (reader, DisconnectReason::SlowReader);
         eventually("disconnected", Duration::from_secs(8), || {
