@@ -430,6 +430,14 @@ mod tests {
             unreachable!()
         }
 
+        fn begin_empty_payload(
+            &self,
+            _: ForkchoiceState,
+            _: PayloadAttributes,
+        ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
+            unreachable!()
+        }
+
         fn get_payload(
             &self,
             _: PayloadFork,
@@ -533,11 +541,11 @@ mod tests {
         let (network, _probe) = Probe::new(4);
         let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
         pool.queued_bytes = MAX_QUEUED_BYTES;
-        alys_runtime::block_on_main(async {
+        alys_runtime::block_on_main(async move {
             pool.receive(&Transactions(vec![transfer(1)]).encode())
                 .await;
+            assert!(pool.queue.is_empty() && pool.received.set.is_empty());
         });
-        assert!(pool.queue.is_empty() && pool.received.set.is_empty());
     }
 
     #[test]

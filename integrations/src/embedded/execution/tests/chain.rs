@@ -371,11 +371,10 @@ fn inconsistent_fork_choices_are_refused_and_change_nothing() {
             .expect("answers")
             .is_syncing()
     );
-    let error = client
-        .core
-        .forkchoice_updated(head(genesis), None)
-        .expect_err("below finality");
-    assert_eq!(error.code(), -38002);
+    let before = client.core.head();
+    let below = client.core.forkchoice_updated(head(genesis), None);
+    assert!(below.expect("answers").is_valid());
+    assert_eq!(client.core.head(), before, "a final block stays");
 }
 
 #[test]

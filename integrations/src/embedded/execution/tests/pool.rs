@@ -131,9 +131,9 @@ fn refusals_have_the_texts_that_wallets_know() {
 
 #[test]
 fn malformed_unprotected_and_foreign_signatures_are_refused() {
-    let mut client = TestClient::new(Fork::Shanghai);
+    let client = TestClient::new(Fork::Shanghai);
     let tx = Tx::transfer(0, 0, Address::ZERO, 1).sign();
-    let mut refused = |raw: &[u8]| {
+    let refused = |raw: &[u8]| {
         client
             .core
             .add_transaction(raw)
@@ -518,7 +518,7 @@ mod garbage {
             at in any::<u16>(),
             flip in 1u8..
         ) {
-            let mut client = TestClient::new(Fork::Shanghai);
+            let client = TestClient::new(Fork::Shanghai);
             prop_assert!(client.core.add_transaction(&bytes).is_err());
             let mut raw = Tx::deploy(0, 0, COUNTER).sign().encoded_2718();
             let at = usize::from(at) % raw.len();
