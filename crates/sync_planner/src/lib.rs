@@ -170,7 +170,7 @@ impl<P: Ord + Clone> Planner<P> {
 
     /// Sets the gap to close; a goal that is reached clears it.
     pub fn set_goal(&mut self, goal: Goal) {
-        self.goal = (goal.to > goal.highest || goal.to > goal.final_height).then_some(goal);
+        self.goal = (goal.to > goal.final_height).then_some(goal);
     }
 
     /// A range was answered and imported; `progress` tells whether it added blocks. The node's new
@@ -322,6 +322,25 @@ mod tests {
             first,
             "from the only peer, which is not avoided for it"
         );
+    }
+
+    #[test]
+    fn a_height_that_is_final_is_no_goal() {
+        // Final, highest and wanted height, and the request.
+        for (last, highest, to, expected) in [
+            (12, 12, 12, None),
+            (12, 20, 12, None),
+            (12, 5, 10, None),
+            (12, 5, 13, Some((13, 1))),
+            (10, 12, 12, Some((11, 2))),
+        ] {
+            let mut planner = Planner::default();
+            planner.connected("a", false);
+            planner.set_goal(goal(last, highest, to));
+            let request = planner.next_range(0);
+            let request = request.map(|request| (request.start.0, request.count));
+            assert_eq!(request, expected, "{last}, {highest}, {to}");
+        }
     }
 
     #[test]
