@@ -11,13 +11,19 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use futures::{AsyncRead, AsyncWrite};
+use futures::future::BoxFuture;
+use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
 use libp2p::core::transport::Boxed;
 use libp2p::{PeerId, Transport};
 
 use crate::addr::to_socket;
+
+/// Time for the last bytes of a connection to leave before it is dropped. A peer that reads takes
+/// them in the time of one way; one that does not read would keep the connection for ever.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Estimates the bytes that wait for one peer. While no stream waits for the peer to read, nothing
 /// is in a queue; otherwise what is queued less what is written is.
@@ -100,7 +106,11 @@ impl Meters {
         transport
             .map(move |(peer, inner), endpoint| {
                 let meter = meters.register(to_socket(endpoint.get_remote_address()));
-                let muxer = StreamMuxerBox::new(MeteredMuxer { inner, meter });
+                let muxer = StreamMuxerBox::new(MeteredMuxer {
+                    inner,
+                    meter,
+                    close_deadline: None,
+                });
                 (peer, muxer)
             })
             .boxed()
@@ -110,6 +120,8 @@ impl Meters {
 struct MeteredMuxer {
     inner: StreamMuxerBox,
     meter: Arc<Meter>,
+    /// Ends [`CLOSE_TIMEOUT`] after the start of the close.
+    close_deadline: Option<BoxFuture<'static, ()>>,
 }
 
 impl MeteredMuxer {
@@ -143,7 +155,13 @@ impl StreamMuxer for MeteredMuxer {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_close(cx)
+        if let Poll::Ready(result) = Pin::new(&mut self.inner).poll_close(cx) {
+            return Poll::Ready(result);
+        }
+        let deadline = self
+            .close_deadline
+            .get_or_insert_with(|| alys_runtime::time::sleep(CLOSE_TIMEOUT).boxed());
+        deadline.poll_unpin(cx).map(Ok)
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
