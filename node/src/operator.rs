@@ -36,7 +36,7 @@ const MAX_CONNECTIONS: usize = 16;
 pub enum OperatorError {
     #[error(transparent)]
     Serve(#[from] ServeError),
-    #[error("{source}")]
+    #[error("the data directory cannot be used: {source}")]
     Datadir {
         /// The runtime's disk names the path in it.
         #[from]
