@@ -394,9 +394,8 @@ impl Supervisor {
         child: u64,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), StartError> {
-        let path = cell.path.to_string();
         let lost = self.inbox.clone();
-        let run = survived(path, run).map(move |failure| {
+        let run = survived(cell.path.clone(), run).map(move |failure| {
             if let Some(failure) = failure {
                 // A supervisor whose task has ended needs no report.
                 let _ = lost.try_send(Inbox::Lost { child, failure });
@@ -414,12 +413,18 @@ impl Supervisor {
     }
 }
 
-/// Runs a task to completion. Returns a failure if it panicked.
-pub(crate) async fn survived(actor: String, run: impl Future<Output = ()>) -> Option<Failure> {
-    let panic = AssertUnwindSafe(run).catch_unwind().await.err()?;
-    Some(Failure::TaskLost {
-        actor,
-        message: panic_text(&*panic),
+/// Runs a task to completion. Returns a failure if it panicked. Not an async function, because its
+/// future would store `run` twice.
+pub(crate) fn survived(
+    actor: Arc<str>,
+    run: impl Future<Output = ()>,
+) -> impl Future<Output = Option<Failure>> {
+    AssertUnwindSafe(run).catch_unwind().map(move |ended| {
+        let panic = ended.err()?;
+        Some(Failure::TaskLost {
+            actor: actor.to_string(),
+            message: panic_text(&*panic),
+        })
     })
 }
 
