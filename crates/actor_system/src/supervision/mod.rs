@@ -39,7 +39,7 @@ use crate::{
     mailbox::address::Addr,
     supervision::inbox::Inbox,
     supervision::policy::{Backoff, Exhausted, Intensity, Restart, RestartDelay, Strategy},
-    supervision::task::{ANSWER_TIMEOUT, Entry, SupervisorTask},
+    supervision::task::{ANSWER_TIMEOUT, Entry, NewChild, SupervisorTask},
     supervision::tree::{Dependent, TreeState},
 };
 
@@ -188,8 +188,6 @@ impl Supervisor {
     /// mailbox created earlier with [`mailbox`](crate::mailbox()), or the capacity of a new one.
     /// The factory runs in the actor's task at every start; state that outlives an incarnation
     /// belongs to the factory.
-    ///
-    /// Must be called within the runtime, because it spawns a task.
     ///
     /// # Errors
     /// [`StartError`] if the name is taken or invalid, a dependency has not been started, there are
@@ -404,12 +402,14 @@ impl Supervisor {
         let (task, abort) = abortable(run);
         let entry = Entry::new(child, cell, spec, abort);
         self.inbox
-            .try_send(Inbox::Add(entry))
+            .try_send(Inbox::Add(NewChild {
+                entry,
+                task_name,
+                task: task.map(drop).boxed(),
+            }))
             .map_err(|_| StartError::ShutDown {
                 supervisor: self.cell.path.to_string(),
-            })?;
-        alys_runtime::spawn(task_name, task.map(drop));
-        Ok(())
+            })
     }
 }
 
