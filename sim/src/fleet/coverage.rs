@@ -340,12 +340,7 @@ mod tests {
         let twice = COMMON_EFFECTS.iter().find(|name| of_kinds.contains(*name));
         assert_eq!(twice, None, "a kind has it");
         let names = effects();
-        for name in [
-            "node.kill",
-            "link.cut",
-            "execution.late",
-            "fault.held-vote",
-        ] {
+        for name in ["node.kill", "link.cut", "execution.late", "fault.held-vote"] {
             assert!(names.contains(name), "{name}");
         }
     }
