@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{cargo, root, tidy};
+use crate::{binaries, cargo, root, tidy};
 
 /// Crates, besides the simulator, whose tests run in the simulated world too. Pure crates behave the same in both worlds.
 const SIMULATED: &[&str] = &[
@@ -56,6 +56,11 @@ enum Action {
         arguments: Vec<OsString>,
         simulated: bool,
     },
+    /// Test binaries side by side; the arguments are those of `cargo test`.
+    Tests {
+        arguments: Vec<OsString>,
+        simulated: bool,
+    },
 }
 
 /// The steps that decide whether a change lands: cheap checks first, then each world's build before
@@ -92,10 +97,11 @@ pub fn ci() -> Vec<Step> {
             "tests and binaries, on tokio",
             &format!("{tests} --no-run"),
         ),
+        tests_step("test", "unit and integration tests, on tokio", tests, false),
         step(
-            "test",
-            "unit, integration and documentation tests, on tokio",
-            tests,
+            "doc-test",
+            "examples in the documentation",
+            &format!("{tests} --doc"),
         ),
         step(
             "model",
@@ -107,10 +113,11 @@ pub fn ci() -> Vec<Step> {
             "tests of the crates, in the simulated world",
             &format!("{simulated_tests} --no-run"),
         ),
-        simulated(
+        tests_step(
             "sim-test",
             "tests of the crates inside the simulated world",
             &simulated_tests,
+            true,
         ),
         simulated(
             "sim-self",
@@ -257,20 +264,30 @@ impl Action {
                 arguments,
                 simulated,
             } => {
-                let mut command = cargo();
-                command.current_dir(root()).args(arguments);
-                if *simulated {
-                    // Both variables override `.cargo/sim.toml`: the build would be of the other
-                    // world, in its directory.
-                    command.env_remove("RUSTFLAGS");
-                    if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
-                        command.env("CARGO_TARGET_DIR", Path::new(&target).join("sim"));
-                    }
-                }
-                Ok(command.status().context("cargo does not start")?.success())
+                let status = cargo_in(*simulated, arguments).status();
+                Ok(status.context("cargo does not start")?.success())
             }
+            Action::Tests {
+                arguments,
+                simulated,
+            } => binaries::run(cargo_in(*simulated, arguments)),
         }
     }
+}
+
+/// A command of cargo in one of the two worlds.
+fn cargo_in(simulated: bool, arguments: &[OsString]) -> Command {
+    let mut command = cargo();
+    command.current_dir(root()).args(arguments);
+    if simulated {
+        // Both variables override `.cargo/sim.toml`: the build would be of the other world, in its
+        // directory.
+        command.env_remove("RUSTFLAGS");
+        if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
+            command.env("CARGO_TARGET_DIR", Path::new(&target).join("sim"));
+        }
+    }
+    command
 }
 
 /// rustfmt by file, because `cargo fmt` follows modules and misses a file that no module names.
@@ -346,6 +363,17 @@ fn cargo_step(name: &'static str, about: &'static str, command: &str, simulated:
     }
 }
 
+fn tests_step(name: &'static str, about: &'static str, command: &str, simulated: bool) -> Step {
+    Step {
+        name,
+        about,
+        action: Action::Tests {
+            arguments: command.split_whitespace().map(OsString::from).collect(),
+            simulated,
+        },
+    }
+}
+
 fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
     all.collect::<Vec<_>>().join(", ")
 }
@@ -386,6 +414,7 @@ mod tests {
             "clippy-sim",
             "build",
             "test",
+            "doc-test",
             "model",
             "sim-build",
             "sim-test",
