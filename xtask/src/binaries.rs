@@ -126,19 +126,22 @@ impl Binary {
 }
 
 impl Outcome {
-    /// Prints the line of libtest about a success, or all output about a failure.
+    /// Prints the number of tests that passed, or all output of a failure.
     fn print(&self) -> Result<()> {
         let seconds = self.took.as_secs_f64();
         let mut out = std::io::stdout().lock();
         if self.passed {
             let output = String::from_utf8_lossy(&self.output);
-            let result = output
+            let results = output
                 .lines()
-                .rfind(|line| line.starts_with("test result:"))
+                .filter_map(|line| line.strip_prefix("test result: ok. "));
+            let passed = results
+                .filter_map(|result| result.split(';').next())
+                .next_back()
                 .unwrap_or("no tests");
-            writeln!(out, "{seconds:>6.1} s  {:<40} {result}", self.name)?;
+            writeln!(out, "{seconds:>6.1} s  {:<36} {passed}", self.name)?;
         } else {
-            writeln!(out, "{seconds:>6.1} s  {:<40} FAILED", self.name)?;
+            writeln!(out, "{seconds:>6.1} s  {:<36} FAILED", self.name)?;
             out.write_all(&self.output)?;
         }
         Ok(())
