@@ -29,8 +29,8 @@ struct Outcome {
     output: Vec<u8>,
 }
 
-/// Builds the tests of `build`, a `cargo test` command, and runs their binaries, as many at once as
-/// the machine has cores. Prints a line for each that passed and the output of each that failed.
+/// Builds the tests of `build`, a `cargo test` command, and runs their binaries, one more at once
+/// than the machine has cores, because many wait for timers. Prints a line for each that passed and the output of each that failed.
 /// True when all passed.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub fn run(mut build: Command) -> Result<bool> {
         return Ok(false);
     }
     let binaries = binaries(&messages)?;
-    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let workers = thread::available_parallelism().map_or(1, usize::from) + 1;
     let waiting = Mutex::new(binaries.iter());
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
