@@ -334,22 +334,10 @@ where
             add(&self.reader.mailbox.stats.dropped, 1);
             return Ok(());
         }
-        let (Taken { kind, meta, again }, msg) = Taken::open(envelope);
+        let Envelope { msg, meta } = envelope;
+        let kind = msg.kind();
         let phase = Phase::Handling(kind);
         incarnation.note(kind);
-        let msg = match msg {
-            Ok(msg) => msg,
-            Err(failure) => {
-                let taken = vec![Taken { kind, meta, again }];
-                return self.undone(
-                    Attended::Done(Err(failure)),
-                    phase,
-                    taken,
-                    VecDeque::new(),
-                    stop,
-                );
-            }
-        };
         let begun = self.begin(kind, &meta);
         let span = self.span(kind, &meta);
         if let Some(fault) = fault.filter(|fault| *fault != Fault::LoseReply) {
@@ -360,7 +348,7 @@ where
                 return self.undone(
                     suffered,
                     phase,
-                    vec![Taken { kind, meta, again }],
+                    vec![Taken { kind, meta }],
                     VecDeque::new(),
                     stop,
                 );
@@ -396,7 +384,7 @@ where
             .as_mut()
             .map(|frame| mem::take(&mut frame.meta))
             .unwrap_or_default();
-        let taken = Taken { kind, meta, again };
+        let taken = Taken { kind, meta };
         self.undone(attended, phase, vec![taken], VecDeque::new(), stop)
     }
 
@@ -458,13 +446,13 @@ where
         self.undone(attended, Phase::HandlingBatch, taken, waiting, stop)
     }
 
-    /// Requeues or records as dead letters the messages whose handler did not complete. The
-    /// messages left in a batch return to the queue.
+    /// Records as dead letters the messages whose handler did not complete. The messages left in a
+    /// batch return to the queue.
     fn undone(
         &mut self,
         attended: Attended<()>,
         phase: Phase,
-        taken: Vec<Taken<A::Message>>,
+        taken: Vec<Taken>,
         waiting: VecDeque<Envelope<A::Message>>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
@@ -485,17 +473,18 @@ where
                 .record_dead_letter(Reason::Interrupted, timer);
             add(&stats.interrupted, 1);
         }
-        let mut back = Vec::new();
-        for taken in taken {
-            let kind = taken.kind;
-            match taken.failed(&self.reader.mailbox, reason) {
-                Some(envelope) => back.push(envelope),
-                None if reason == Reason::Killed => stats.count_failed(kind),
-                None => add(&stats.interrupted, 1),
+        for Taken { kind, meta } in taken {
+            if let Some(home) = self.reader.mailbox.home() {
+                home.record_dead_letter(reason, kind, meta.sender);
+            }
+            if reason == Reason::Killed {
+                stats.count_failed(kind);
+            } else {
+                add(&stats.interrupted, 1);
             }
         }
-        if !back.is_empty() || !waiting.is_empty() {
-            self.reader.put_back(back.into_iter().chain(waiting));
+        if !waiting.is_empty() {
+            self.reader.put_back(waiting.into_iter());
         }
         if let (Attended::Cut, Some(kind)) = (&attended, kind) {
             tracing::warn!(

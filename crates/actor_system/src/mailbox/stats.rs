@@ -31,7 +31,6 @@ pub(crate) struct Stats {
     pub timers: AtomicU64,
     pub handled: AtomicU64,
     pub failed: AtomicU64,
-    pub redelivered: AtomicU64,
     pub expired: AtomicU64,
     pub abandoned: AtomicU64,
     pub interrupted: AtomicU64,
