@@ -30,8 +30,8 @@ struct Outcome {
 }
 
 /// Builds the tests of `build`, a `cargo test` command, and runs their binaries, one more at once
-/// than the machine has cores, because many wait for timers. Prints a line for each that passed and the output of each that failed.
-/// True when all passed.
+/// than the machine has cores, because many wait for timers. Prints a line for each that passed and
+/// the output of each that failed. True when all passed.
 ///
 /// # Errors
 /// When cargo or a binary does not start, or cargo prints something unexpected.
