@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,29 +52,30 @@ pub fn run(mut build: Command) -> Result<bool> {
     let binaries = binaries(&messages)?;
     let workers = thread::available_parallelism().map_or(1, usize::from) + 1;
     let waiting = Mutex::new(binaries.iter());
-    let failed = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        let work = || -> Result<()> {
-            loop {
-                let next = waiting.lock().map_or(None, |mut waiting| waiting.next());
-                let Some(binary) = next else { return Ok(()) };
-                let outcome = binary.run()?;
-                outcome.print()?;
-                if !outcome.passed
-                    && let Ok(mut failed) = failed.lock()
-                {
-                    failed.push(outcome.name);
-                }
+    let next = || {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.next()
+    };
+    let work = || -> Result<Vec<String>> {
+        let mut failed = Vec::new();
+        while let Some(binary) = next() {
+            let outcome = binary.run()?;
+            outcome.print()?;
+            if !outcome.passed {
+                failed.push(outcome.name);
             }
-        };
+        }
+        Ok(failed)
+    };
+    let mut failed = Vec::new();
+    thread::scope(|scope| -> Result<()> {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        for worker in workers {
+            let ended = worker.join();
+            failed.extend(ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(())
     })?;
-    let failed = failed.into_inner().unwrap_or_default();
     if !failed.is_empty() {
         eprintln!("failed: {}", failed.join(", "));
     }
