@@ -1,5 +1,5 @@
-//! Restarts keep the queue, the address and the configuration; state only where it is saved,
-//! and the message that failed never.
+//! Restarts keep the queue, the address and the configuration, and state where it is saved. The
+//! message that failed is lost.
 
 use std::convert::Infallible;
 
@@ -20,6 +20,7 @@ pub struct Settings {
 /// Messages of a ledger.
 #[derive(Debug)]
 pub enum LedgerMessage {
+    /// Books an amount, if it does not exceed the configured maximum.
     Book {
         amount: u64,
     },
