@@ -6,6 +6,7 @@
 //! table with its reason, and that a failed step fails the run.
 //! **Never** ships with the node, changes a file, or uses the network itself.
 
+mod binaries;
 pub mod fuzz;
 pub mod steps;
 pub mod tidy;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{cargo, root, tidy};
+use crate::{binaries, cargo, root, tidy};
 
 /// Crates, besides [`SIMULATORS`], whose tests run in the simulated world too. Pure crates behave
 /// the same in both worlds.
@@ -56,10 +56,16 @@ pub struct Step {
 enum Action {
     Tidy,
     Format,
-    Cargo {
-        arguments: Vec<OsString>,
-        simulated: bool,
-    },
+    Cargo(Invocation),
+    /// Test binaries side by side, built by this `cargo test`.
+    Tests(Invocation),
+}
+
+/// A command of cargo in one of the two worlds.
+#[derive(Debug)]
+struct Invocation {
+    arguments: Vec<OsString>,
+    simulated: bool,
 }
 
 /// The steps that decide whether a change lands: cheap checks first, then each world's build before
@@ -96,10 +102,15 @@ pub fn ci() -> Vec<Step> {
             "tests and binaries, on tokio",
             &format!("{tests} --no-run"),
         ),
+        Step {
+            name: "test",
+            about: "unit and integration tests, on tokio",
+            action: Action::Tests(Invocation::new(tests, false)),
+        },
         step(
-            "test",
-            "unit, integration and documentation tests, on tokio",
-            tests,
+            "doc-test",
+            "examples in the documentation",
+            &format!("{tests} --doc"),
         ),
         step(
             "model",
@@ -111,11 +122,11 @@ pub fn ci() -> Vec<Step> {
             "tests of the crates, in the simulated world",
             &format!("{simulated_tests} --no-run"),
         ),
-        simulated(
-            "sim-test",
-            "tests of the crates inside the simulated world",
-            &simulated_tests,
-        ),
+        Step {
+            name: "sim-test",
+            about: "tests of the crates inside the simulated world",
+            action: Action::Tests(Invocation::new(&simulated_tests, true)),
+        },
         simulated(
             "sim-self",
             "the simulator, optimised, its tests, and the replay of the fuzz corpora",
@@ -174,10 +185,10 @@ pub fn benches(filter: Option<&str>, arguments: &[String]) -> Result<Vec<Step>> 
             Step {
                 name,
                 about: package,
-                action: Action::Cargo {
+                action: Action::Cargo(Invocation {
                     arguments: command,
                     simulated: false,
-                },
+                }),
             }
         })
         .collect();
@@ -257,23 +268,35 @@ impl Action {
                 Ok(findings.is_empty())
             }
             Action::Format => format(),
-            Action::Cargo {
-                arguments,
-                simulated,
-            } => {
-                let mut command = cargo();
-                command.current_dir(root()).args(arguments);
-                if *simulated {
-                    // Both variables override `.cargo/sim.toml`: the build would be of the other
-                    // world, in its directory.
-                    command.env_remove("RUSTFLAGS");
-                    if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
-                        command.env("CARGO_TARGET_DIR", Path::new(&target).join("sim"));
-                    }
-                }
-                Ok(command.status().context("cargo does not start")?.success())
+            Action::Cargo(invocation) => {
+                let status = invocation.command().status();
+                Ok(status.context("cargo does not start")?.success())
+            }
+            Action::Tests(invocation) => binaries::run(invocation.command()),
+        }
+    }
+}
+
+impl Invocation {
+    fn new(command: &str, simulated: bool) -> Self {
+        Self {
+            arguments: command.split_whitespace().map(OsString::from).collect(),
+            simulated,
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = cargo();
+        command.current_dir(root()).args(&self.arguments);
+        if self.simulated {
+            // Both variables override `.cargo/sim.toml`: the build would be of the other world, in
+            // its directory.
+            command.env_remove("RUSTFLAGS");
+            if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
+                command.env("CARGO_TARGET_DIR", Path::new(&target).join("sim"));
             }
         }
+        command
     }
 }
 
@@ -332,21 +355,18 @@ fn simulated_packages() -> String {
 }
 
 fn step(name: &'static str, about: &'static str, command: &str) -> Step {
-    cargo_step(name, about, command, false)
-}
-
-fn simulated(name: &'static str, about: &'static str, command: &str) -> Step {
-    cargo_step(name, about, command, true)
-}
-
-fn cargo_step(name: &'static str, about: &'static str, command: &str, simulated: bool) -> Step {
     Step {
         name,
         about,
-        action: Action::Cargo {
-            arguments: command.split_whitespace().map(OsString::from).collect(),
-            simulated,
-        },
+        action: Action::Cargo(Invocation::new(command, false)),
+    }
+}
+
+fn simulated(name: &'static str, about: &'static str, command: &str) -> Step {
+    Step {
+        name,
+        about,
+        action: Action::Cargo(Invocation::new(command, true)),
     }
 }
 
@@ -390,6 +410,7 @@ mod tests {
             "clippy-sim",
             "build",
             "test",
+            "doc-test",
             "model",
             "sim-build",
             "sim-test",
@@ -415,7 +436,7 @@ mod tests {
         assert_eq!(benches(None, &[]).expect("all").len(), BENCHES.len());
         let chosen = benches(Some("cert"), &["--quick".to_owned()]).expect("one");
         assert_eq!(chosen.len(), 1);
-        let Action::Cargo { arguments, .. } = &chosen[0].action else {
+        let Action::Cargo(Invocation { arguments, .. }) = &chosen[0].action else {
             panic!("a command")
         };
         assert_eq!(arguments.last().expect("some"), "--quick");

@@ -108,7 +108,7 @@ pub use actor::{
     error::{Failure, IllegalTransition, LookupError, Phase, StartError, TooManyTasks, panic_text},
     extension::{Extension, SystemEvent},
     faults::{Fault, Faults, MAX_PLANNED, MAX_SEEN, Planned},
-    incarnation::{Batch, MAX_REDELIVERIES},
+    incarnation::Batch,
     lifecycle::{self, State},
     orders::Abandoned,
     scope::{MAX_TASKS, MAX_TIMERS, Task, Timer},

@@ -1,11 +1,11 @@
-//! Restarts keep the queue, the address and the configuration; state only where it is saved, and
-//! the message that failed only if it permits redelivery.
+//! Restarts keep the queue, the address and the configuration, and state where it is saved. The
+//! message that failed is lost.
 
 use std::convert::Infallible;
 
 use alys_actor_system::{
     Addr, AlysActor, AskError, ChildSpec, ConfigHandle, Context, Failure, Kept, LookupError,
-    MAX_REDELIVERIES, Message, Reason, Reply, StartError, Strategy, Supervisor, System,
+    Message, Reason, Reply, StartError, Strategy, Supervisor, System,
 };
 
 use crate::{Outcome, TIMEOUT, shut_down, tolerant};
@@ -20,13 +20,11 @@ pub struct Settings {
 /// Messages of a ledger.
 #[derive(Debug)]
 pub enum LedgerMessage {
-    /// Books an amount after failing over it this many times. May be redelivered, because a booking
-    /// is saved in its last step.
+    /// Books an amount, if it does not exceed the configured maximum.
     Book {
         amount: u64,
-        failures: u8,
     },
-    /// Fails, and is not redelivered.
+    /// Fails.
     Corrupt,
     Read {
         reply: Reply<Page>,
@@ -52,20 +50,11 @@ impl Message for LedgerMessage {
             Self::Read { .. } => "read",
         }
     }
-
-    fn again(&self) -> Option<Self> {
-        match *self {
-            Self::Book { amount, failures } => Some(Self::Book { amount, failures }),
-            Self::Corrupt | Self::Read { .. } => None,
-        }
-    }
 }
 
-/// Faults that end an incarnation of a ledger.
+/// The fault that ends an incarnation of a ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    #[error("the ink ran out")]
-    NoInk,
     #[error("a page is torn")]
     Torn,
 }
@@ -89,11 +78,7 @@ impl AlysActor for Ledger {
     async fn handle(&mut self, msg: LedgerMessage, ctx: &Context<Self>) -> Result<(), LedgerError> {
         self.handled += 1;
         match msg {
-            LedgerMessage::Book { amount, failures } => {
-                let attempt = ctx.envelope().map_or(0, |envelope| envelope.attempt);
-                if attempt < failures {
-                    return Err(LedgerError::NoInk);
-                }
+            LedgerMessage::Book { amount } => {
                 if amount <= ctx.config().max_amount {
                     self.booked.push(amount);
                     self.kept.save(self.booked.clone());
@@ -147,8 +132,8 @@ fn start_ledger(
     })
 }
 
-fn book(ledger: &Addr<LedgerMessage>, amount: u64, failures: u8) -> Outcome {
-    ledger.tell(LedgerMessage::Book { amount, failures })?;
+fn book(ledger: &Addr<LedgerMessage>, amount: u64) -> Outcome {
+    ledger.tell(LedgerMessage::Book { amount })?;
     Ok(())
 }
 
@@ -165,7 +150,6 @@ pub async fn run() -> Outcome {
     let last_failure = Kept::new(None);
     let (ledger, settings) = start_ledger(&supervisor, last_failure.clone())?;
     saved_state(&system, &ledger, &last_failure).await?;
-    redelivery(&system, &ledger).await?;
     configuration(&system, &ledger, &settings).await?;
     shut_down(system).await
 }
@@ -176,9 +160,9 @@ async fn saved_state(
     ledger: &Addr<LedgerMessage>,
     last_failure: &Kept<Option<String>>,
 ) -> Outcome {
-    book(ledger, 10, 0)?;
+    book(ledger, 10)?;
     ledger.tell(LedgerMessage::Corrupt)?;
-    book(ledger, 20, 0)?;
+    book(ledger, 20)?;
     let page = read(ledger).await?;
     let expected = Page {
         booked: vec![10, 20],
@@ -195,56 +179,35 @@ async fn saved_state(
     Ok(())
 }
 
-/// A message that permits redelivery is handled by the next incarnation before the queue.
-async fn redelivery(system: &System, ledger: &Addr<LedgerMessage>) -> Outcome {
-    book(ledger, 30, 2)?;
-    book(ledger, 40, 0)?;
-    let page = read(ledger).await?;
-    assert_eq!(page.booked, [10, 20, 30, 40]);
-    assert_eq!(page.incarnation, 4);
-    println!("30 was redelivered twice, and booked before 40: {page:?}");
-
-    // A message that always fails ends a limited number of incarnations.
-    book(ledger, 50, u8::MAX)?;
-    let after = read(ledger).await?;
-    let ended = after.incarnation - page.incarnation;
-    assert_eq!(after.booked, page.booked);
-    assert_eq!(ended, u64::from(MAX_REDELIVERIES) + 1);
-    assert_eq!(system.dead_letters().of(Reason::Poison), 1);
-    let reason = Reason::Poison.as_str();
-    println!("50 ended {ended} incarnations, then became a dead letter: {reason}");
-    Ok(())
-}
-
 /// A replaced configuration takes effect before the next message, and survives restarts.
 async fn configuration(
     system: &System,
     ledger: &Addr<LedgerMessage>,
     settings: &ConfigHandle<Settings>,
 ) -> Outcome {
-    book(ledger, 200, 0)?;
+    book(ledger, 200)?;
     let page = read(ledger).await?;
-    assert_eq!(page.booked, [10, 20, 30, 40]);
+    assert_eq!(page.booked, [10, 20]);
     println!("limit {}: 200 is not booked", settings.get().max_amount);
 
     settings.replace(Settings { max_amount: 1000 });
-    book(ledger, 200, 0)?;
+    book(ledger, 200)?;
     let page = read(ledger).await?;
-    assert_eq!(page.booked, [10, 20, 30, 40, 200]);
+    assert_eq!(page.booked, [10, 20, 200]);
     assert_eq!(page.limits, [1000]);
     println!("limit {}: 200 is booked", settings.get().max_amount);
 
     ledger.tell(LedgerMessage::Corrupt)?;
-    book(ledger, 300, 0)?;
+    book(ledger, 300)?;
     let page = read(ledger).await?;
-    assert_eq!(page.booked, [10, 20, 30, 40, 200, 300]);
+    assert_eq!(page.booked, [10, 20, 200, 300]);
     assert!(page.limits.is_empty(), "{page:?}");
     println!("after a restart with the same limit: 300 is booked");
 
     // A handle is also found by path and type.
     let found: ConfigHandle<Settings> = system.config("s/ledger")?;
     found.replace(Settings { max_amount: 0 });
-    book(ledger, 60, 0)?;
+    book(ledger, 60)?;
     assert_eq!(read(ledger).await?.booked, page.booked);
     let wrong: Result<ConfigHandle<u8>, LookupError> = system.config("s/ledger");
     let path = "bank/s/ledger".to_owned();

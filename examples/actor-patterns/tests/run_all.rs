@@ -55,7 +55,6 @@ fn the_guide_lists_the_limits_of_the_code() {
         MAX_CHILDREN,
         MAX_TASKS,
         MAX_TIMERS,
-        MAX_REDELIVERIES,
         MAX_OVERTAKES,
         DEAD_LETTERS_KEPT,
         MAX_PLANNED,

@@ -150,7 +150,8 @@ fn rejected_gossip_leads_to_a_temporary_ban() {
         .await;
         let away = time::now() - banned;
         assert!(away >= Duration::from_millis(2900), "back after {away:?}");
-        strict.connected_with(1).await;
+        // The offender sends gossip once it knows the subscriptions of the strict node.
+        offender.connected_with(1).await;
         offender.publish(Topic::Work, b"good");
         eventually("gossip", SOON, || strict.seen().times(b"good") == 1).await;
     });

@@ -3,9 +3,9 @@
 //!
 //! An actor that panics, fails, or spends longer than its message timeout on one message is
 //! restarted after its restart delay. The sum of timeout and delay is below five seconds for every
-//! actor, the time within which a node must recover. An actor with a
-//! circuit breaker refuses messages while it is open. Senders treat that as temporary: the chain
-//! retries at its next tick and rebroadcasts after the slot.
+//! actor, the time within which a node must recover. An actor with a circuit breaker refuses
+//! messages while it is open. Senders treat that as temporary: the chain retries at its next tick
+//! and rebroadcasts after the slot.
 
 use std::fmt::Write;
 use std::time::Duration;

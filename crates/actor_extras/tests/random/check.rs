@@ -6,8 +6,8 @@ use std::{
 };
 
 use alys_actor_system::{
-    DEAD_LETTERS_KEPT, Exhausted, Intensity, MAX_REDELIVERIES, Priority, Reason, Receipt, Restart,
-    RestartDelay, State, Strategy,
+    DEAD_LETTERS_KEPT, Exhausted, Intensity, Priority, Reason, Receipt, Restart, RestartDelay,
+    State, Strategy,
 };
 
 use crate::{
@@ -111,32 +111,19 @@ fn parent(path: &str) -> &str {
 
 impl Run<'_> {
     /// Letters with the same sender, receiver and priority are begun in the order in which they
-    /// were sent; a redelivered letter is handled before its successors.
+    /// were sent.
     fn order(&self, book: &Book, wrong: &mut Wrong) {
         let mut first: BTreeMap<(u32, usize, Priority), Id> = BTreeMap::new();
-        let mut done = first.clone();
-        let mut known = BTreeSet::new();
         for entry in &book.entries {
-            let (id, actor) = match entry.event {
-                Event::Begun { id, actor, .. } | Event::Done { id, actor } => (id, actor),
-                _ => continue,
+            let Event::Begun { id, actor, .. } = entry.event else {
+                continue;
             };
             let letter = &book.letters[id];
             if letter.timer_of.is_some() {
                 continue;
             }
             let key = (letter.stream, actor, letter.priority);
-            if matches!(entry.event, Event::Done { .. }) {
-                done.insert(key, id);
-                continue;
-            }
-            if done.get(&key).is_some_and(|later| *later > id) {
-                wrong.push(format!(
-                    "order: {id} is begun after {} of {key:?} was done",
-                    done[&key]
-                ));
-            }
-            if known.insert(id) && first.insert(key, id).is_some_and(|later| later > id) {
+            if first.insert(key, id).is_some_and(|later| later > id) {
                 wrong.push(format!("order: {id} is begun after a later one of {key:?}"));
             }
         }
@@ -147,11 +134,6 @@ impl Run<'_> {
         for (id, letter) in book.letters.iter().enumerate() {
             let (done, begun, dead) = (fates.done[id].len(), fates.begun[id], &fates.dead[id]);
             let ends = done + dead.len();
-            let most = 1 + if letter.again {
-                usize::from(MAX_REDELIVERIES)
-            } else {
-                0
-            };
             let mut blame = |what: &str| {
                 let outcome = fates.outcome[id];
                 wrong.push(format!(
@@ -162,8 +144,8 @@ impl Run<'_> {
             if done > 1 {
                 blame("is done more than once");
             }
-            if begun > most {
-                blame("is begun too often");
+            if begun > 1 {
+                blame("is begun more than once");
             }
             if ends > 1 {
                 blame("ends more than once");
@@ -209,17 +191,13 @@ impl Run<'_> {
                         let is_late = |at: Instant| fates.gone[id].is_none_or(|gone| gone >= at);
                         letter.expires && letter.deadline.is_none_or(|at| at.is_some_and(is_late))
                     }
-                    Reason::Killed | Reason::Interrupted => {
-                        (begun == 1 && !letter.again) || is_struck
-                    }
-                    Reason::Poison => (letter.again && begun == most) || is_struck,
+                    Reason::Killed => begun == 1 || is_struck,
+                    // A letter of a timer may be left in a batch that failed.
+                    Reason::Interrupted => begun == 1 || is_struck || letter.timer_of.is_some(),
                     Reason::Abandoned => true,
                     Reason::Injected => is_struck,
                 };
-                // A letter of a timer is not redelivered.
-                let is_timer = letter.timer_of.is_some();
-                if !(is_right || is_timer && matches!(reason, Reason::Killed | Reason::Interrupted))
-                {
+                if !is_right {
                     blame("has a dead letter that is not true");
                 }
             }
@@ -281,7 +259,7 @@ impl Run<'_> {
                 (
                     "failed and interrupted, and their dead letters",
                     figures.failed + figures.interrupted,
-                    of(&[Reason::Killed, Reason::Poison, Reason::Interrupted]),
+                    of(&[Reason::Killed, Reason::Interrupted]),
                 ),
                 (
                     "expired, and their dead letters",
@@ -305,15 +283,14 @@ impl Run<'_> {
                 ),
                 ("waiting at the end", figures.depth as u64, 0),
             ];
-            // A letter may displace several if bytes are limited or if redelivered letters exceed
-            // the capacity; then more letters may be dropped than receipts were returned.
+            // A letter may displace several if bytes are limited or if the rest of a failed batch
+            // exceeds the capacity; then more letters may be dropped than receipts were returned.
             let is_limited = self
                 .plan
                 .actors
                 .get(actor)
                 .is_some_and(|plan| plan.bytes.is_some())
-                || self.seen.is_batching[actor]
-                || figures.redelivered > 0;
+                || self.seen.is_batching[actor];
             let (oldest, taken) = (
                 of(&[Reason::DroppedOldest]),
                 receipts(Receipt::QueuedForOldest),

@@ -28,13 +28,12 @@ pub enum Event {
         id: Id,
         actor: usize,
         incarnation: u64,
-        attempt: u8,
     },
     Done {
         id: Id,
         actor: usize,
     },
-    /// The last copy of the letter was dropped.
+    /// The letter was dropped.
     Gone {
         id: Id,
     },
@@ -112,7 +111,6 @@ pub struct Letter {
     pub priority: Priority,
     pub overflow: Overflow,
     pub size: usize,
-    pub again: bool,
     pub expires: bool,
     /// True for `send`, which waits for room; a cancelled `send` has not sent the letter.
     pub is_send: bool,
@@ -120,8 +118,7 @@ pub struct Letter {
     pub deadline: Option<Option<Instant>>,
     /// The incarnation that set the timer, for a letter of a timer.
     pub timer_of: Option<u64>,
-    /// Number of live copies.
-    copies: usize,
+    is_alive: bool,
     has_begun: bool,
     /// True while it is counted as queued in the mailbox of `to`.
     is_waiting: bool,
@@ -141,12 +138,11 @@ impl Letter {
             priority,
             overflow,
             size,
-            again: false,
             expires: true,
             is_send: false,
             deadline: Some(None),
             timer_of: None,
-            copies: 1,
+            is_alive: true,
             has_begun: false,
             is_waiting: false,
         }
@@ -180,7 +176,8 @@ pub struct Book {
     waiting: Vec<(usize, usize)>,
     living: Vec<usize>,
     tasks: Vec<usize>,
-    copies: usize,
+    /// Number of live letters.
+    alive: usize,
 }
 
 impl Book {
@@ -202,7 +199,7 @@ impl Book {
     /// accepted, and that are neither begun nor dropped.
     fn waits(&mut self, id: Id) {
         let letter = &mut self.letters[id];
-        let Some(to) = letter.to.filter(|_| !letter.has_begun && letter.copies > 0) else {
+        let Some(to) = letter.to.filter(|_| !letter.has_begun && letter.is_alive) else {
             return;
         };
         letter.is_waiting = true;
@@ -253,25 +250,17 @@ impl History {
             return None;
         }
         book.letters.push(letter);
-        book.copies += 1;
+        book.alive += 1;
         Some(book.letters.len() - 1)
-    }
-
-    pub fn copied(&self, id: Id) {
-        let mut book = self.book();
-        book.letters[id].copies += 1;
-        book.copies += 1;
     }
 
     pub fn dropped(&self, id: Id) {
         let mut book = self.book();
-        book.copies -= 1;
-        book.letters[id].copies -= 1;
-        if book.letters[id].copies == 0 {
-            book.leaves(id);
-            drop(book);
-            self.note(Event::Gone { id });
-        }
+        book.alive -= 1;
+        book.letters[id].is_alive = false;
+        book.leaves(id);
+        drop(book);
+        self.note(Event::Gone { id });
     }
 
     pub fn note(&self, event: Event) {
@@ -344,7 +333,7 @@ impl History {
         (
             book.living.iter().sum(),
             book.tasks.iter().sum(),
-            book.copies,
+            book.alive,
         )
     }
 

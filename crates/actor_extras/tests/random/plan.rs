@@ -148,7 +148,6 @@ pub struct LetterPlan {
     pub priority: Priority,
     pub overflow: Overflow,
     pub size: usize,
-    pub again: bool,
     pub expires: bool,
     pub deed: Deed,
 }
@@ -162,8 +161,6 @@ pub enum Deed {
     Sleep(u64),
     Panic,
     Fail,
-    /// Fails in the attempts before this one.
-    FailUntil(u8),
     Hang,
     Stop,
     Grow(usize),
@@ -334,18 +331,15 @@ fn letter(deed: BoxedStrategy<Deed>) -> BoxedStrategy<LetterPlan> {
         1 => prop::sample::select(&Priority::ALL[..]),
     ];
     let size = prop_oneof![1..100usize, 1..400usize];
-    let flags = (prop::bool::weighted(0.3), prop::bool::weighted(0.7));
-    (priority, overflow(), size, flags, deed)
-        .prop_map(
-            |(priority, overflow, size, (again, expires), deed)| LetterPlan {
-                priority,
-                overflow,
-                size,
-                again,
-                expires,
-                deed,
-            },
-        )
+    let expires = prop::bool::weighted(0.7);
+    (priority, overflow(), size, expires, deed)
+        .prop_map(|(priority, overflow, size, expires, deed)| LetterPlan {
+            priority,
+            overflow,
+            size,
+            expires,
+            deed,
+        })
         .boxed()
 }
 
@@ -388,7 +382,6 @@ fn simple_deed() -> BoxedStrategy<Deed> {
         2 => (0..5u64).prop_map(Deed::Sleep),
         1 => Just(Deed::Panic),
         1 => Just(Deed::Fail),
-        1 => (1..5u8).prop_map(Deed::FailUntil),
         1 => Just(Deed::Hang),
         1 => Just(Deed::Stop),
         1 => (1..1000usize).prop_map(Deed::Grow),

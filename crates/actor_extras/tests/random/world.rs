@@ -91,7 +91,6 @@ pub struct Letter {
     priority: Priority,
     overflow: Overflow,
     size: usize,
-    again: bool,
     expires: bool,
     deed: Deed,
     answers: Vec<(Id, Reply<Id>)>,
@@ -113,19 +112,6 @@ impl Message for Letter {
     }
     fn overflow(&self) -> Overflow {
         self.overflow
-    }
-    fn again(&self) -> Option<Self> {
-        if !self.again {
-            return None;
-        }
-        self.world.history.copied(self.id);
-        let (world, deed) = (self.world.clone(), self.deed.clone());
-        Some(Self {
-            world,
-            deed,
-            answers: Vec::new(),
-            ..*self
-        })
     }
     fn expires(&self) -> bool {
         self.expires
@@ -173,7 +159,7 @@ impl World {
         change: impl FnOnce(&mut Known),
     ) -> Option<Letter> {
         let mut known = Known::new(stream, to, plan.priority, plan.overflow, plan.size);
-        (known.again, known.expires) = (plan.again, plan.expires);
+        known.expires = plan.expires;
         change(&mut known);
         let Known {
             overflow, timer_of, ..
@@ -187,7 +173,6 @@ impl World {
             priority: plan.priority,
             overflow,
             size: plan.size,
-            again: plan.again,
             expires: plan.expires,
             deed: plan.deed.clone(),
             answers: Vec::new(),
@@ -457,13 +442,11 @@ impl<const B: usize> Worker<B> {
 
     /// Carries out the deed of a letter.
     async fn work(&mut self, letter: &mut Letter, ctx: &Context<Self>) -> Result<(), ToldToFail> {
-        let attempt = ctx.envelope().map_or(0, |envelope| envelope.attempt);
         let (actor, incarnation) = (self.index, ctx.incarnation());
         self.world.history.note(Event::Begun {
             id: letter.id,
             actor,
             incarnation,
-            attempt,
         });
         if letter.timer_of.is_some_and(|of| of != incarnation) {
             let (id, of) = (letter.id, letter.timer_of);
@@ -483,8 +466,6 @@ impl<const B: usize> Worker<B> {
             Deed::Sleep(time) => time::sleep(ms(time)).await,
             Deed::Panic => panic_quietly(),
             Deed::Fail => return Err(ToldToFail),
-            Deed::FailUntil(tries) if attempt < tries => return Err(ToldToFail),
-            Deed::FailUntil(_) => {}
             // A worker of a pool does not hang, because its `handle_timeout` is a minute.
             Deed::Hang if self.is_pooled => time::sleep(ms(3)).await,
             Deed::Hang => pending().await,

@@ -77,10 +77,8 @@ pub struct MailboxSnapshot {
     pub timers: u64,
     /// Messages, including those of timers, that were handled without a failure.
     pub handled: u64,
-    /// Messages whose handler failed and that are not redelivered.
+    /// Messages whose handler failed.
     pub failed: u64,
-    /// Messages whose handler failed and that were queued again.
-    pub redelivered: u64,
     /// Messages whose deadline passed while they were queued.
     pub expired: u64,
     /// Accepted messages that were not handled because the actor terminated.
@@ -466,7 +464,6 @@ impl Cell {
             timers: stats.timers.load(Relaxed),
             handled: stats.handled.load(Relaxed),
             failed: stats.failed.load(Relaxed),
-            redelivered: stats.redelivered.load(Relaxed),
             expired: stats.expired.load(Relaxed),
             abandoned: stats.abandoned.load(Relaxed),
             interrupted: stats.interrupted.load(Relaxed),

@@ -50,6 +50,10 @@ impl Control {
         if orders.len() >= ORDERS || self.flags() & CLOSED != 0 {
             return false;
         }
+        // Most children only ever get one order at a time.
+        if orders.capacity() == 0 {
+            orders.reserve_exact(1);
+        }
         orders.push_back(order);
         // Raised under the lock, because a flag raised after the task has taken the order would
         // stay set over an empty queue, and an idle actor would poll in a busy loop.

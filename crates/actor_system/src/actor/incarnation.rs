@@ -27,11 +27,10 @@ use crate::{
     actor::scope::Timers,
     actor::{AlysActor, Context, Health},
     interceptor, later,
+    mailbox::Reader,
     mailbox::current::{self, Frame},
-    mailbox::dead_letters::Reason,
     mailbox::envelope::{Envelope, Meta, Origin},
     mailbox::message::Message,
-    mailbox::{Mailbox, Reader},
 };
 
 /// Messages after which an actor yields. It is small in the simulator, because the queue of an
@@ -41,9 +40,6 @@ const MESSAGES_A_TURN: u32 = if alys_runtime::is_simulated() {
 } else {
     256
 };
-
-/// Maximum redeliveries of one message ([`Message::again`]) whose handler fails.
-pub const MAX_REDELIVERIES: u8 = 3;
 
 /// The next piece of work of an actor.
 pub(crate) enum Next<M> {
@@ -239,77 +235,19 @@ fn poll_timer<M: Send + 'static>(
 /// Messages to handle together, see [`AlysActor::handle_batch`].
 pub struct Batch<M: Message> {
     waiting: VecDeque<Envelope<M>>,
-    taken: Vec<Taken<M>>,
-    done: Vec<Taken<M>>,
+    taken: Vec<Taken>,
+    done: Vec<Taken>,
 }
 
 /// Metadata of a message whose handler has started.
-pub(crate) struct Taken<M> {
+pub(crate) struct Taken {
     pub kind: &'static str,
     pub meta: Meta,
-    /// Copy to requeue if the handler fails.
-    pub again: Option<M>,
 }
 
 /// True for the message of a timer.
 pub(crate) fn is_timer(meta: &Meta) -> bool {
     meta.origin == Origin::Timer
-}
-
-impl<M: Message> Taken<M> {
-    /// Opens an envelope into its metadata, with a copy for redelivery, and the message, or the
-    /// panic of [`Message::again`].
-    pub fn open(envelope: Envelope<M>) -> (Self, Result<M, Failure>) {
-        let Envelope { msg, meta } = envelope;
-        let kind = msg.kind();
-        // A timer's message is never redelivered, because timers end with their incarnation.
-        let may_return = meta.attempt < MAX_REDELIVERIES && !is_timer(&meta);
-        let again = if may_return {
-            unwound(Phase::Handling(kind), || msg.again())
-        } else {
-            Ok(None)
-        };
-        match again {
-            Ok(again) => (Self { kind, meta, again }, Ok(msg)),
-            Err(failure) => (
-                Self {
-                    kind,
-                    meta,
-                    again: None,
-                },
-                Err(failure),
-            ),
-        }
-    }
-
-    /// Returns the copy to requeue after a failure, if there is one; otherwise records a dead
-    /// letter.
-    pub fn failed(self, mailbox: &Mailbox<M>, reason: Reason) -> Option<Envelope<M>> {
-        match self.again {
-            Some(msg) => {
-                mailbox
-                    .stats
-                    .redelivered
-                    .store(mailbox.stats.redelivered.load(Relaxed) + 1, Relaxed);
-                let meta = Meta {
-                    attempt: self.meta.attempt + 1,
-                    ..self.meta
-                };
-                Some(Envelope { msg, meta })
-            }
-            None => {
-                let reason = if self.meta.attempt > 0 {
-                    Reason::Poison
-                } else {
-                    reason
-                };
-                if let Some(home) = mailbox.home() {
-                    home.record_dead_letter(reason, self.kind, self.meta.sender);
-                }
-                None
-            }
-        }
-    }
 }
 
 impl<M: Message> Batch<M> {
@@ -325,14 +263,11 @@ impl<M: Message> Batch<M> {
     /// [`done`](Self::done) is called or `handle_batch` succeeds, and as failed if `handle_batch`
     /// fails before.
     pub fn take(&mut self) -> Option<M> {
-        let (taken, msg) = Taken::open(self.waiting.pop_front()?);
-        current::with(|frame| frame.begin(taken.kind, taken.meta.clone()));
-        self.taken.push(taken);
-        match msg {
-            Ok(msg) => Some(msg),
-            // Raised again here, so that it is treated like a panic of `handle_batch`.
-            Err(failure) => panic!("{failure}"),
-        }
+        let Envelope { msg, meta } = self.waiting.pop_front()?;
+        let kind = msg.kind();
+        current::with(|frame| frame.begin(kind, meta.clone()));
+        self.taken.push(Taken { kind, meta });
+        Some(msg)
     }
 
     /// Marks the messages taken so far as handled, regardless of a later failure.
@@ -351,7 +286,7 @@ impl<M: Message> Batch<M> {
     }
 
     /// Splits the batch into messages that are done, taken but not done, and not taken.
-    pub(crate) fn into_parts(self) -> (Vec<Taken<M>>, Vec<Taken<M>>, VecDeque<Envelope<M>>) {
+    pub(crate) fn into_parts(self) -> (Vec<Taken>, Vec<Taken>, VecDeque<Envelope<M>>) {
         (self.done, self.taken, self.waiting)
     }
 }

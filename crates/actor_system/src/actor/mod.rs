@@ -34,7 +34,7 @@ use crate::{
 ///
 /// Every hook runs in the actor's task. A panic or an error in any of them ends the incarnation,
 /// and the supervisor decides about a restart. The mailbox and its queued messages are kept; the
-/// message being handled is lost unless it has a copy for redelivery ([`Message::again`]).
+/// message being handled is lost.
 ///
 /// The factory creates an incarnation, whose hooks then run in this order:
 /// [`pre_start`](Self::pre_start), [`post_restart`](Self::post_restart) if it is not the first,
@@ -239,7 +239,6 @@ impl<A: AlysActor> Context<A> {
                 priority: meta.priority,
                 deadline: meta.deadline,
                 sent: meta.sent(),
-                attempt: meta.attempt,
                 waiting: Link::chain(meta.chain.as_deref())
                     .filter_map(|link| self.shared().tables.path(link.asker))
                     .collect(),

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use alys_runtime::time::{self, Instant};
+use alys_runtime::{
+    sync::oneshot,
+    time::{self, Instant},
+};
 
 use crate::{
     actor::cell::Cell,
@@ -123,7 +126,7 @@ where
 
     /// Runs one incarnation from its start order to its end. Returns the next order.
     async fn incarnate(&mut self, mut start: Start) -> Option<Order> {
-        let stop = match Box::pin(self.line.ready(&mut start, &self.needs)).await {
+        let mut stop = match Box::pin(self.line.ready(&mut start, &self.needs)).await {
             Ok(stop) => stop,
             Err(order) => return order,
         };
@@ -141,15 +144,18 @@ where
         {
             drop(self.reader.pop());
         }
-        let start_id = start.start_id;
         let mut watch = Watch::new();
-        let end = self.live(ctx, &mut watch, start, stop).await;
+        let end = self
+            .live(ctx, &mut watch, &mut start.started, &mut stop)
+            .await;
+        // The next sibling need not wait any longer for an incarnation that did not run.
+        start.started = None;
         if !Box::pin(scope.end()).await {
             tracing::warn!(actor = %self.cell.path, "a task of the ended incarnation computes on");
         }
         match end {
-            End::Failed(failure) => self.line.report(start_id, Exit::Failed(failure)),
-            End::Finished => self.line.report(start_id, Exit::Normal),
+            End::Failed(failure) => self.line.report(start.start_id, Exit::Failed(failure)),
+            End::Finished => self.line.report(start.start_id, Exit::Normal),
             End::Orphaned => return None,
             End::Stopped(stop, mut left) => {
                 if stop.kind == StopKind::Drain {
@@ -172,25 +178,27 @@ where
         &mut self,
         ctx: Context<A>,
         watch: &mut Watch,
-        start: Start,
-        mut stop: Option<Stop>,
+        started: &mut Option<oneshot::Sender<()>>,
+        stop: &mut Option<Stop>,
     ) -> End {
         alys_runtime::buggify_pause!("actors.child.slow_start", 250_000, 200);
         let factory = &mut self.factory;
         let made = caught(Phase::Creating, async move { factory().await });
         let limit = self.limits.start_timeout;
-        let made = Box::pin(watch.attend(&self.cell, &mut stop, limit, made)).await;
+        let made = Box::pin(watch.attend(&self.cell, stop, limit, made)).await;
         let actor = match made {
             Attended::Done(Ok(actor)) => actor,
-            Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
-            Attended::Hung(after) => {
-                return self.hung(State::StartFailed, Phase::Creating, after, stop);
+            Attended::Done(Err(failure)) => {
+                return self.failed(State::StartFailed, failure, stop.take());
             }
-            Attended::Cut => return self.cut(Abandoned::default(), stop),
+            Attended::Hung(after) => {
+                return self.hung(State::StartFailed, Phase::Creating, after, stop.take());
+            }
+            Attended::Cut => return self.cut(Abandoned::default(), stop.take()),
             Attended::Orphaned => return End::Orphaned,
         };
         let mut incarnation = Incarnation::new(actor, ctx);
-        let end = self.serve(&mut incarnation, watch, start, stop).await;
+        let end = self.serve(&mut incarnation, watch, started, stop).await;
         let Incarnation { actor, .. } = incarnation;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(actor))) {
             tracing::warn!(
@@ -206,8 +214,8 @@ where
         &mut self,
         incarnation: &mut Incarnation<A>,
         watch: &mut Watch,
-        start: Start,
-        mut stop: Option<Stop>,
+        started: &mut Option<oneshot::Sender<()>>,
+        stop: &mut Option<Stop>,
     ) -> End {
         let began = caught(Phase::Starting, async {
             incarnation.actor.pre_start(&incarnation.ctx).await?;
@@ -216,18 +224,19 @@ where
             }
             incarnation.actor.started(&incarnation.ctx).await
         });
-        match Box::pin(watch.attend(&self.cell, &mut stop, self.limits.start_timeout, began)).await
-        {
+        match Box::pin(watch.attend(&self.cell, stop, self.limits.start_timeout, began)).await {
             Attended::Done(Ok(())) => {}
-            Attended::Done(Err(failure)) => return self.failed(State::StartFailed, failure, stop),
-            Attended::Hung(after) => {
-                return self.hung(State::StartFailed, Phase::Starting, after, stop);
+            Attended::Done(Err(failure)) => {
+                return self.failed(State::StartFailed, failure, stop.take());
             }
-            Attended::Cut => return self.cut(Abandoned::default(), stop),
+            Attended::Hung(after) => {
+                return self.hung(State::StartFailed, Phase::Starting, after, stop.take());
+            }
+            Attended::Cut => return self.cut(Abandoned::default(), stop.take()),
             Attended::Orphaned => return End::Orphaned,
         }
         self.cell.advance(State::Running);
-        if let Some(started) = start.started {
+        if let Some(started) = started.take() {
             let _ = started.send(());
         }
         loop {
@@ -237,11 +246,11 @@ where
             // Fast path: no pending signals and a queued message.
             let is_calm = self.cell.control.flags() & ATTENTION == 0;
             if is_calm && let Some(envelope) = self.reader.pop() {
-                if let Err(end) = self.handle(incarnation, watch, envelope, &mut stop).await {
+                if let Err(end) = self.handle(incarnation, watch, envelope, stop).await {
                     return Box::pin(self.ended(incarnation, end)).await;
                 }
                 if let Some(failure) = self.over_budget(incarnation) {
-                    return Box::pin(self.crashed(incarnation, failure, stop)).await;
+                    return Box::pin(self.crashed(incarnation, failure, stop.take())).await;
                 }
                 if incarnation.is_turn_over() {
                     alys_runtime::yield_now().await;
@@ -255,12 +264,12 @@ where
                         .scope
                         .failure()
                         .unwrap_or(Failure::EndedItself);
-                    return Box::pin(self.crashed(incarnation, failure, stop)).await;
+                    return Box::pin(self.crashed(incarnation, failure, stop.take())).await;
                 }
                 Next::Stop => return Box::pin(self.finish(incarnation)).await,
                 Next::Order(None) => return End::Orphaned,
                 Next::Order(Some(Order::Stop(ordered))) => {
-                    stop = Some(ordered);
+                    *stop = Some(ordered);
                     continue;
                 }
                 Next::Order(Some(Order::Start(_) | Order::Retire)) => {
@@ -275,21 +284,20 @@ where
                         Phase::Reconfiguring,
                         incarnation.actor.reconfigured(&incarnation.ctx),
                     );
-                    let hook =
-                        watch.attend(&self.cell, &mut stop, self.limits.handle_timeout, hook);
+                    let hook = watch.attend(&self.cell, stop, self.limits.handle_timeout, hook);
                     let attended = Box::pin(hook).await;
-                    if let Err(end) = self.attended(attended, Phase::Reconfiguring, &mut stop) {
+                    if let Err(end) = self.attended(attended, Phase::Reconfiguring, stop) {
                         return Box::pin(self.ended(incarnation, end)).await;
                     }
                     continue;
                 }
                 Next::Timer(envelope) | Next::Message(envelope) => envelope,
             };
-            if let Err(end) = self.handle(incarnation, watch, envelope, &mut stop).await {
+            if let Err(end) = self.handle(incarnation, watch, envelope, stop).await {
                 return Box::pin(self.ended(incarnation, end)).await;
             }
             if let Some(failure) = self.over_budget(incarnation) {
-                return Box::pin(self.crashed(incarnation, failure, stop)).await;
+                return Box::pin(self.crashed(incarnation, failure, stop.take())).await;
             }
             if incarnation.is_turn_over() {
                 alys_runtime::yield_now().await;
@@ -326,22 +334,10 @@ where
             add(&self.reader.mailbox.stats.dropped, 1);
             return Ok(());
         }
-        let (Taken { kind, meta, again }, msg) = Taken::open(envelope);
+        let Envelope { msg, meta } = envelope;
+        let kind = msg.kind();
         let phase = Phase::Handling(kind);
         incarnation.note(kind);
-        let msg = match msg {
-            Ok(msg) => msg,
-            Err(failure) => {
-                let taken = vec![Taken { kind, meta, again }];
-                return self.undone(
-                    Attended::Done(Err(failure)),
-                    phase,
-                    taken,
-                    VecDeque::new(),
-                    stop,
-                );
-            }
-        };
         let begun = self.begin(kind, &meta);
         let span = self.span(kind, &meta);
         if let Some(fault) = fault.filter(|fault| *fault != Fault::LoseReply) {
@@ -352,7 +348,7 @@ where
                 return self.undone(
                     suffered,
                     phase,
-                    vec![Taken { kind, meta, again }],
+                    vec![Taken { kind, meta }],
                     VecDeque::new(),
                     stop,
                 );
@@ -367,12 +363,12 @@ where
                 frame.loses_replies = fault == Some(Fault::LoseReply);
             }
             let work = pin!(actor.handle(msg, ctx));
-            let work = InFrame {
+            let work = pin!(InFrame {
                 frame,
                 span,
                 phase,
                 future: work,
-            };
+            });
             watch
                 .attend(&self.cell, stop, self.limits.handle_timeout, work)
                 .await
@@ -388,7 +384,7 @@ where
             .as_mut()
             .map(|frame| mem::take(&mut frame.meta))
             .unwrap_or_default();
-        let taken = Taken { kind, meta, again };
+        let taken = Taken { kind, meta };
         self.undone(attended, phase, vec![taken], VecDeque::new(), stop)
     }
 
@@ -450,13 +446,13 @@ where
         self.undone(attended, Phase::HandlingBatch, taken, waiting, stop)
     }
 
-    /// Requeues or records as dead letters the messages whose handler did not complete. The
-    /// messages left in a batch return to the queue.
+    /// Records as dead letters the messages whose handler did not complete. The messages left in a
+    /// batch return to the queue.
     fn undone(
         &mut self,
         attended: Attended<()>,
         phase: Phase,
-        taken: Vec<Taken<A::Message>>,
+        taken: Vec<Taken>,
         waiting: VecDeque<Envelope<A::Message>>,
         stop: &mut Option<Stop>,
     ) -> Result<(), End> {
@@ -477,17 +473,18 @@ where
                 .record_dead_letter(Reason::Interrupted, timer);
             add(&stats.interrupted, 1);
         }
-        let mut back = Vec::new();
-        for taken in taken {
-            let kind = taken.kind;
-            match taken.failed(&self.reader.mailbox, reason) {
-                Some(envelope) => back.push(envelope),
-                None if reason == Reason::Killed => stats.count_failed(kind),
-                None => add(&stats.interrupted, 1),
+        for Taken { kind, meta } in taken {
+            if let Some(home) = self.reader.mailbox.home() {
+                home.record_dead_letter(reason, kind, meta.sender);
+            }
+            if reason == Reason::Killed {
+                stats.count_failed(kind);
+            } else {
+                add(&stats.interrupted, 1);
             }
         }
-        if !back.is_empty() || !waiting.is_empty() {
-            self.reader.put_back(back.into_iter().chain(waiting));
+        if !waiting.is_empty() {
+            self.reader.put_back(waiting.into_iter());
         }
         if let (Attended::Cut, Some(kind)) = (&attended, kind) {
             tracing::warn!(

@@ -22,10 +22,8 @@ pub enum Reason {
     DroppedNewest,
     /// Its deadline passed while it was queued.
     Expired,
-    /// Its handler failed, and the message has no copy for redelivery.
+    /// Its handler failed.
     Killed,
-    /// Its handler failed on every redelivery.
-    Poison,
     /// A stop's deadline or the `handle_timeout` limit cancelled its handler; or it is the message
     /// of a timer, in a batch that failed before taking it.
     Interrupted,
@@ -43,7 +41,6 @@ impl Reason {
             Self::DroppedNewest => "dropped_newest",
             Self::Expired => "expired",
             Self::Killed => "killed",
-            Self::Poison => "poison",
             Self::Interrupted => "interrupted",
             Self::Abandoned => "abandoned",
             Self::Injected => "injected",

@@ -70,8 +70,6 @@ pub struct EnvelopeInfo {
     /// Time at which it was sent; none unless times are measured
     /// ([`System::measure`](crate::System::measure)).
     pub sent: Option<Instant>,
-    /// Number of failed earlier attempts to handle it.
-    pub attempt: u8,
     /// Paths of the actors that wait for the answer, directly (the first, the asker) or through the
     /// one before.
     pub waiting: Vec<Arc<str>>,
@@ -109,7 +107,6 @@ pub(crate) struct Meta {
     /// Number of the sending actor; 0 for none.
     pub sender: u64,
     pub priority: Priority,
-    pub attempt: u8,
     /// True if its policy is `Overflow::DropOldest`.
     pub is_droppable: bool,
     pub deadline: Option<Instant>,

@@ -26,13 +26,6 @@ pub trait Message: Sized + Send + 'static {
         Overflow::Block
     }
 
-    /// A copy for redelivery: if the handler of this message fails, the next incarnation handles
-    /// the copy first, at most [`MAX_REDELIVERIES`](crate::MAX_REDELIVERIES) times. None by
-    /// default, because a message that crashed an actor is likely to crash it again.
-    fn again(&self) -> Option<Self> {
-        None
-    }
-
     /// True if the message is dropped instead of handled after its deadline, because its asker has
     /// given up. Defaults to true.
     fn expires(&self) -> bool {

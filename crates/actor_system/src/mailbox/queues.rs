@@ -57,6 +57,10 @@ impl<M: Message> PriorityQueues<M> {
         self.len += 1;
         self.bytes += envelope.msg.size();
         let waiting = &mut self.lanes[lane];
+        // The mailboxes of most actors are nearly always empty.
+        if waiting.capacity() == 0 {
+            waiting.reserve_exact(1);
+        }
         waiting.push_back(envelope);
         let last = waiting.len() - 1;
         if last > 1 && interceptor::overtakes() {

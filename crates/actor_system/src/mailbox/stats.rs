@@ -31,26 +31,21 @@ pub(crate) struct Stats {
     pub timers: AtomicU64,
     pub handled: AtomicU64,
     pub failed: AtomicU64,
-    pub redelivered: AtomicU64,
     pub expired: AtomicU64,
     pub abandoned: AtomicU64,
     pub interrupted: AtomicU64,
-    kinds: OnceLock<Box<Kinds>>,
+    kinds: NextKind,
 }
 
-#[derive(Default)]
-struct Kinds {
-    slots: [KindStats; MAX_KINDS],
-    other: KindStats,
-}
+type NextKind = OnceLock<Box<KindStats>>;
 
 /// Counters of one kind of message.
-#[derive(Default)]
 pub(crate) struct KindStats {
-    name: OnceLock<&'static str>,
+    name: &'static str,
     handled: AtomicU64,
     failed: AtomicU64,
     times: OnceLock<Box<Times>>,
+    next: NextKind,
 }
 
 /// Histograms of one kind of message, created by the first measurement.
@@ -62,6 +57,16 @@ pub(crate) struct Times {
 }
 
 impl KindStats {
+    fn new(name: &'static str) -> Box<Self> {
+        Box::new(Self {
+            name,
+            handled: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            times: OnceLock::new(),
+            next: OnceLock::new(),
+        })
+    }
+
     pub fn handled(&self) -> u64 {
         self.handled.load(Relaxed)
     }
@@ -95,17 +100,17 @@ impl KindStats {
 impl Stats {
     /// The counters of a kind, created at its first message. Called only by the actor's task.
     pub fn kind(&self, name: &'static str) -> &KindStats {
-        let kinds = self.kinds.get_or_init(Box::default);
-        for kind in &kinds.slots {
-            let slot = kind.name.get_or_init(|| name);
+        let mut next = &self.kinds;
+        for _ in 0..MAX_KINDS {
+            let kind = next.get_or_init(|| KindStats::new(name));
             // Names are constants, so equal texts nearly always have equal addresses, and the
             // pointer comparison is cheaper.
-            if std::ptr::eq(*slot, name) || *slot == name {
+            if std::ptr::eq(kind.name, name) || kind.name == name {
                 return kind;
             }
+            next = &kind.next;
         }
-        kinds.other.name.get_or_init(|| OTHER);
-        &kinds.other
+        next.get_or_init(|| KindStats::new(OTHER))
     }
 
     pub fn count(&self, name: &'static str) {
@@ -120,10 +125,8 @@ impl Stats {
 
     /// The kinds seen so far, in the order of their first message.
     pub fn kinds(&self) -> impl Iterator<Item = (&'static str, &KindStats)> {
-        let kinds = self.kinds.get().into_iter();
-        kinds
-            .flat_map(|kinds| kinds.slots.iter().chain([&kinds.other]))
-            .filter_map(|kind| Some((*kind.name.get()?, kind)))
+        std::iter::successors(self.kinds.get(), |kind| kind.next.get())
+            .map(|kind| (kind.name, &**kind))
     }
 }
 

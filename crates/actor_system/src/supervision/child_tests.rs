@@ -86,7 +86,7 @@ fn held(orders: Vec<Order>) -> (Supervisor, SupervisorTask, Arc<Cell>, Addr<Hold
         SupervisorSpec::new("s", Strategy::OneForAll),
         false,
     );
-    let task = make_task(Line {
+    let mut task = make_task(Line {
         child: 0,
         cell: cell.clone(),
         reports: mpsc::channel(8).0,
@@ -95,6 +95,7 @@ fn held(orders: Vec<Order>) -> (Supervisor, SupervisorTask, Arc<Cell>, Addr<Hold
     let addr = supervisor
         .start(spec, 8, || async { Ok::<_, Infallible>(Held) })
         .unwrap();
+    task.spawn_added();
     let child = cell.shared.directory.find("shop/s/a").unwrap().cell;
     addr.tell(Hold(child.clone(), orders)).unwrap();
     assert!(child.control.order(start(1).0));

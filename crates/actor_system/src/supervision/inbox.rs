@@ -10,12 +10,12 @@ use crate::{
         error::Failure,
         orders::{Exited, Reports, StopReport},
     },
-    supervision::task::Entry,
+    supervision::task::NewChild,
 };
 
 /// A message to a supervisor's task.
 pub(crate) enum Inbox {
-    Add(Entry),
+    Add(NewChild),
     Exited(Exited),
     /// The task of a child panicked outside of the actor's own code.
     Lost {

@@ -39,7 +39,7 @@ use crate::{
     mailbox::address::Addr,
     supervision::inbox::Inbox,
     supervision::policy::{Backoff, Exhausted, Intensity, Restart, RestartDelay, Strategy},
-    supervision::task::{ANSWER_TIMEOUT, Entry, SupervisorTask},
+    supervision::task::{ANSWER_TIMEOUT, Entry, NewChild, SupervisorTask},
     supervision::tree::{Dependent, TreeState},
 };
 
@@ -188,8 +188,6 @@ impl Supervisor {
     /// mailbox created earlier with [`mailbox`](crate::mailbox()), or the capacity of a new one.
     /// The factory runs in the actor's task at every start; state that outlives an incarnation
     /// belongs to the factory.
-    ///
-    /// Must be called within the runtime, because it spawns a task.
     ///
     /// # Errors
     /// [`StartError`] if the name is taken or invalid, a dependency has not been started, there are
@@ -394,9 +392,8 @@ impl Supervisor {
         child: u64,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), StartError> {
-        let path = cell.path.to_string();
         let lost = self.inbox.clone();
-        let run = survived(path, run).map(move |failure| {
+        let run = survived(cell.path.clone(), run).map(move |failure| {
             if let Some(failure) = failure {
                 // A supervisor whose task has ended needs no report.
                 let _ = lost.try_send(Inbox::Lost { child, failure });
@@ -405,21 +402,29 @@ impl Supervisor {
         let (task, abort) = abortable(run);
         let entry = Entry::new(child, cell, spec, abort);
         self.inbox
-            .try_send(Inbox::Add(entry))
+            .try_send(Inbox::Add(NewChild {
+                entry,
+                task_name,
+                task: task.map(drop).boxed(),
+            }))
             .map_err(|_| StartError::ShutDown {
                 supervisor: self.cell.path.to_string(),
-            })?;
-        alys_runtime::spawn(task_name, task.map(drop));
-        Ok(())
+            })
     }
 }
 
-/// Runs a task to completion. Returns a failure if it panicked.
-pub(crate) async fn survived(actor: String, run: impl Future<Output = ()>) -> Option<Failure> {
-    let panic = AssertUnwindSafe(run).catch_unwind().await.err()?;
-    Some(Failure::TaskLost {
-        actor,
-        message: panic_text(&*panic),
+/// Runs a task to completion. Returns a failure if it panicked. Not an async function, because its
+/// future would store `run` twice.
+pub(crate) fn survived(
+    actor: Arc<str>,
+    run: impl Future<Output = ()>,
+) -> impl Future<Output = Option<Failure>> {
+    AssertUnwindSafe(run).catch_unwind().map(move |ended| {
+        let panic = ended.err()?;
+        Some(Failure::TaskLost {
+            actor: actor.to_string(),
+            message: panic_text(&*panic),
+        })
     })
 }
 

@@ -12,7 +12,7 @@ use alys_runtime::{
     sync::{mpsc, oneshot},
     time::{self, Instant},
 };
-use futures::future::{AbortHandle, Either, select};
+use futures::future::{AbortHandle, BoxFuture, Either, select};
 
 use crate::{
     actor::cell::Cell,
@@ -59,6 +59,23 @@ pub(crate) struct Entry {
     since: Instant,
     circuit: Circuit,
     task: AbortOnDrop,
+}
+
+/// A child that its supervisor has not taken up yet. Dropping it drops the task, which then never
+/// runs.
+pub(crate) struct NewChild {
+    pub entry: Entry,
+    pub task_name: &'static str,
+    pub task: BoxFuture<'static, ()>,
+}
+
+impl NewChild {
+    /// Spawns the task, which finds its first order if there is one: a task that is spawned before
+    /// its order is polled once more and woken.
+    fn spawn(self) -> Entry {
+        alys_runtime::spawn(self.task_name, self.task);
+        self.entry
+    }
 }
 
 /// Decision about a failed child whose policy allows a restart.
@@ -261,8 +278,8 @@ impl SupervisorTask {
             let order = match heard {
                 Heard::Nothing => return,
                 Heard::Order(order) => order,
-                Heard::Inbox(Inbox::Add(entry)) => {
-                    self.added(entry);
+                Heard::Inbox(Inbox::Add(child)) => {
+                    self.added(child);
                     continue;
                 }
                 Heard::Inbox(Inbox::Drain { child, until, done }) => {
@@ -381,11 +398,19 @@ impl SupervisorTask {
         }
     }
 
-    fn added(&mut self, mut entry: Entry) {
+    fn added(&mut self, mut child: NewChild) {
         if self.start_id.is_some() {
-            entry.start(AT_ONCE, None, None);
+            child.entry.start(AT_ONCE, None, None);
         }
-        self.entries.push(entry);
+        self.entries.push(child.spawn());
+    }
+
+    /// Spawns the tasks of added children without an order.
+    #[cfg(test)]
+    pub fn spawn_added(&mut self) {
+        while let Ok(Inbox::Add(child)) = self.inbox.try_recv() {
+            self.entries.push(child.spawn());
+        }
     }
 
     /// Handles the end of an incarnation that was not ordered to stop.
@@ -624,9 +649,9 @@ impl SupervisorTask {
     /// messages must be handled.
     async fn take_the_last(&mut self) {
         while let Ok(last) = self.inbox.try_recv() {
-            if let Inbox::Add(mut entry) = last {
-                entry.start(AT_ONCE, None, None);
-                self.entries.push(entry);
+            if let Inbox::Add(mut child) = last {
+                child.entry.start(AT_ONCE, None, None);
+                self.entries.push(child.spawn());
             }
         }
     }

@@ -123,7 +123,6 @@ fn encode_outcomes(encoder: &mut DescriptorEncoder<'_>, actors: &Actors<'_>) -> 
             ("refused", mailbox.refused),
             ("dropped", mailbox.dropped),
             ("expired", mailbox.expired),
-            ("redelivered", mailbox.redelivered),
             ("interrupted", mailbox.interrupted),
             ("abandoned", mailbox.abandoned),
         ];

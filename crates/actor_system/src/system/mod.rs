@@ -115,7 +115,7 @@ impl System {
         cell.control.order(Order::Start(start));
         let top = cell.clone();
         let failed = tree.clone();
-        let run = survived(cell.path.to_string(), make_task(line).run());
+        let run = survived(cell.path.clone(), make_task(line).run());
         let (task, abort) = abortable(run.map(move |lost| {
             if let Some(failure) = lost {
                 tracing::error!(system = %top.path, reason = failure.chain(), "gave up");

@@ -1,14 +1,14 @@
-//! Messages that are not handled: dead letters, redelivery, failed batches.
+//! Messages that are not handled: dead letters, failed batches.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, atomic::AtomicU32},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use alys_actor_system::{
-    AlysActor, AskError, Batch, ChildSpec, Context, Fault, MAX_REDELIVERIES, MailboxSnapshot,
-    Planned, Reason, Restart, Supervisor,
+    AlysActor, AskError, Batch, ChildSpec, Context, Fault, MailboxSnapshot, Planned, Reason,
+    Restart, Supervisor,
 };
 
 use crate::{doer::*, kit::*};
@@ -29,7 +29,7 @@ fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
         let addr = doing.addr.clone();
         let sends = Job::run("sends", async move {
             addr.tell(panics()).unwrap();
-            addr.tell(fails().repeats()).unwrap();
+            addr.tell(fails()).unwrap();
             addr.tell(Job::new("hang", 0, Act::Hang)).unwrap();
             Ok(())
         });
@@ -63,7 +63,7 @@ fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
         let letters = world.system.dead_letters();
         for (reason, kind, from) in [
             (Reason::Killed, "panic", Some("world/s/sender")),
-            (Reason::Poison, "fail", Some("world/s/sender")),
+            (Reason::Killed, "fail", Some("world/s/sender")),
             (Reason::Interrupted, "hang", Some("world/s/sender")),
             (Reason::Injected, "note", None),
             (Reason::Abandoned, "note", None),
@@ -71,7 +71,7 @@ fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
             let letter = letters
                 .last
                 .iter()
-                .find(|letter| letter.reason == reason)
+                .find(|letter| (letter.reason, letter.kind) == (reason, kind))
                 .unwrap();
             assert_eq!(
                 (&*letter.to, letter.kind, letter.from.as_deref()),
@@ -79,7 +79,11 @@ fn every_unhandled_message_is_a_dead_letter_with_its_reason() {
             );
             let count = letters.counts[&(Arc::from("world/s/a"), reason)];
             assert_eq!((count, letters.of(reason)), (count, count), "{reason:?}");
-            assert!(reason == Reason::Abandoned || count == 1, "{letters:?}");
+            let wanted = match reason {
+                Reason::Killed | Reason::Abandoned => 2,
+                _ => 1,
+            };
+            assert_eq!(count, wanted, "{letters:?}");
         }
         assert_eq!(letters.total(), letters.counts.values().sum::<u64>());
         assert_eq!(doing.log.notes("a"), [2]);
@@ -130,47 +134,18 @@ fn a_late_ask_is_handled_only_if_its_message_does_not_expire() {
 }
 
 #[test]
-fn a_redelivered_message_is_handled_before_the_others() {
+fn a_message_that_fails_is_handled_once() {
     supervised(9, |world, supervisor| async move {
         let doing = doer(&supervisor, "a", 16);
         let gate = doing.hold().await;
-        let job = Job::new("retry", 1, Act::FailTimes(Arc::new(AtomicU32::new(2)))).repeats();
-        doing.addr.tell(job).unwrap();
-        doing.addr.tell(note(2)).unwrap();
-        doing.addr.tell(note(3)).unwrap();
-        gate.open();
-        doing.settled().await;
-        assert_eq!(doing.log.notes("a"), [1, 2, 3]);
-        let attempts: Vec<_> = doing
-            .log
-            .of("a")
-            .into_iter()
-            .filter(|line| line.starts_with("attempt"))
-            .collect();
-        assert_eq!(attempts, ["attempt 0", "attempt 1", "attempt 2"]);
-        let mailbox = mailbox_of(&world, "s/a");
-        assert_eq!((mailbox.redelivered, mailbox.failed), (2, 0));
-        assert_eq!(world.system.dead_letters().total(), 0);
-    });
-}
-
-#[test]
-fn a_message_that_fails_every_incarnation_becomes_poison() {
-    supervised(9, |world, supervisor| async move {
-        let doing = doer(&supervisor, "a", 16);
-        let gate = doing.hold().await;
-        doing.addr.tell(panics().repeats()).unwrap();
+        doing.addr.tell(panics()).unwrap();
         doing.addr.tell(note(1)).unwrap();
         gate.open();
         doing.settled().await;
-        let mailbox = mailbox_of(&world, "s/a");
-        assert_eq!(
-            (mailbox.redelivered, mailbox.failed),
-            (u64::from(MAX_REDELIVERIES), 1)
-        );
-        assert_eq!(world.child("s/a").restarts, u64::from(MAX_REDELIVERIES) + 1);
+        assert_eq!(mailbox_of(&world, "s/a").failed, 1);
+        assert_eq!(world.child("s/a").restarts, 1);
         let letters = world.system.dead_letters();
-        assert_eq!((letters.total(), letters.of(Reason::Poison)), (1, 1));
+        assert_eq!((letters.total(), letters.of(Reason::Killed)), (1, 1));
         assert_eq!(doing.log.notes("a"), [1]);
     });
 }
@@ -292,29 +267,6 @@ fn a_failed_batch_gives_back_untaken_messages_in_order() {
             (2, 1)
         );
         assert_eq!(mailbox.kinds["done"], 1);
-    });
-}
-
-#[test]
-fn redelivered_messages_of_a_failed_batch_come_first() {
-    supervised(9, |world, supervisor| async move {
-        let (addr, log) = batcher(&supervisor, ChildSpec::new("a"));
-        let gate = Arc::<Gate>::default();
-        addr.tell(wait(&gate)).unwrap();
-        gate.reached().await;
-        for job in [
-            note(1).repeats(),
-            note(2).repeats(),
-            fails(),
-            note(3),
-            note(4),
-        ] {
-            addr.tell(job).unwrap();
-        }
-        gate.open();
-        log.wait_for("taken", "4").await;
-        assert_eq!(log.notes("taken"), [1, 2, 1, 2, 3, 4]);
-        assert_eq!(mailbox_of(&world, "s/a").redelivered, 2);
     });
 }
 

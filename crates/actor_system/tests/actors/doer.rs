@@ -6,7 +6,7 @@ use std::{
     future::pending,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -88,30 +88,12 @@ pub enum Act {
     Note,
     Panic,
     Fail,
-    /// Fails while the counter is above zero, and decrements it.
-    FailTimes(Arc<AtomicU32>),
     Hang,
     Wait(Arc<Gate>),
     Answer(Reply<u64>),
     Stop,
     Keep,
     Run(Run),
-}
-
-impl Act {
-    fn again(&self) -> Option<Self> {
-        match self {
-            Self::Note => Some(Self::Note),
-            Self::Panic => Some(Self::Panic),
-            Self::Fail => Some(Self::Fail),
-            Self::FailTimes(left) => Some(Self::FailTimes(left.clone())),
-            Self::Hang => Some(Self::Hang),
-            Self::Wait(gate) => Some(Self::Wait(gate.clone())),
-            Self::Stop => Some(Self::Stop),
-            Self::Keep => Some(Self::Keep),
-            Self::Answer(_) | Self::Run(_) => None,
-        }
-    }
 }
 
 pub struct Job {
@@ -121,7 +103,6 @@ pub struct Job {
     pub overflow: Overflow,
     pub size: usize,
     pub expires: bool,
-    pub repeats: bool,
     pub act: Act,
 }
 
@@ -135,7 +116,6 @@ impl Job {
             overflow,
             size: 8,
             expires: true,
-            repeats: false,
             act,
         }
     }
@@ -159,13 +139,6 @@ impl Job {
     pub fn size(self, size: usize) -> Self {
         Self { size, ..self }
     }
-
-    pub fn repeats(self) -> Self {
-        Self {
-            repeats: true,
-            ..self
-        }
-    }
 }
 
 impl fmt::Debug for Job {
@@ -183,20 +156,6 @@ impl Message for Job {
     }
     fn overflow(&self) -> Overflow {
         self.overflow
-    }
-    fn again(&self) -> Option<Self> {
-        let act = if self.repeats {
-            self.act.again()?
-        } else {
-            return None;
-        };
-        let (kind, n) = (self.kind, self.n);
-        Some(Self {
-            kind,
-            n,
-            act,
-            ..*self
-        })
     }
     fn expires(&self) -> bool {
         self.expires
@@ -305,19 +264,6 @@ impl AlysActor for Doer {
             }
             Act::Panic => panic!("told to panic"),
             Act::Fail => return Err(ToldToFail),
-            Act::FailTimes(left) => {
-                self.log.write(
-                    &self.name,
-                    format!("attempt {}", ctx.envelope().unwrap().attempt),
-                );
-                if left
-                    .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
-                    .is_ok()
-                {
-                    return Err(ToldToFail);
-                }
-                self.log.write(&self.name, job.n.to_string());
-            }
             Act::Hang => pending().await,
             Act::Wait(gate) => gate.pass().await,
             Act::Answer(reply) => {

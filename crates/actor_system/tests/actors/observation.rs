@@ -186,10 +186,6 @@ fn each_actor_has_the_same_metric_families() {
                 0.0,
             ),
             (
-                r#"alys_actor_messages_total{actor="world/s/a",outcome="redelivered"}"#,
-                0.0,
-            ),
-            (
                 r#"alys_actor_messages_total{actor="world/s/a",outcome="interrupted"}"#,
                 0.0,
             ),

@@ -141,7 +141,6 @@ fn reasons_have_the_names_that_dashboards_know() {
         (Reason::DroppedNewest, "dropped_newest"),
         (Reason::Expired, "expired"),
         (Reason::Killed, "killed"),
-        (Reason::Poison, "poison"),
         (Reason::Interrupted, "interrupted"),
         (Reason::Abandoned, "abandoned"),
         (Reason::Injected, "injected"),

@@ -9,7 +9,7 @@ use crate::params::{LinkPlan, WorkloadPlan, WorldPlan};
 use crate::plan::{Expect, Plan};
 
 /// Line width of the text of `why`.
-const WIDTH: usize = 120;
+const WIDTH: usize = 100;
 
 /// Returns the plan as a scenario file. It omits default values, and the name, because the file's
 /// name provides it.
