@@ -6,6 +6,7 @@
 pub mod addresses;
 mod execution;
 pub mod genesis;
+mod governance;
 mod validator;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use alys_runtime::sync::mpsc::UnboundedSender;
 
 pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
 pub use execution::execution_faults;
+pub use governance::Governance;
 pub use validator::Living;
 
 use crate::invariants::{ExecutionClients, Judge};
@@ -72,7 +74,7 @@ pub struct Exit {
 #[derive(Clone)]
 pub struct Shared {
     pub chain: Chain,
-    /// Number of authorities.
+    /// Number of nodes with an authority's key.
     pub nodes: u8,
     /// The invariants.
     pub judge: Judge,

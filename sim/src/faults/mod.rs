@@ -14,6 +14,7 @@ mod clocks;
 mod disk;
 mod draw;
 mod execution;
+mod federation;
 mod link_state;
 mod network;
 mod process;
@@ -44,11 +45,12 @@ pub use reactions::Reactions;
 pub use registry::{Entry, Fault, KnownName, Place, SUBJECTS, Step, WrongValue, kinds};
 pub use votes::Vote;
 
-use crate::cluster::{Authority, Living, now_ms};
+use crate::cluster::{Authority, Governance, Living, now_ms};
 use crate::events::{Announcement, FaultBegan};
 use crate::invariants::Judge;
 use crate::params::{NodeRef, Slots, WorldPlan};
 use disk::Trust;
+use federation::Orders;
 use link_state::Links;
 use process::Processes;
 use reactions::Reaction;
@@ -92,6 +94,8 @@ pub struct Inner {
     repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
     /// The fault injectors of the execution clients, by authority.
     execution_faults: Vec<ExecutionFaultInjector>,
+    /// `None` if the federation cannot change.
+    governance: Option<Governance>,
     /// Number of steps that have begun.
     begun: Mutex<u64>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
@@ -103,6 +107,8 @@ pub struct Inner {
     settings: Mutex<Settings>,
     /// Active reactions, by the number of their step.
     reactions: Mutex<BTreeMap<u64, Reaction>>,
+    /// Orders of governance that are not carried out yet.
+    orders: Mutex<Orders>,
     /// Time of the last strike at an actor of each node, in milliseconds.
     struck_ms: Mutex<BTreeMap<u8, u64>>,
 }
@@ -140,6 +146,7 @@ pub struct Setup<'a> {
     pub repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
     /// The fault injectors of the execution clients, by authority.
     pub execution_faults: Vec<ExecutionFaultInjector>,
+    pub governance: Option<Governance>,
     pub slots: Slots,
     pub judge: Judge,
     /// The running nodes.
@@ -165,6 +172,7 @@ impl Faults {
             only_actors: setup.steps.iter().all(|step| step.fault.is_strike()),
             repeaters: setup.repeaters,
             execution_faults: setup.execution_faults,
+            governance: setup.governance,
             begun: Mutex::new(0),
             counts: Mutex::default(),
             recovery: Mutex::new(recovery),
@@ -173,6 +181,7 @@ impl Faults {
             trust: Mutex::default(),
             settings: Mutex::default(),
             reactions: Mutex::default(),
+            orders: Mutex::default(),
             struck_ms: Mutex::default(),
             plan,
         }))
@@ -311,7 +320,8 @@ impl Faults {
                 }
                 NodeRef::Leader(offset) => {
                     let slot = slot.saturating_add_signed(i64::from(*offset));
-                    chosen.insert((slot % u64::from(nodes)) as u8);
+                    let members = self.judge.look().sets.current();
+                    chosen.insert(members.leader(slot));
                 }
                 NodeRef::All => chosen.extend(0..nodes),
                 NodeRef::Any | NodeRef::Others => {}
@@ -341,11 +351,12 @@ impl Faults {
     pub async fn confirm_clocks(self, core: Vec<u8>) {
         for _ in 0..OPERATOR_TURNS {
             time::sleep(OPERATOR_INTERVAL).await;
-            let needed = self.plan.quorum().saturating_sub(1);
+            let members = self.judge.look().sets.current();
+            let needed = members.quorum().saturating_sub(1);
             let votes = |node: &&u8| {
                 let judge = self.judge.look();
                 let said = judge.summaries.get(*node);
-                said.is_some_and(|said| !said.silent)
+                members.has(**node) && said.is_some_and(|said| !said.silent)
             };
             if core.iter().filter(votes).count() >= needed {
                 continue;
@@ -366,6 +377,7 @@ impl Faults {
         let now = now_ms(self.world);
         lock(&self.recovery).healed_ms = Some(now);
         lock(&self.reactions).clear();
+        lock(&self.orders).clear();
         lock(&self.settings).clear();
         lock(&self.processes).heal(now);
         self.links().heal();

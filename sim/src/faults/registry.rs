@@ -2,7 +2,7 @@
 //! the guide, the generator and the tables of coverage all use it.
 //!
 //! To add a kind, work in the file of its subject (`network clocks process disk execution votes
-//! actors`):
+//! actors federation`):
 //!
 //! 1. Declare it with [`declare!`]: its name, its sentence, its values.
 //! 2. Implement [`Kind`]: its effects by counter, its drawings with the next number
@@ -36,7 +36,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::draw::Drawing;
-use super::{Faults, Machine, actors, clocks, disk, execution, lock, network, process, votes};
+use super::{
+    Faults, Machine, actors, clocks, disk, execution, federation, lock, network, process, votes,
+};
 use crate::events::FaultCategory;
 use crate::params::{Ms, NodeRef, When, WorldPlan};
 
@@ -246,6 +248,7 @@ subjects! {
     execution: Execution, Execution;
     votes: Process, Node;
     actors: Actor, Node;
+    federation: Federation, Node;
 }
 
 /// All kinds, in the order of the guide.

@@ -121,6 +121,7 @@ impl Testbed {
             authorities: authorities.collect(),
             repeaters: BTreeMap::from([(HIT, as_repeater)]),
             execution_faults: execution_faults(world, plan.nodes),
+            governance: None,
             slots: Slots {
                 start_ms: 0,
                 slot_ms: SLOT_MS,
@@ -164,6 +165,9 @@ impl Testbed {
             "reactions".to_owned(),
             triggers.collect::<Vec<_>>().join(", "),
         );
+        let orders = lock(&self.faults.orders);
+        let words: Vec<String> = orders.values().map(|one| one.words()).collect();
+        state.insert("orders".to_owned(), words.join(", "));
         let repeated = format!("{:?}", lock(&self.repeater.0));
         state.insert("repeated".to_owned(), repeated);
         let is_connected =

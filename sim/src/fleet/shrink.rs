@@ -170,6 +170,8 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
             (plan.world.slot_ms, plan.world.drift_ms) = (slot_ms, drift_ms);
         },
         |plan| (plan.expect.min_final, plan.expect.losses) = (0, 0),
+        |plan| plan.expect.changes = 0,
+        |plan| (plan.world.governance, plan.world.candidates) = (false, 0),
     ];
     for change in changes {
         let mut plan = failing.plan.clone();

@@ -133,6 +133,8 @@ impl JsonSchema for Kind {
 
 /// Share of generated worlds with `buggify`, in parts per million; the others must work without it.
 const BUGGIFY_PPM: u32 = 800_000;
+/// One generated world in this many changes its federation, if its authorities follow the protocol.
+const CHANGING_ONE_IN: u64 = 5;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -143,6 +145,8 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_world(&mut plan, &mut Rng::derive(seed, "plan world"));
         plan.world.buggify = Rng::derive(seed, "plan buggify").chance(BUGGIFY_PPM);
         draw_workload(&mut plan, &mut Rng::derive(seed, "plan workload"));
+        let mut rng = Rng::derive(seed, "plan federation");
+        draw_federation(&mut plan, &mut rng, swarm.kinds.is_empty());
     }
     if swarm.draw_world {
         // Their own streams, so that the rest of each seed's plan does not depend on these
@@ -235,6 +239,27 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.workload.burst = 1 + rng.below(5) as u8;
     plan.workload.pause_ms = 200 + rng.below(1_500);
     plan.world.light_client = rng.below(6) == 0;
+}
+
+/// Draws candidates, and the replacement of an authority, in one of [`CHANGING_ONE_IN`] worlds. Only
+/// worlds whose authorities all follow the protocol change their federation, because a seat may be
+/// vacant. Without `with_faults` no change is ordered, but the world is drawn the same.
+fn draw_federation(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
+    let world = &mut plan.world;
+    let is_changing = rng.below(CHANGING_ONE_IN) == 0;
+    let candidates = 1 + rng.below(2) as u8;
+    if !is_changing || !world.suspects().is_empty() || !world.left_dead.is_empty() {
+        return;
+    }
+    world.nodes += candidates;
+    world.candidates = candidates;
+    world.governance = true;
+    // Early, so that the change takes effect before the end.
+    let slot = CALM_SLOTS + rng.below(4);
+    let mut draw = Draw::new(&plan.world, slot, rng, &mut plan.steps);
+    if let Some(replace) = Kind::named("replaced-authority").filter(|_| with_faults) {
+        (replace.0.draw)(&mut draw);
+    }
 }
 
 /// Draws flooding and stalling peers, and the TCP timeout of machines.

@@ -72,6 +72,9 @@ pub struct Expect {
     /// Minimum number of losses of vote state, through emptied or restored disks, that authorities
     /// have detected when the chaos ends.
     pub losses: u64,
+    /// Minimum number of changes of the federation that have taken effect on the final chain when
+    /// the chaos ends.
+    pub changes: u64,
 }
 
 impl Default for Expect {
@@ -81,6 +84,7 @@ impl Default for Expect {
             progress: 3,
             within: None,
             losses: 0,
+            changes: 0,
         }
     }
 }

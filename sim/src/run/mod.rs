@@ -34,7 +34,7 @@ use self::logs::Logs;
 use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
-use crate::cluster::genesis::Chain;
+use crate::cluster::genesis::{Chain, authority_key};
 use crate::cluster::{self, Authority, Exit, Living, Net, Observer, Seat, Shared, now_ms};
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
@@ -236,6 +236,8 @@ fn collect_counters(
             .iter()
             .map(|(name, n)| (format!("said.{name}"), *n)),
     );
+    let changes = oracles.sets.counts().into_iter();
+    all.extend(changes.map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
     let coverage = &oracles.ledger.coverage;
     all.extend(
@@ -403,6 +405,7 @@ impl Cluster {
             twins: twins(&plan.world).collect(),
         };
         run_canaries(world)?;
+        register_sets(&shared, judge);
         register_honest(&plan.world, judge);
         probe::add(world, judge);
         let setup = faults::Setup {
@@ -414,6 +417,7 @@ impl Cluster {
                 .map(|(index, one)| (index, one as Arc<dyn GossipRepeater>))
                 .collect(),
             execution_faults,
+            governance: shared.chain.governance.clone(),
             slots,
             judge: judge.clone(),
             living,
@@ -478,6 +482,16 @@ fn register_honest(plan: &WorldPlan, judge: &Judge) {
     judge.look().honest = correct
         .map(|index| (cluster::peer_id(index), index))
         .collect();
+}
+
+/// Registers the keys by which orders of governance name authorities.
+fn register_sets(shared: &Shared, judge: &Judge) {
+    if shared.chain.governance.is_none() {
+        return;
+    }
+    let keys = (0..shared.nodes).map(|index| authority_key(index).public_key().to_bytes());
+    let sets = judge.look().sets.clone();
+    sets.register(shared.chain.genesis.hash(), keys);
 }
 
 fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
@@ -624,8 +638,9 @@ async fn recover(
     recovery::rest(world, judge, &shared.living, &core).await
 }
 
-/// Checks the plan's expectations: every authority in `core` reached the minimum final height, and
-/// nodes noticed at least the expected number of losses of their vote state.
+/// Checks the plan's expectations: every authority in `core` reached the minimum final height,
+/// nodes noticed at least the expected number of losses of their vote state, and the expected
+/// number of changes of the federation took effect.
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
     let oracles = judge.look();
     let least = core
@@ -638,13 +653,15 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
             reached,
             needed: expect.min_final,
         }),
-        _ => match oracles.rejoin.noticed() {
-            noticed if noticed < expect.losses => Err(Violation::LossUnnoticed {
-                noticed,
-                needed: expect.losses,
-            }),
-            _ => Ok(()),
-        },
+        _ if oracles.rejoin.noticed() < expect.losses => Err(Violation::LossUnnoticed {
+            noticed: oracles.rejoin.noticed(),
+            needed: expect.losses,
+        }),
+        _ if oracles.sets.changes().effective < expect.changes => Err(Violation::TooFewChanges {
+            reached: oracles.sets.changes().effective,
+            needed: expect.changes,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -136,6 +136,19 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
             format!("nodes: from 1 to {MAX_NODES}, found {nodes}"),
         );
     }
+    let candidates = world.candidates;
+    let least = if candidates > 0 || world.governance {
+        2
+    } else {
+        1
+    };
+    if candidates > 0 && !world.governance || world.authorities() < least {
+        let message = format!(
+            "candidates: with governance only, and beside at least 2 of the {nodes} nodes, found \
+             {candidates}"
+        );
+        return problem(["world", "candidates"], message);
+    }
     if slot_ms < 1_000 {
         return problem(
             ["world", "slot"],
