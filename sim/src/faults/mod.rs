@@ -25,6 +25,7 @@ mod strikes;
 #[cfg(test)]
 mod testbed;
 mod votes;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -56,6 +57,7 @@ use process::Processes;
 use reactions::Reaction;
 use registry::{Draws, Hit};
 use settings::Settings;
+use writes::Images;
 
 /// Interval between two rounds of [`Faults::confirm_clocks`] after the chaos, and their number.
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(2);
@@ -107,6 +109,8 @@ pub struct Inner {
     settings: Mutex<Settings>,
     /// Active reactions, by the number of their step.
     reactions: Mutex<BTreeMap<u64, Reaction>>,
+    /// Disks to which nodes are rolled back when they crash.
+    images: Mutex<Images>,
     /// Orders of governance that are not carried out yet.
     orders: Mutex<Orders>,
     /// Time of the last strike at an actor of each node, in milliseconds.
@@ -181,6 +185,7 @@ impl Faults {
             trust: Mutex::default(),
             settings: Mutex::default(),
             reactions: Mutex::default(),
+            images: Mutex::default(),
             orders: Mutex::default(),
             struck_ms: Mutex::default(),
             plan,
@@ -378,6 +383,7 @@ impl Faults {
         lock(&self.recovery).healed_ms = Some(now);
         lock(&self.reactions).clear();
         lock(&self.orders).clear();
+        lock(&self.images).clear();
         lock(&self.settings).clear();
         lock(&self.processes).heal(now);
         self.links().heal();

@@ -2,7 +2,7 @@
 //! the guide, the generator and the tables of coverage all use it.
 //!
 //! To add a kind, work in the file of its subject (`network clocks process disk execution votes
-//! actors federation`):
+//! actors federation writes`):
 //!
 //! 1. Declare it with [`declare!`]: its name, its sentence, its values.
 //! 2. Implement [`Kind`]: its effects by counter, its drawings with the next number
@@ -38,6 +38,7 @@ use serde_json::{Map, Value};
 use super::draw::Drawing;
 use super::{
     Faults, Machine, actors, clocks, disk, execution, federation, lock, network, process, votes,
+    writes,
 };
 use crate::events::FaultCategory;
 use crate::params::{Ms, NodeRef, When, WorldPlan};
@@ -249,6 +250,7 @@ subjects! {
     votes: Process, Node;
     actors: Actor, Node;
     federation: Federation, Node;
+    writes: Process, Node;
 }
 
 /// All kinds, in the order of the guide.

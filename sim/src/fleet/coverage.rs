@@ -73,6 +73,16 @@ pub const STATES: &[&str] = &[
     "state.store.page_wrong",
     "state.store.poisoned",
     "state.store.rewritten",
+    "state.store.wrote_bodies",
+    "state.store.wrote_certificates",
+    "state.store.wrote_federation",
+    "state.store.wrote_finality",
+    "state.store.wrote_finalized",
+    "state.store.wrote_headers",
+    "state.store.wrote_highest",
+    "state.store.wrote_orders",
+    "state.store.wrote_sets",
+    "state.store.wrote_votes",
     "state.validation.strangers_full",
 ];
 
