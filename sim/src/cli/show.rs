@@ -263,6 +263,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     for one in &world.byzantine {
         println!("node {} is Byzantine: {:?}", one.node, one.conduct);
     }
+    for (actor, messages) in &world.mailboxes {
+        println!("the mailbox of {actor} has room for {messages} messages");
+    }
     if !world.left_dead.is_empty() {
         println!("nodes that stay down: {:?}", world.left_dead);
     }

@@ -17,6 +17,7 @@ use alys_consensus::PlantedBug;
 use alys_integrations::embedded::ExecutionFaultInjector;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
+use alys_node::wiring::table::MailboxSizes;
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::sync::mpsc::UnboundedSender;
 
@@ -90,6 +91,8 @@ pub struct Shared {
     pub execution_faults: Vec<ExecutionFaultInjector>,
     /// Receives processes that ended by themselves.
     pub exits: UnboundedSender<Exit>,
+    /// Capacities of the nodes' mailboxes in place of production's.
+    pub mailboxes: MailboxSizes,
     /// The planted bug in the nodes' consensus rules.
     pub planted_bug: PlantedBug,
     /// The authorities that run two nodes with one key.

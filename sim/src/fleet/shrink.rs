@@ -160,6 +160,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
                 .truncate(plan.world.byzantine.len().saturating_sub(1))
         },
         |plan| plan.world.left_dead.clear(),
+        |plan| plan.world.mailboxes.clear(),
         |plan| plan.world.link = LinkPlan::default(),
         |plan| plan.world.link.loss_ppm = 0,
         |plan| plan.world.link.jitter_ms = 0,

@@ -1,6 +1,6 @@
 //! The network of a run: authorities, links, and participants without a vote.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alys_types::FaultModel;
 use schemars::JsonSchema;
@@ -62,6 +62,9 @@ pub struct WorldPlan {
     /// TCP timeout of connecting and of sending on all machines; 20 s and 30 s by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Ms>,
+    /// Capacities of the mailboxes of actors, by name, in place of production's.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mailboxes: BTreeMap<String, usize>,
     /// Byzantine authorities. Together with the one whose key was stolen and those that stay down,
     /// they are at most as many as the fault model tolerates.
     pub byzantine: Vec<Byzantine>,
@@ -92,6 +95,7 @@ impl Default for WorldPlan {
             silent_peers: false,
             strangers: Vec::new(),
             tcp_timeout: None,
+            mailboxes: BTreeMap::new(),
             byzantine: Vec::new(),
             left_dead: Vec::new(),
             buggify: false,
@@ -108,8 +112,7 @@ impl WorldPlan {
 
     /// Returns the size of the smallest federation of the run.
     pub fn least_authorities(&self) -> u8 {
-        self.authorities()
-            .saturating_sub(u8::from(self.governance))
+        self.authorities().saturating_sub(u8::from(self.governance))
     }
 
     /// Returns the number of faulty authorities that the fault model allows at every height.

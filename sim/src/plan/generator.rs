@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
+use alys_node::wiring::table::ACTORS;
 use alys_runtime::sim::Rng;
 use alys_types::FaultModel;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -133,6 +134,8 @@ impl JsonSchema for Kind {
 
 /// Share of generated worlds with `buggify`, in parts per million; the others must work without it.
 const BUGGIFY_PPM: u32 = 800_000;
+/// One generated world in this many has small mailboxes.
+const SMALL_MAILBOXES_ONE_IN: u64 = 3;
 /// One generated world in this many changes its federation, if its authorities follow the protocol.
 const CHANGING_ONE_IN: u64 = 5;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
@@ -153,6 +156,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         // drawings.
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
         draw_strangers(&mut plan, &mut Rng::derive(seed, "plan strangers"));
+        draw_mailboxes(&mut plan, &mut Rng::derive(seed, "plan mailboxes"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
             &mut plan,
@@ -268,6 +272,19 @@ fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
     // Below the nodes' own timeout for connections, so that this one expires first.
     plan.world.tcp_timeout = (rng.below(8) == 0).then(|| Ms(500 + rng.below(3_000)));
     plan.world.silent_peers = rng.below(20) == 0;
+}
+
+/// Draws small capacities of mailboxes, of about half of the actors, in one of
+/// [`SMALL_MAILBOXES_ONE_IN`] worlds.
+fn draw_mailboxes(plan: &mut Plan, rng: &mut Rng) {
+    let is_small = rng.below(SMALL_MAILBOXES_ONE_IN) == 0;
+    for actor in ACTORS.iter().filter(|_| is_small) {
+        let least = actor.least_mailbox;
+        let messages = [least, least + 1, 2 * least][rng.below(3) as usize];
+        if rng.below(2) == 0 && messages < actor.mailbox {
+            plan.world.mailboxes.insert(actor.name.to_owned(), messages);
+        }
+    }
 }
 
 /// Draws an attack of strangers in one of twelve worlds. Dust occupies the pool that users need, so

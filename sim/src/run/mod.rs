@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use alys_consensus::PlantedBug;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
+use alys_node::wiring::table::{ACTORS, MailboxSizes};
 use alys_runtime::mutant;
 use alys_runtime::sim::{DEFAULT_SHARE_PPM, NodeId, Options, TcpTimeouts, World, try_run};
 use alys_runtime::spawn;
@@ -401,6 +402,7 @@ impl Cluster {
                 .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
                 .collect(),
             exits,
+            mailboxes: mailbox_sizes(&plan.world),
             planted_bug,
             twins: twins(&plan.world).collect(),
         };
@@ -453,6 +455,17 @@ fn configure_world(world: World, plan: &WorldPlan) {
     if plan.buggify {
         world.set_buggify(Some(DEFAULT_SHARE_PPM));
     }
+}
+
+/// The capacities of mailboxes that a plan names.
+fn mailbox_sizes(plan: &WorldPlan) -> MailboxSizes {
+    let mut sizes = MailboxSizes::default();
+    for actor in &ACTORS {
+        if let Some(messages) = plan.mailboxes.get(actor.name) {
+            sizes.set(actor, *messages);
+        }
+    }
+    sizes
 }
 
 /// Returns an observer of node events that triggers the plan's reactions to them.
