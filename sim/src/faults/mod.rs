@@ -11,12 +11,14 @@
 
 mod actors;
 mod clocks;
+mod contention;
 mod disk;
 mod draw;
 mod execution;
 mod federation;
 mod link_state;
 mod network;
+mod paths;
 mod process;
 mod reactions;
 mod registry;
@@ -41,6 +43,7 @@ pub use disk::{Rot, Wipe};
 pub use draw::{Draw, Drawing};
 pub use link_state::link;
 pub use network::{Reset, Way};
+pub use paths::Class;
 pub use process::{CrashAgain, Machine, Stop};
 pub use reactions::Reactions;
 pub use registry::{Entry, Fault, KnownName, Place, SUBJECTS, Step, WrongValue, kinds};
@@ -53,6 +56,7 @@ use crate::params::{NodeRef, Slots, WorldPlan};
 use disk::Trust;
 use federation::Orders;
 use link_state::Links;
+use paths::CutLinks;
 use process::Processes;
 use reactions::Reaction;
 use registry::{Draws, Hit};
@@ -63,13 +67,16 @@ use writes::Images;
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(2);
 const OPERATOR_TURNS: usize = 3;
 
-/// Repeats gossip. The interceptor between a node and its network implements it
+/// Repeats and loses messages. The interceptor between a node and its network implements it
 /// (`peers/interceptor.rs`); faults know nothing else of that interceptor.
 pub trait GossipRepeater: Send + Sync {
     /// Starts or stops repeating each gossip message that arrives at the node, up to `ms`
     /// milliseconds later.
     fn duplicate(&self, ms: u64, on: bool);
-    /// Stops all repetition.
+    /// Starts or stops the loss of messages of this class, or of those among them that arrived
+    /// before (`repeats`).
+    fn lose(&self, class: Class, repeats: bool, on: bool);
+    /// Stops all repetition and loss.
     fn heal(&self);
     /// The counters of the interceptor's actions.
     fn counts(&self) -> BTreeMap<&'static str, u64>;
@@ -109,6 +116,10 @@ pub struct Inner {
     settings: Mutex<Settings>,
     /// Active reactions, by the number of their step.
     reactions: Mutex<BTreeMap<u64, Reaction>>,
+    /// Numbers of active steps, for tasks that act until their step ends.
+    active: Mutex<BTreeSet<u64>>,
+    /// Links that active steps cut.
+    cut_links: Mutex<CutLinks>,
     /// Disks to which nodes are rolled back when they crash.
     images: Mutex<Images>,
     /// Orders of governance that are not carried out yet.
@@ -185,6 +196,8 @@ impl Faults {
             trust: Mutex::default(),
             settings: Mutex::default(),
             reactions: Mutex::default(),
+            active: Mutex::default(),
+            cut_links: Mutex::default(),
             images: Mutex::default(),
             orders: Mutex::default(),
             struck_ms: Mutex::default(),
@@ -384,6 +397,8 @@ impl Faults {
         lock(&self.reactions).clear();
         lock(&self.orders).clear();
         lock(&self.images).clear();
+        lock(&self.active).clear();
+        lock(&self.cut_links).clear();
         lock(&self.settings).clear();
         lock(&self.processes).heal(now);
         self.links().heal();

@@ -2,7 +2,8 @@
 //! the guide, the generator and the tables of coverage all use it.
 //!
 //! To add a kind, work in the file of its subject (`network clocks process disk execution votes
-//! actors federation writes`):
+//! actors federation writes
+//! paths contention`):
 //!
 //! 1. Declare it with [`declare!`]: its name, its sentence, its values.
 //! 2. Implement [`Kind`]: its effects by counter, its drawings with the next number
@@ -37,8 +38,8 @@ use serde_json::{Map, Value};
 
 use super::draw::Drawing;
 use super::{
-    Faults, Machine, actors, clocks, disk, execution, federation, lock, network, process, votes,
-    writes,
+    Faults, Machine, actors, clocks, contention, disk, execution, federation, lock, network, paths,
+    process, votes, writes,
 };
 use crate::events::FaultCategory;
 use crate::params::{Ms, NodeRef, When, WorldPlan};
@@ -251,6 +252,8 @@ subjects! {
     actors: Actor, Node;
     federation: Federation, Node;
     writes: Process, Node;
+    paths: Network, Node;
+    contention: Actor, Node;
 }
 
 /// All kinds, in the order of the guide.
