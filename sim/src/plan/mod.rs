@@ -44,7 +44,15 @@ pub struct Plan {
     pub expect: Expect,
 }
 
+/// Length of the chaos from which on a scenario is long, in milliseconds.
+const LONG_MS: u64 = 900_000;
+
 impl Plan {
+    /// Returns true for a scenario that is too long for ordinary sweeps.
+    pub fn is_long(&self) -> bool {
+        self.until_ms >= LONG_MS
+    }
+
     /// Removes steps at or after the end of the chaos, because they never begin and are invalid in
     /// a file.
     #[must_use]
