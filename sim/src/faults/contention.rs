@@ -7,8 +7,6 @@ use std::time::Duration;
 use alys_actor_system::{AskError, Fault as Injected, Planned};
 use alys_node::actors::chain::ChainMessage;
 use alys_runtime::{spawn, time};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::actors::Actor;
 use super::draw::{Drawing, drawing};
