@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use alys_actor_system::{AskError, Fault as Injected, Planned};
+use alys_actor_system::{AskError, Fault as Injected, Planned, Reply};
 use alys_node::actors::chain::ChainMessage;
 use alys_runtime::{spawn, time};
 
@@ -79,6 +79,21 @@ impl Faults {
             Err(_) => "ask-burst.refused",
         });
     }
+
+    /// Waits in line for room in the mailbox of a node's chain, and leaves the line after a while.
+    async fn stand_in_line(self, index: u8, patience: Duration) {
+        let Some(chain) = self.living.find(index).map(|node| node.chain()) else {
+            self.count("ask-burst.not-there");
+            return;
+        };
+        let (reply, _answer) = Reply::channel();
+        let sent = chain.0.send(ChainMessage::GetSummary { reply });
+        self.count(match time::timeout(patience, sent).await {
+            Ok(Ok(_)) => "ask-burst.sent",
+            Ok(Err(_)) => "ask-burst.refused",
+            Err(_) => "ask-burst.left-line",
+        });
+    }
 }
 
 declare! {
@@ -109,7 +124,12 @@ impl Kind for ActorSlowStretch {
             "Handlers are slow while many ask, and the node may stop meanwhile.",
             |draw| {
                 let nodes = draw.numbered();
-                let actor = draw.actor();
+                // The questions are for the ChainActor.
+                let actor = if draw.flip() {
+                    Actor::Chain
+                } else {
+                    draw.actor()
+                };
                 let delay = draw.ms_between(1, 300);
                 let lasts_ms = draw.lasts_ms;
                 let slow = ActorSlowStretch { actor, delay };
@@ -117,7 +137,8 @@ impl Kind for ActorSlowStretch {
                 for _ in 0..draw.between(1, 4) {
                     let offset_ms = draw.slot_ms() + draw.below(lasts_ms);
                     let burst = AskBurst {
-                        count: draw.between(1, 200),
+                        // The largest fills the mailbox of production.
+                        count: draw.pick(&[10, 100, 2_500]),
                         patience: draw.ms_between(1, 2_000),
                     };
                     draw.push(draw.at(offset_ms), 0, nodes.clone(), burst);
@@ -218,8 +239,8 @@ impl Kind for ActorFailOften {
 
 declare! {
     "ask-burst":
-        "`count` questions reach the ChainActor of each named node at once. Each asker gives up \
-        after a time of at most `patience`."
+        "`count` questions reach the ChainActor of each named node at once. Every second asker waits \
+        for room in the mailbox, and each gives up after a time of at most `patience`."
     AskBurst {
         pub count: u64,
         pub patience: Ms,
@@ -227,8 +248,13 @@ declare! {
 }
 
 impl Kind for AskBurst {
-    const EFFECTS: &'static [&'static str] =
-        &["fault.ask-burst.answered", "fault.ask-burst.gave-up"];
+    const EFFECTS: &'static [&'static str] = &[
+        "fault.ask-burst.answered",
+        "fault.ask-burst.gave-up",
+        "fault.ask-burst.left-line",
+        "fault.ask-burst.refused",
+        "fault.ask-burst.sent",
+    ];
     const IS_INSTANT: bool = true;
     /// Drawn along with [`ActorSlowStretch`].
     const DRAWINGS: &'static [Drawing] = &[];
@@ -240,9 +266,14 @@ impl Kind for AskBurst {
 
     fn begin(&self, faults: &Faults, hit: &Hit) {
         for index in &hit.nodes {
-            for _ in 0..self.count {
+            for number in 0..self.count {
                 let patience = Duration::from_millis(1 + hit.draws.below(self.patience.0));
-                spawn("asker", faults.clone().ask(*index, patience));
+                let faults = faults.clone();
+                if number % 2 == 0 {
+                    spawn("asker", faults.ask(*index, patience));
+                } else {
+                    spawn("asker", faults.stand_in_line(*index, patience));
+                }
             }
         }
     }
