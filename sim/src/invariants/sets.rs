@@ -110,6 +110,8 @@ struct Inner {
     fault_model: FaultModel,
     /// Governance can change the federation.
     may_change: bool,
+    /// Nodes whose blocks prove nothing about a set.
+    suspects: BTreeSet<u8>,
     first: Arc<Members>,
     /// The nodes by their keys.
     keys: BTreeMap<PublicKeyBytes, u8>,
@@ -143,6 +145,7 @@ impl Sets {
         Self(Arc::new(Mutex::new(Inner {
             fault_model: plan.fault_model,
             may_change: plan.governance,
+            suspects: plan.suspects(),
             first,
             keys: BTreeMap::new(),
             ordered: BTreeSet::new(),
@@ -271,9 +274,10 @@ impl Inner {
         };
         let height = before.height + 1;
         self.of.insert(hash, (height, before.members.clone()));
-        let after = self
-            .next(before, &block.body)
-            .and_then(|after| self.check_hash(after, header.set_hash));
+        let proposer = before.members.at(header.proposer);
+        let is_correct = proposer.is_some_and(|node| !self.suspects.contains(&node));
+        let after = self.next(before, &block.body);
+        let after = after.and_then(|after| self.check_hash(after, header.set_hash, is_correct));
         match after {
             Ok(after) => drop(self.after.insert(hash, after)),
             Err(broken) => drop(self.broken.insert(hash, broken)),
@@ -359,10 +363,22 @@ impl Inner {
         })
     }
 
-    /// Equal sets have equal hashes, and different ones different hashes.
-    fn check_hash(&mut self, after: After, hash: Hash) -> Result<After, &'static str> {
-        let known = self.hashes.entry(after.members.clone()).or_insert(hash);
-        if *known != hash {
+    /// Equal sets have equal hashes, and different ones different hashes. The first correct proposer
+    /// (`is_correct`) of a block with a set states its hash.
+    fn check_hash(
+        &mut self,
+        after: After,
+        hash: Hash,
+        is_correct: bool,
+    ) -> Result<After, &'static str> {
+        if is_correct {
+            self.hashes.entry(after.members.clone()).or_insert(hash);
+        }
+        if self
+            .hashes
+            .get(&after.members)
+            .is_some_and(|known| *known != hash)
+        {
             return Err("its set hash is that of the next height's set");
         }
         let of_another =
