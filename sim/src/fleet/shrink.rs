@@ -139,7 +139,7 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 16] = [
+    let changes: [fn(&mut Plan); 19] = [
         |plan| plan.workload.users = 0,
         |plan| {
             plan.workload = WorkloadPlan {
@@ -172,7 +172,12 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
         },
         |plan| (plan.expect.min_final, plan.expect.losses) = (0, 0),
         |plan| plan.expect.changes = 0,
-        |plan| (plan.world.governance, plan.world.candidates) = (false, 0),
+        |plan| {
+            let is_changed = |step: &Step| step.fault.name() == "change-federation";
+            if !plan.steps.iter().any(is_changed) {
+                (plan.world.governance, plan.world.candidates) = (false, 0);
+            }
+        },
     ];
     for change in changes {
         let mut plan = failing.plan.clone();
