@@ -251,7 +251,7 @@ subjects! {
     votes: Process, Node;
     actors: Actor, Node;
     federation: Federation, Node;
-    writes: Process, Node;
+    writes: Disk, Node;
     paths: Network, Node;
     contention: Actor, Node;
 }

@@ -18,7 +18,9 @@ use crate::faults::{
     self, Actor, ActorFail, CrashAgain, Draw, Drawing, Fault, KnownName, Machine, Rot, Step, Stop,
     Wipe,
 };
-use crate::params::{Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When};
+use crate::params::{
+    Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When, WorldPlan,
+};
 
 /// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -136,7 +138,7 @@ impl JsonSchema for Kind {
 const BUGGIFY_PPM: u32 = 800_000;
 /// One generated world in this many has small mailboxes.
 const SMALL_MAILBOXES_ONE_IN: u64 = 3;
-/// One generated world in this many changes its federation, if its authorities follow the protocol.
+/// One generated world in this many changes its federation, if it tolerates a vacant seat.
 const CHANGING_ONE_IN: u64 = 5;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
@@ -245,19 +247,23 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.world.light_client = rng.below(6) == 0;
 }
 
-/// Draws candidates, and the replacement of an authority, in one of [`CHANGING_ONE_IN`] worlds. Only
-/// worlds whose authorities all follow the protocol change their federation, because a seat may be
-/// vacant. Without `with_faults` no change is ordered, but the world is drawn the same.
+/// Draws candidates, and the replacement of an authority, in one of [`CHANGING_ONE_IN`] worlds, if a
+/// federation with a vacant seat tolerates the faulty authorities. Without `with_faults` no change
+/// is ordered, but the world is drawn the same.
 fn draw_federation(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
-    let world = &mut plan.world;
     let is_changing = rng.below(CHANGING_ONE_IN) == 0;
     let candidates = 1 + rng.below(2) as u8;
-    if !is_changing || !world.suspects().is_empty() || !world.left_dead.is_empty() {
+    let world = WorldPlan {
+        nodes: plan.world.nodes + candidates,
+        candidates,
+        governance: true,
+        ..plan.world.clone()
+    };
+    let faulty = world.suspects().len() + world.left_dead.len();
+    if !is_changing || faulty > world.tolerated() {
         return;
     }
-    world.nodes += candidates;
-    world.candidates = candidates;
-    world.governance = true;
+    plan.world = world;
     // Early, so that the change takes effect before the end.
     let slot = CALM_SLOTS + rng.below(4);
     let mut draw = Draw::new(&plan.world, slot, rng, &mut plan.steps);
