@@ -10,8 +10,7 @@ use alys_runtime::{spawn, time};
 
 use super::actors::Actor;
 use super::draw::{Drawing, drawing};
-use super::registry::{Hit, Kind, Place, Words, WrongValue, declare, subject, within};
-use super::strikes::Strike;
+use super::registry::{Hit, Kind, Place, WrongValue, declare, subject, within};
 use super::{Faults, Stop, lock};
 use crate::cluster::now_ms;
 use crate::params::Ms;
@@ -59,6 +58,27 @@ impl Faults {
                 }
             }
             time::sleep(LOOK).await;
+        }
+        if let Some(node) = self.living.find(index) {
+            node.faults().withdraw(&path_in(&node.actors().path));
+        }
+    }
+
+    /// Fails a message of an actor from time to time while the step is active. No task watches the
+    /// recovery from each failure; the invariants of restarts, and progress at the end, do.
+    async fn fail_often(self, hit: Hit, index: u8, actor: Actor, every: Duration) {
+        let path_in = |system: &str| format!("{system}/{}", actor.path());
+        while self.is_active(&hit) {
+            if let Some(node) = self.living.find(index) {
+                let path = path_in(&node.actors().path);
+                let faults = node.faults();
+                if faults.waiting(&path) == 0 && faults.plan(&path, Injected::Fail) {
+                    self.count("actor.failed-often");
+                    // Strikes of other steps are not due while the tree is disturbed.
+                    lock(&self.struck_ms).insert(index, now_ms(self.world));
+                }
+            }
+            time::sleep(every).await;
         }
         if let Some(node) = self.living.find(index) {
             node.faults().withdraw(&path_in(&node.actors().path));
@@ -176,28 +196,16 @@ impl Kind for ActorSlowStretch {
 
 declare! {
     "actor-fail-often":
-        "The handler of the actor returns an error at its next message, and again `every` time \
-        until the fault ends."
+        "The handler of the actor returns an error at its next message, and again after each time \
+        `every` until the fault ends."
     ActorFailOften {
         pub actor: Actor,
         pub every: Ms,
     }
 }
 
-impl ActorFailOften {
-    async fn fail(self, faults: Faults, hit: Hit) {
-        while faults.is_active(&hit) {
-            let fail = Strike::new(Self::NAME, self.actor, Ms(0), Injected::Fail);
-            faults.strike(&hit, fail);
-            if !faults.wait_until(now_ms(faults.world) + self.every.0).await {
-                return;
-            }
-        }
-    }
-}
-
 impl Kind for ActorFailOften {
-    const EFFECTS: &'static [&'static str] = &["fault.actor.healed"];
+    const EFFECTS: &'static [&'static str] = &["fault.actor.failed-often"];
     const DRAWINGS: &'static [Drawing] = &[drawing(
         66,
         "failing-often",
@@ -228,8 +236,15 @@ impl Kind for ActorFailOften {
 
     fn begin(&self, faults: &Faults, hit: &Hit) {
         faults.activate(hit);
-        let fail = self.clone().fail(faults.clone(), hit.clone());
-        spawn("failing often", fail);
+        let every = Duration::from_millis(self.every.0);
+        for index in &hit.nodes {
+            let actor = self.actor.drawn(|limit| hit.draws.below(limit));
+            let faults = faults.clone();
+            spawn(
+                "failing often",
+                faults.fail_often(hit.clone(), *index, actor, every),
+            );
+        }
     }
 
     fn end(&self, faults: &Faults, hit: &Hit) {
