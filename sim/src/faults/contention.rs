@@ -17,8 +17,8 @@ use crate::params::Ms;
 
 subject![ActorSlowStretch, ActorFailOften, AskBurst];
 
-/// Longest delay of each message of a slow stretch. Two writes of the storage with it take less than
-/// the message timeout of the ChainActor.
+/// Longest delay of each message of a slow stretch. Two writes of the storage with it take less
+/// than the message timeout of the ChainActor.
 const MOST_DELAY_MS: u64 = 1_000;
 /// Most questions of a burst.
 const MAX_QUESTIONS: u64 = 5_000;
@@ -254,8 +254,8 @@ impl Kind for ActorFailOften {
 
 declare! {
     "ask-burst":
-        "`count` questions reach the ChainActor of each named node at once. Every second asker waits \
-        for room in the mailbox, and each gives up after a time of at most `patience`."
+        "`count` questions reach the ChainActor of each named node at once. Every second asker \
+        waits for room in the mailbox, and each gives up after a time of at most `patience`."
     AskBurst {
         pub count: u64,
         pub patience: Ms,

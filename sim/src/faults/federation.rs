@@ -72,8 +72,8 @@ pub(super) type Orders = BTreeMap<u64, Ordered>;
 
 declare! {
     "change-federation":
-        "Governance orders a change of the federation, which takes effect `ahead` blocks later. The \
-        named nodes receive the order until a final block carries it. Needs `governance`."
+        "Governance orders a change of the federation, which takes effect `ahead` blocks later. \
+        The named nodes receive the order until a final block carries it. Needs `governance`."
     ChangeFederation {
         pub change: Change,
         pub authority: u8,

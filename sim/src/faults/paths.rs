@@ -66,8 +66,9 @@ fn links_beside_tree(nodes: u8, hit: &BTreeSet<u8>, draws: &Draws) -> Vec<(u8, u
 
 declare! {
     "single-peer":
-        "The links of the named nodes to all other nodes except for `peer` are cut. Without `peer`, \
-        the links that are left are drawn, so that one path connects each named node with any other."
+        "The links of the named nodes to all other nodes except for `peer` are cut. Without \
+        `peer`, the links that are left are drawn, so that one path connects each named node with \
+        any other."
     SinglePeer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub peer: Option<u8>,

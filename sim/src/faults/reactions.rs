@@ -1,5 +1,5 @@
-//! Reactions to events of nodes and to writes of their stores. They happen inside of the node: after
-//! the write of a vote and before it is sent, or right after the write of a record.
+//! Reactions to events of nodes and to writes of their stores. They happen inside of the node:
+//! after the write of a vote and before it is sent, or right after the write of a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

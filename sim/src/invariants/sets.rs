@@ -363,8 +363,8 @@ impl Inner {
         })
     }
 
-    /// Equal sets have equal hashes, and different ones different hashes. The first correct proposer
-    /// (`is_correct`) of a block with a set states its hash.
+    /// Equal sets have equal hashes, and different ones different hashes. The first correct
+    /// proposer (`is_correct`) of a block with a set states its hash.
     fn check_hash(
         &mut self,
         after: After,

@@ -247,8 +247,8 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.world.light_client = rng.below(6) == 0;
 }
 
-/// Draws candidates, and the replacement of an authority, in one of [`CHANGING_ONE_IN`] worlds, if a
-/// federation with a vacant seat tolerates the faulty authorities. Without `with_faults` no change
+/// Draws candidates, and the replacement of an authority, in one of [`CHANGING_ONE_IN`] worlds, if
+/// a federation with a vacant seat tolerates the faulty authorities. Without `with_faults` no change
 /// is ordered, but the world is drawn the same.
 fn draw_federation(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     let is_changing = rng.below(CHANGING_ONE_IN) == 0;
