@@ -1,8 +1,8 @@
 //! The interceptor between each authority's node and its network.
 //!
 //! **Owns** the repetition and loss of messages ([`GossipRepeater`]), faults of any node.
-//! **Guarantees** that the messages of a correct authority leave unchanged; those of a Byzantine one
-//! go through its conduct ([`byzantine`](super::byzantine)). **Never** delays the first copy of a
+//! **Guarantees** that the messages of a correct authority leave unchanged; those of a Byzantine
+//! one go through its conduct ([`byzantine`](super::byzantine)). **Never** delays the first copy of a
 //! message that arrives.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -248,8 +248,8 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
 }
 
 /// Draws candidates, and the replacement of an authority, in one of [`CHANGING_ONE_IN`] worlds, if
-/// a federation with a vacant seat tolerates the faulty authorities. Without `with_faults` no change
-/// is ordered, but the world is drawn the same.
+/// a federation with a vacant seat tolerates the faulty authorities. Without `with_faults` no
+/// change is ordered, but the world is drawn the same.
 fn draw_federation(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
     let is_changing = rng.below(CHANGING_ONE_IN) == 0;
     let candidates = 1 + rng.below(2) as u8;
