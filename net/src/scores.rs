@@ -153,6 +153,11 @@ impl Scores {
             .is_some_and(|peer| peer.is_banned(now_ms))
     }
 
+    /// True if the peer was banned, and the ban is not forgotten.
+    pub fn was_banned(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.bans > 0)
+    }
+
     /// The banned peers, sorted.
     pub fn banned(&self, now_ms: u64) -> impl Iterator<Item = PeerId> + '_ {
         self.peers

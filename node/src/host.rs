@@ -177,6 +177,7 @@ impl Host {
             fresh_votes,
             observer,
             interceptor: Default::default(),
+            mailboxes: Default::default(),
             planted_bug: Default::default(),
         });
         match started.await {

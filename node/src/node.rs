@@ -18,7 +18,7 @@ use alys_types::{FederationOrder, Genesis};
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
 use crate::metrics::{MetricsView, Monitor, NodeMetrics};
-use crate::wiring;
+use crate::wiring::{self, table::MailboxSizes};
 
 pub use crate::events::{FinalBlock, NodeEvent, Notice, Observer};
 
@@ -61,6 +61,8 @@ pub struct NodeConfig {
     pub observer: Option<Observer>,
     /// A simulation's changes to the messages of the node; empty in production.
     pub interceptor: NetworkInterceptor,
+    /// Capacities of mailboxes in place of the table's; none in production.
+    pub mailboxes: MailboxSizes,
     /// The mistake in the rules of agreement that a simulation plants; none in production.
     pub planted_bug: PlantedBug,
 }

@@ -58,13 +58,14 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         backoff: backoff(500, 5_000),
         ..ROOT.spec(config.name.clone())
     };
-    let (storage, storage_slot) = STORAGE.mailbox();
-    let (validation, validation_slot) = VALIDATION.mailbox();
-    let (engine, engine_slot) = ENGINE.mailbox();
-    let (chain, chain_slot) = CHAIN.mailbox();
-    let (tx_pool, tx_pool_slot) = TX_POOL.mailbox();
-    let (network, network_slot) = NETWORK.mailbox();
-    let (peers, peers_slot) = PEERS.mailbox();
+    let sizes = &config.mailboxes;
+    let (storage, storage_slot) = STORAGE.mailbox(sizes);
+    let (validation, validation_slot) = VALIDATION.mailbox(sizes);
+    let (engine, engine_slot) = ENGINE.mailbox(sizes);
+    let (chain, chain_slot) = CHAIN.mailbox(sizes);
+    let (tx_pool, tx_pool_slot) = TX_POOL.mailbox(sizes);
+    let (network, network_slot) = NETWORK.mailbox(sizes);
+    let (peers, peers_slot) = PEERS.mailbox(sizes);
     let wiring = Wiring {
         client: execution_client(&config),
         metrics: NodeMetrics::default(),

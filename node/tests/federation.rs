@@ -129,6 +129,7 @@ async fn validator(
             }
         })),
         interceptor: Default::default(),
+        mailboxes: Default::default(),
         planted_bug: Default::default(),
     })
     .await

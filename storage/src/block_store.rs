@@ -12,9 +12,10 @@
 //! consensus crate, on which this crate does not depend. `alys_types::codec` encodes them, as it
 //! does all records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alys_runtime::buggify;
+use alys_runtime::trace::reached;
 use alys_types::hash::{tagged, tags};
 use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, RangeRequest};
@@ -104,7 +105,10 @@ impl BlockStore {
     /// [`Error::TooLarge`] for a value that a read would refuse, and the errors of the engine.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
         check_readable(&batch)?;
-        interceptor::write(&self.store, batch, durability)
+        let marks = marks(&batch);
+        interceptor::write(&self.store, batch, durability)?;
+        marks.into_iter().for_each(reached);
+        Ok(())
     }
 
     /// Adds the header, body and federation order, if any, of an open block.
@@ -557,6 +561,15 @@ fn check_readable(batch: &Batch) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The coverage marks of the records that a batch writes, each once.
+fn marks(batch: &Batch) -> BTreeSet<&'static str> {
+    let mark = |op: &Op| match op {
+        Op::Put { table, key, .. } => schema::mark(*table, key),
+        Op::Delete { .. } => None,
+    };
+    batch.ops().iter().filter_map(mark).collect()
 }
 
 fn decode<T: Serialize + DeserializeOwned>(

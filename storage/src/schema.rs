@@ -76,6 +76,27 @@ pub fn value_limit(table: Table, key: &[u8]) -> usize {
     }
 }
 
+/// The mark that a written record reaches, by which a simulation ends a process right after a
+/// write. Keys of the same batch as another record's, and those of the layout, have none.
+pub(crate) fn mark(table: Table, key: &[u8]) -> Option<&'static str> {
+    Some(match table {
+        META => match key {
+            HIGHEST => "state.store.wrote_highest",
+            FINALIZED => "state.store.wrote_finalized",
+            FEDERATION => "state.store.wrote_federation",
+            _ => return None,
+        },
+        VOTES => "state.store.wrote_votes",
+        HEADERS => "state.store.wrote_headers",
+        BODIES => "state.store.wrote_bodies",
+        CERTIFICATES => "state.store.wrote_certificates",
+        FINALITY => "state.store.wrote_finality",
+        ORDERS => "state.store.wrote_orders",
+        SETS => "state.store.wrote_sets",
+        _ => return None,
+    })
+}
+
 /// Big-endian, so that keys sort by height.
 pub fn height_key(height: Height) -> [u8; 8] {
     height.0.to_be_bytes()

@@ -133,9 +133,9 @@ impl FederationState {
             next.on_shown_final(check_finality(certificate, config, &ancestor)?);
         }
         if let Some(order) = &body.federation_change {
-            next.on_order(&config.genesis, height, order)?;
+            next.on_order(config, height, order)?;
         }
-        next.on_height(height);
+        next.on_height(height, config);
         Ok(next)
     }
 
@@ -181,11 +181,11 @@ impl FederationState {
 
     fn on_order(
         &mut self,
-        genesis: &Genesis,
+        config: &Config,
         height: Height,
         order: &FederationOrder,
     ) -> Result<(), FederationError> {
-        if self.pending.is_some() {
+        if !rules::may_carry(self.pending.is_some(), &config.planted_bug) {
             return Err(FederationError::ChangeUnderWay);
         }
         if order.number != self.next_order() {
@@ -200,7 +200,7 @@ impl FederationState {
                 effective: order.effective_height,
             });
         }
-        check_signatures(genesis, order)?;
+        check_signatures(&config.genesis, order)?;
         let mut authorities = self.set.authorities().to_vec();
         match &order.change {
             FederationChange::Add(authority) => authorities.push(authority.clone()),
@@ -225,7 +225,7 @@ impl FederationState {
 
     /// Ends a block at `height`: a change that is due at the next height takes effect if it was
     /// shown final, and is void otherwise.
-    fn on_height(&mut self, height: Height) {
+    fn on_height(&mut self, height: Height, config: &Config) {
         if let Some(Pending::Carried {
             effective,
             next,
@@ -234,7 +234,7 @@ impl FederationState {
         }) = &self.pending
             && height.next() >= *effective
         {
-            if *shown_final {
+            if rules::takes_effect(*shown_final, &config.planted_bug) {
                 let effective = *effective;
                 self.set = next.clone();
                 self.pending = Some(Pending::Settling { effective });

@@ -250,6 +250,9 @@ impl Service {
         };
         self.dialler.admitted(&id);
         trace::event("net.connected", &id.to_bytes());
+        if self.scores.was_banned(&id) {
+            trace::reached("state.net.returned_after_ban");
+        }
         self.emit(event);
         self.report_subscribed(id);
     }

@@ -7,6 +7,7 @@
 //! messages while it is open. Senders treat that as temporary: the chain retries at its next tick
 //! and rebroadcasts after the slot.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -100,6 +101,10 @@ pub struct ActorSpec {
     pub timeout_reason: &'static str,
     /// Capacity of the mailbox, in messages.
     pub mailbox: usize,
+    /// The smallest capacity with which the node still works, more slowly: a message that finds the
+    /// mailbox full is dropped and sent again, or its sender waits for room. Simulations use
+    /// capacities from here on, see [`MailboxSizes`].
+    pub least_mailbox: usize,
     /// Memory in addition to the mailbox. No actor has a memory budget, because every part of its
     /// memory has its own limit, and a restart would not empty the mailbox.
     pub memory: &'static str,
@@ -116,6 +121,10 @@ pub const STORAGE: ActorSpec = ActorSpec {
     // The network serves at most 128 requests of peers at once (`alys_net::Limits::max_inbound`);
     // the chain and the engine make one request at a time.
     mailbox: 256,
+    // A write that finds the mailbox full ends the ChainActor, so all requests have room: 128 of
+    // peers, one of the chain and one of the engine, and as many that their incarnations before a
+    // restart left behind.
+    least_mailbox: 132,
     memory: "the cache of the engine; four bytes per 4 KiB of its file",
 };
 pub const VALIDATION: ActorSpec = ActorSpec {
@@ -127,6 +136,7 @@ pub const VALIDATION: ActorSpec = ActorSpec {
     message_timeout: Duration::from_secs(2),
     timeout_reason: "computation only",
     mailbox: 1024,
+    least_mailbox: LEAST_MAILBOX,
     memory: "512 messages of strangers, 32 MiB",
 };
 pub const ENGINE: ActorSpec = ActorSpec {
@@ -138,6 +148,8 @@ pub const ENGINE: ActorSpec = ActorSpec {
     message_timeout: ENGINE_TIMEOUTS.supervisor,
     timeout_reason: "the actor's own timeout is shorter; a replay takes many messages",
     mailbox: 64,
+    // A build, an execution, a fork choice, and the actor's own reminders.
+    least_mailbox: 8,
     memory: "hashes of blocks to replay",
 };
 pub const CHAIN: ActorSpec = ActorSpec {
@@ -155,6 +167,7 @@ pub const CHAIN: ActorSpec = ActorSpec {
     // A slot of a federation of 15 has 30 votes and a proposal, and after a slot without finality
     // every node re-sends its own.
     mailbox: 1024,
+    least_mailbox: LEAST_MAILBOX,
     memory: "blocks above the last final one",
 };
 pub const TX_POOL: ActorSpec = ActorSpec {
@@ -166,6 +179,8 @@ pub const TX_POOL: ActorSpec = ActorSpec {
     message_timeout: Duration::from_millis(3_500),
     timeout_reason: "the submit budget and one more call of the execution client",
     mailbox: 256,
+    // Transactions are sent again by their users and by other nodes.
+    least_mailbox: 4,
     memory: "32768 hashes, 4096 transactions of 16 MiB",
 };
 pub const NETWORK: ActorSpec = ActorSpec {
@@ -177,6 +192,7 @@ pub const NETWORK: ActorSpec = ActorSpec {
     message_timeout: Duration::from_secs(2),
     timeout_reason: "it waits for no other actor",
     mailbox: 1024,
+    least_mailbox: LEAST_MAILBOX,
     memory: "the limits of the network service",
 };
 pub const PEERS: ActorSpec = ActorSpec {
@@ -188,8 +204,31 @@ pub const PEERS: ActorSpec = ActorSpec {
     message_timeout: Duration::from_secs(2),
     timeout_reason: "it waits for no other actor",
     mailbox: 256,
+    // An event and an answer of each of seven peers, and a request of the chain.
+    least_mailbox: 16,
     memory: "one entry per peer",
 };
+
+/// The messages of one slot of a federation of 15: two votes of each authority, a proposal and a
+/// certificate. With less room a slot's votes would displace each other each time.
+const LEAST_MAILBOX: usize = 32;
+
+/// Capacities of mailboxes in place of those of the table, by the names of actors. They differ in
+/// simulations only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MailboxSizes(BTreeMap<&'static str, usize>);
+
+impl MailboxSizes {
+    /// Sets the capacity of an actor's mailbox, at least [`ActorSpec::least_mailbox`].
+    pub fn set(&mut self, actor: &ActorSpec, messages: usize) {
+        let messages = messages.max(actor.least_mailbox);
+        self.0.insert(actor.name, messages);
+    }
+
+    fn of(&self, actor: &ActorSpec) -> usize {
+        self.0.get(actor.name).copied().unwrap_or(actor.mailbox)
+    }
+}
 
 const BACKOFF: RestartTiming = RestartTiming::Backoff {
     initial_ms: 50,
@@ -248,8 +287,8 @@ impl ActorSpec {
         Ok(dependencies.fold(spec, ChildSpec::depends_on))
     }
 
-    pub(super) fn mailbox<M: Message>(&self) -> (Addr<M>, Slot<M>) {
-        mailbox(self.mailbox)
+    pub(super) fn mailbox<M: Message>(&self, sizes: &MailboxSizes) -> (Addr<M>, Slot<M>) {
+        mailbox(sizes.of(self))
     }
 }
 
@@ -344,6 +383,17 @@ mod tests {
             expected,
             "docs/actors.md must be:\n{expected}"
         );
+    }
+
+    #[test]
+    fn mailboxes_can_be_as_small_as_the_node_works_with() {
+        let mut sizes = MailboxSizes::default();
+        for actor in ACTORS {
+            assert!(actor.least_mailbox <= actor.mailbox, "{}", actor.name);
+            assert_eq!(sizes.of(&actor), actor.mailbox);
+            sizes.set(&actor, 0);
+            assert_eq!(sizes.of(&actor), actor.least_mailbox, "{}", actor.name);
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ const DEFAULT_SWEEP: Duration = Duration::from_secs(60);
 /// with Ctrl-C.
 pub const PATIENCE_ALONE: Duration = Duration::from_secs(4 * 60 * 60);
 
+/// Real-time limit of a run of a long scenario: an hour of simulated time takes minutes.
+const PATIENCE_LONG: Duration = Duration::from_secs(60 * 60);
+
 /// Returns the exit code of a command whose result is valid only if it was not interrupted.
 pub(super) fn code(passed: bool) -> u8 {
     match (is_interrupted(), passed) {
@@ -61,15 +64,16 @@ pub fn default_sweep() -> anyhow::Result<u8> {
 }
 
 /// Loads the scenarios of a sweep. A preset has all of them, with the mixed one first so that it is
-/// the first generated one.
+/// the first generated one; only the preset of long ones has the long ones.
 fn chosen(args: &SweepArgs) -> anyhow::Result<Vec<Scenario>> {
-    if args.preset.is_none() {
+    let Some(preset) = args.preset else {
         return Ok(vec![format::load(&args.scenario)?]);
-    }
+    };
     let names = format::list()?.into_keys();
     let mut all = names
         .map(|name| format::load(&name))
         .collect::<Result<Vec<_>, _>>()?;
+    all.retain(|scenario| scenario.plan.is_long() == preset.is_long());
     all.sort_by_key(|scenario| scenario.plan.name != "mixed");
     Ok(all)
 }
@@ -143,6 +147,9 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
             }
             let (mut job, plan) = job(scenarios.get(at)?, seed, args.stack, args.mutant.as_deref());
             job.patience = Duration::from_secs(args.timeout);
+            if plan.is_long() {
+                job.patience = job.patience.max(PATIENCE_LONG);
+            }
             if !diary.borrow_mut().is_known(&job, &plan) {
                 return Some((job, plan));
             }

@@ -104,6 +104,7 @@ A scenario is a TOML file:
     progress = 3                  # further final blocks on every node after the chaos (3),
     within = \"60s\"                # within this time (three rounds of leaders and 20 s)
     losses = 1                    # losses of vote state that nodes detected in the chaos (0)
+    changes = 1                   # changes of the federation in force when the chaos ends (0)
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
     [[step]]
@@ -237,6 +238,10 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     );
     println!("links {:?}", world.link);
     println!("{:?}", plan.workload);
+    if world.governance {
+        let first = world.authorities();
+        println!("governance can change the federation, at first the nodes 1 to {first}");
+    }
     if let Some(forger) = world.forger {
         println!("a thief has the key of node {forger}");
     }
@@ -258,6 +263,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     for one in &world.byzantine {
         println!("node {} is Byzantine: {:?}", one.node, one.conduct);
     }
+    for (actor, messages) in &world.mailboxes {
+        println!("the mailbox of {actor} has room for {messages} messages");
+    }
     if !world.left_dead.is_empty() {
         println!("nodes that stay down: {:?}", world.left_dead);
     }
@@ -265,6 +273,7 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
         min_final,
         progress,
         losses,
+        changes,
         within: _,
     } = plan.expect;
     let within_ms = recovery::within_ms(&plan);
@@ -274,6 +283,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     );
     if losses > 0 {
         println!("expected: nodes detect {losses} losses of their vote state");
+    }
+    if changes > 0 {
+        println!("expected: {changes} changes of the federation take effect");
     }
     for step in &plan.steps {
         println!("    {step}");

@@ -11,6 +11,7 @@ use alys_types::spec::GovernanceSpec;
 use alys_types::{Authority, ChainSpec, Genesis, Slot};
 use serde_json::json;
 
+use super::governance::{self, Governance};
 use crate::params::accounts::{CHAIN_ID, DUST_USER, user_address, user_funds};
 use crate::params::{Stack, Stranger, WorkloadPlan, WorldPlan};
 
@@ -22,6 +23,8 @@ pub struct Chain {
     pub execution: alloy_genesis::Genesis,
     /// The configuration of the execution clients.
     pub execution_core: CoreConfig,
+    /// `None` if the spec has no keys of governance.
+    pub governance: Option<Governance>,
 }
 
 /// The block-signing key of the authority `index`, from 0.
@@ -31,6 +34,16 @@ pub fn authority_key(index: u8) -> SecretKey {
         return SecretKey::derive_stand_in(&entropy);
     }
     SecretKey::derive(&entropy)
+}
+
+/// The authority `index`, from 0, as a spec or a change of the federation names it.
+pub fn authority(index: u8) -> Authority {
+    let key = authority_key(index);
+    Authority {
+        public_key: key.public_key().to_bytes(),
+        proof_of_possession: key.prove_possession(),
+        fee_address: alys_types::Address([index + 1; 20]),
+    }
 }
 
 /// The JWT secret that an authority's node shares with its execution client.
@@ -48,14 +61,6 @@ impl Chain {
         }
         let timestamp = start_slot.timestamp(plan.slot_ms);
         let execution = execution_genesis(workload, &funded, timestamp);
-        let authorities = (0..plan.nodes).map(|index| {
-            let key = authority_key(index);
-            Authority {
-                public_key: key.public_key().to_bytes(),
-                proof_of_possession: key.prove_possession(),
-                fee_address: alys_types::Address([index + 1; 20]),
-            }
-        });
         let core = ExecutionCore::open(
             Arc::new(MemoryStore::new()),
             &execution,
@@ -70,8 +75,12 @@ impl Chain {
             drift_allowance_ms: plan.drift_ms,
             rejoin_margin: plan.rejoin_margin,
             execution_genesis_hash: core.genesis_hash().into(),
-            authorities: authorities.collect(),
-            governance: GovernanceSpec::default(),
+            authorities: (0..plan.authorities()).map(authority).collect(),
+            governance: if plan.governance {
+                governance::spec()
+            } else {
+                GovernanceSpec::default()
+            },
             peg: Default::default(),
             auxpow: Default::default(),
         };
@@ -87,6 +96,7 @@ impl Chain {
             ..CoreConfig::default()
         };
         Self {
+            governance: plan.governance.then(|| Governance::new(genesis.hash())),
             genesis: Arc::new(genesis),
             execution,
             execution_core,

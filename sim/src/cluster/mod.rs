@@ -6,6 +6,7 @@
 pub mod addresses;
 mod execution;
 pub mod genesis;
+mod governance;
 mod validator;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +17,13 @@ use alys_consensus::PlantedBug;
 use alys_integrations::embedded::ExecutionFaultInjector;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
+use alys_node::wiring::table::MailboxSizes;
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::sync::mpsc::UnboundedSender;
 
 pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
 pub use execution::execution_faults;
+pub use governance::Governance;
 pub use validator::Living;
 
 use crate::invariants::{ExecutionClients, Judge};
@@ -72,7 +75,7 @@ pub struct Exit {
 #[derive(Clone)]
 pub struct Shared {
     pub chain: Chain,
-    /// Number of authorities.
+    /// Number of nodes with an authority's key.
     pub nodes: u8,
     /// The invariants.
     pub judge: Judge,
@@ -88,6 +91,8 @@ pub struct Shared {
     pub execution_faults: Vec<ExecutionFaultInjector>,
     /// Receives processes that ended by themselves.
     pub exits: UnboundedSender<Exit>,
+    /// Capacities of the nodes' mailboxes in place of production's.
+    pub mailboxes: MailboxSizes,
     /// The planted bug in the nodes' consensus rules.
     pub planted_bug: PlantedBug,
     /// The authorities that run two nodes with one key.

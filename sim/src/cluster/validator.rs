@@ -137,6 +137,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
             Some(interceptor) => NetworkInterceptor::by(interceptor.clone()),
             None => NetworkInterceptor::default(),
         },
+        mailboxes: shared.mailboxes.clone(),
         planted_bug: planted_bug(shared, index),
     };
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);

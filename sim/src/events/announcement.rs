@@ -18,17 +18,20 @@ pub enum FaultCategory {
     /// Execution clients.
     Execution,
     Actor,
+    /// Changes of the federation.
+    Federation,
 }
 
 impl FaultCategory {
     /// All categories, in the order of legends.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Network,
         Self::Time,
         Self::Process,
         Self::Disk,
         Self::Execution,
         Self::Actor,
+        Self::Federation,
     ];
 }
 

@@ -85,6 +85,11 @@ impl Actor {
         }
     }
 
+    /// True if a circuit breaker delays its restarts, which do not count then.
+    pub(super) fn is_behind_breaker(self) -> bool {
+        self.spec().is_some_and(|spec| spec.restart.is_breaker())
+    }
+
     /// The path below the root of the node's supervision tree; empty for [`Self::Any`].
     pub fn path(self) -> String {
         self.spec().map_or(String::new(), |spec| spec.path())

@@ -11,11 +11,14 @@
 
 mod actors;
 mod clocks;
+mod contention;
 mod disk;
 mod draw;
 mod execution;
+mod federation;
 mod link_state;
 mod network;
+mod paths;
 mod process;
 mod reactions;
 mod registry;
@@ -24,6 +27,7 @@ mod strikes;
 #[cfg(test)]
 mod testbed;
 mod votes;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -39,33 +43,40 @@ pub use disk::{Rot, Wipe};
 pub use draw::{Draw, Drawing};
 pub use link_state::link;
 pub use network::{Reset, Way};
+pub use paths::Class;
 pub use process::{CrashAgain, Machine, Stop};
 pub use reactions::Reactions;
 pub use registry::{Entry, Fault, KnownName, Place, SUBJECTS, Step, WrongValue, kinds};
 pub use votes::Vote;
 
-use crate::cluster::{Authority, Living, now_ms};
+use crate::cluster::{Authority, Governance, Living, now_ms};
 use crate::events::{Announcement, FaultBegan};
 use crate::invariants::Judge;
 use crate::params::{NodeRef, Slots, WorldPlan};
 use disk::Trust;
+use federation::Orders;
 use link_state::Links;
+use paths::CutLinks;
 use process::Processes;
 use reactions::Reaction;
 use registry::{Draws, Hit};
 use settings::Settings;
+use writes::Images;
 
 /// Interval between two rounds of [`Faults::confirm_clocks`] after the chaos, and their number.
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(2);
 const OPERATOR_TURNS: usize = 3;
 
-/// Repeats gossip. The interceptor between a node and its network implements it
+/// Repeats and loses messages. The interceptor between a node and its network implements it
 /// (`peers/interceptor.rs`); faults know nothing else of that interceptor.
 pub trait GossipRepeater: Send + Sync {
     /// Starts or stops repeating each gossip message that arrives at the node, up to `ms`
     /// milliseconds later.
     fn duplicate(&self, ms: u64, on: bool);
-    /// Stops all repetition.
+    /// Starts or stops the loss of messages of this class, or of those among them that arrived
+    /// before (`repeats`).
+    fn lose(&self, class: Class, repeats: bool, on: bool);
+    /// Stops all repetition and loss.
     fn heal(&self);
     /// The counters of the interceptor's actions.
     fn counts(&self) -> BTreeMap<&'static str, u64>;
@@ -92,6 +103,8 @@ pub struct Inner {
     repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
     /// The fault injectors of the execution clients, by authority.
     execution_faults: Vec<ExecutionFaultInjector>,
+    /// `None` if the federation cannot change.
+    governance: Option<Governance>,
     /// Number of steps that have begun.
     begun: Mutex<u64>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
@@ -103,6 +116,14 @@ pub struct Inner {
     settings: Mutex<Settings>,
     /// Active reactions, by the number of their step.
     reactions: Mutex<BTreeMap<u64, Reaction>>,
+    /// Numbers of active steps, for tasks that act until their step ends.
+    active: Mutex<BTreeSet<u64>>,
+    /// Links that active steps cut.
+    cut_links: Mutex<CutLinks>,
+    /// Disks to which nodes are rolled back when they crash.
+    images: Mutex<Images>,
+    /// Orders of governance that are not carried out yet.
+    orders: Mutex<Orders>,
     /// Time of the last strike at an actor of each node, in milliseconds.
     struck_ms: Mutex<BTreeMap<u8, u64>>,
 }
@@ -140,6 +161,7 @@ pub struct Setup<'a> {
     pub repeaters: BTreeMap<u8, Arc<dyn GossipRepeater>>,
     /// The fault injectors of the execution clients, by authority.
     pub execution_faults: Vec<ExecutionFaultInjector>,
+    pub governance: Option<Governance>,
     pub slots: Slots,
     pub judge: Judge,
     /// The running nodes.
@@ -165,6 +187,7 @@ impl Faults {
             only_actors: setup.steps.iter().all(|step| step.fault.is_strike()),
             repeaters: setup.repeaters,
             execution_faults: setup.execution_faults,
+            governance: setup.governance,
             begun: Mutex::new(0),
             counts: Mutex::default(),
             recovery: Mutex::new(recovery),
@@ -173,6 +196,10 @@ impl Faults {
             trust: Mutex::default(),
             settings: Mutex::default(),
             reactions: Mutex::default(),
+            active: Mutex::default(),
+            cut_links: Mutex::default(),
+            images: Mutex::default(),
+            orders: Mutex::default(),
             struck_ms: Mutex::default(),
             plan,
         }))
@@ -311,7 +338,8 @@ impl Faults {
                 }
                 NodeRef::Leader(offset) => {
                     let slot = slot.saturating_add_signed(i64::from(*offset));
-                    chosen.insert((slot % u64::from(nodes)) as u8);
+                    let members = self.judge.look().sets.current();
+                    chosen.insert(members.leader(slot));
                 }
                 NodeRef::All => chosen.extend(0..nodes),
                 NodeRef::Any | NodeRef::Others => {}
@@ -341,11 +369,12 @@ impl Faults {
     pub async fn confirm_clocks(self, core: Vec<u8>) {
         for _ in 0..OPERATOR_TURNS {
             time::sleep(OPERATOR_INTERVAL).await;
-            let needed = self.plan.quorum().saturating_sub(1);
+            let members = self.judge.look().sets.current();
+            let needed = members.quorum().saturating_sub(1);
             let votes = |node: &&u8| {
                 let judge = self.judge.look();
                 let said = judge.summaries.get(*node);
-                said.is_some_and(|said| !said.silent)
+                members.has(**node) && said.is_some_and(|said| !said.silent)
             };
             if core.iter().filter(votes).count() >= needed {
                 continue;
@@ -366,6 +395,10 @@ impl Faults {
         let now = now_ms(self.world);
         lock(&self.recovery).healed_ms = Some(now);
         lock(&self.reactions).clear();
+        lock(&self.orders).clear();
+        lock(&self.images).clear();
+        lock(&self.active).clear();
+        lock(&self.cut_links).clear();
         lock(&self.settings).clear();
         lock(&self.processes).heal(now);
         self.links().heal();

@@ -1,5 +1,5 @@
-//! Reactions to events of nodes. They happen inside of the node, after the write of a vote and
-//! before it is sent.
+//! Reactions to events of nodes and to writes of their stores. They happen inside of the node:
+//! after the write of a vote and before it is sent, or right after the write of a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use alys_types::{Hash, VoteKind};
 
 use super::registry::Hit;
 use super::votes::Vote;
+use super::writes::Record;
 use super::{Faults, lock};
 use crate::cluster::Authority;
 
@@ -27,6 +28,8 @@ pub enum Trigger {
     Vote(Vote),
     /// A block of this height or above becomes final on a node.
     Final(u64),
+    /// A node writes this record.
+    Write(Record),
 }
 
 /// An effect that follows when nodes sign votes or blocks become final.
@@ -63,6 +66,17 @@ pub enum React {
         down_ms: u64,
         is_done: bool,
     },
+    /// The node is killed, once, after some writes.
+    KillOnWrite {
+        /// Writes that pass, by node.
+        left: BTreeMap<u8, u64>,
+        power: bool,
+        roll_back: bool,
+        /// The other nodes restart as well.
+        peers: bool,
+        down_ms: u64,
+        done: BTreeSet<u8>,
+    },
 }
 
 /// An action that a reaction requires.
@@ -76,6 +90,16 @@ pub enum Act {
         power: bool,
         down_ms: u64,
     },
+    /// Take a node down for `down_ms` milliseconds, and some of the others.
+    Crash {
+        node: u8,
+        machine: NodeId,
+        peers: Vec<NodeId>,
+        power: bool,
+        /// Restore the disk of the node.
+        roll_back: bool,
+        down_ms: u64,
+    },
 }
 
 impl Act {
@@ -85,6 +109,7 @@ impl Act {
             Self::Hold { .. } => "held-vote",
             Self::TakeDown { machines, .. } if machines.len() == 1 => "killed-on-vote",
             Self::TakeDown { .. } => "killed-all-on-votes",
+            Self::Crash { .. } => "killed-on-write",
         }
     }
 
@@ -92,7 +117,7 @@ impl Act {
     fn lasts_ms(&self) -> u64 {
         match self {
             Self::Hold { .. } => HOLD_MS,
-            Self::TakeDown { down_ms, .. } => *down_ms,
+            Self::TakeDown { down_ms, .. } | Self::Crash { down_ms, .. } => *down_ms,
         }
     }
 }
@@ -147,8 +172,41 @@ impl Reaction {
                     down_ms: *down_ms,
                 })
             }
-            React::KillAllNow { .. } => None,
+            React::KillAllNow { .. } | React::KillOnWrite { .. } => None,
         }
+    }
+
+    /// Handles the write of a record.
+    pub fn on_write(&mut self, authorities: &[Authority], node: u8, record: Record) -> Option<Act> {
+        if self.trigger != Trigger::Write(record) {
+            return None;
+        }
+        let React::KillOnWrite {
+            left,
+            power,
+            roll_back,
+            peers,
+            down_ms,
+            done,
+        } = &mut self.what
+        else {
+            return None;
+        };
+        let left = left.get_mut(&node)?;
+        if *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        let own = authorities.iter().find(|one| one.index == node)?;
+        let others = authorities.iter().filter(|one| *peers && one.index != node);
+        done.insert(node).then(|| Act::Crash {
+            node,
+            machine: own.node,
+            peers: others.map(|one| one.node).collect(),
+            power: *power,
+            roll_back: *roll_back,
+            down_ms: *down_ms,
+        })
     }
 
     /// Handles a block that became final on a node.
@@ -225,6 +283,24 @@ impl Faults {
                     }
                 }
             }
+            Act::Crash {
+                node,
+                machine,
+                peers,
+                power,
+                roll_back,
+                ..
+            } if on => {
+                self.take_down(*machine, *power);
+                peers.iter().for_each(|peer| self.take_down(*peer, false));
+                if *roll_back {
+                    self.roll_back(*node, *machine);
+                }
+            }
+            Act::Crash { machine, peers, .. } => {
+                self.bring_up(*machine);
+                peers.iter().for_each(|peer| self.bring_up(*peer));
+            }
         }
     }
 }
@@ -249,6 +325,9 @@ impl Reactions {
             faults: faults.clone(),
             acts,
         });
+        let reactions = self.clone();
+        let on_mark = move |machine, mark: &'static str| reactions.on_mark(machine, mark);
+        faults.world.on_reached(Arc::new(on_mark));
         let faults = faults.clone();
         spawn("reactions", async move {
             while let Some(act) = receiver.recv().await {
@@ -259,6 +338,31 @@ impl Reactions {
                 });
             }
         });
+    }
+
+    /// Handles a coverage mark of a node, inside of that node.
+    fn on_mark(&self, machine: NodeId, mark: &str) {
+        let Some(record) = Record::of_mark(mark) else {
+            return;
+        };
+        let connected = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(Connected { faults, acts }) = connected else {
+            return;
+        };
+        let mut authorities = faults.authorities.iter();
+        let Some(node) = authorities.find(|one| one.node == machine) else {
+            return;
+        };
+        let node = node.index;
+        for act in faults.react(|reaction, all| reaction.on_write(all, node, record)) {
+            faults.act(&act, true);
+            // A closed channel means that the run is over.
+            let _ = acts.send(act);
+        }
     }
 
     /// Handles an event of a node, inside of that node.
@@ -360,6 +464,38 @@ mod tests {
         assert_eq!(sign(1, 2), None, "another block");
         assert_eq!(sign(2, 1), Some("killed-all-on-votes"));
         assert_eq!(sign(3, 1), None);
+    }
+
+    #[test]
+    fn a_node_dies_once_after_the_writes_that_pass_and_its_peers_with_it() {
+        let what = React::KillOnWrite {
+            left: BTreeMap::from([(1, 1), (2, 0)]),
+            power: true,
+            roll_back: true,
+            peers: true,
+            down_ms: 7,
+            done: BTreeSet::new(),
+        };
+        let mut reaction = Reaction {
+            nodes: BTreeSet::from([1, 2]),
+            trigger: Trigger::Write(Record::Votes),
+            what,
+        };
+        let mut write = |node, record| reaction.on_write(&authorities(), node, record);
+        assert_eq!(write(0, Record::Votes), None, "not named");
+        assert_eq!(write(1, Record::Bodies), None, "another record");
+        assert_eq!(write(1, Record::Votes), None, "it passes");
+        let crash = |node: u8, peers: [u32; 3]| Act::Crash {
+            node,
+            machine: NodeId(10 + u32::from(node)),
+            peers: peers.map(NodeId).to_vec(),
+            power: true,
+            roll_back: true,
+            down_ms: 7,
+        };
+        assert_eq!(write(1, Record::Votes), Some(crash(1, [10, 12, 13])));
+        assert_eq!(write(1, Record::Votes), None, "once");
+        assert_eq!(write(2, Record::Votes), Some(crash(2, [10, 11, 13])));
     }
 
     #[test]

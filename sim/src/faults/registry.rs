@@ -2,7 +2,8 @@
 //! the guide, the generator and the tables of coverage all use it.
 //!
 //! To add a kind, work in the file of its subject (`network clocks process disk execution votes
-//! actors`):
+//! actors federation writes
+//! paths contention`):
 //!
 //! 1. Declare it with [`declare!`]: its name, its sentence, its values.
 //! 2. Implement [`Kind`]: its effects by counter, its drawings with the next number
@@ -36,7 +37,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::draw::Drawing;
-use super::{Faults, Machine, actors, clocks, disk, execution, lock, network, process, votes};
+use super::{
+    Faults, Machine, actors, clocks, contention, disk, execution, federation, lock, network, paths,
+    process, votes, writes,
+};
 use crate::events::FaultCategory;
 use crate::params::{Ms, NodeRef, When, WorldPlan};
 
@@ -246,6 +250,10 @@ subjects! {
     execution: Execution, Execution;
     votes: Process, Node;
     actors: Actor, Node;
+    federation: Federation, Node;
+    writes: Disk, Node;
+    paths: Network, Node;
+    contention: Actor, Node;
 }
 
 /// All kinds, in the order of the guide.

@@ -19,7 +19,7 @@ use alys_runtime::{select, signal, spawn, time};
 
 use super::registry::SUBJECTS;
 use super::settings::Setting;
-use super::{Fault, Faults, GossipRepeater, Reset, Setup, Step, Stop, lock};
+use super::{Class, Fault, Faults, GossipRepeater, Reset, Setup, Step, Stop, lock};
 use crate::cluster::{Authority, Living, PEER_PORT, Seat, execution_faults, machine_ip, node_ip};
 use crate::invariants::Judge;
 use crate::params::{LinkPlan, MachineRole, NodeRef, Slots, When, WorldPlan};
@@ -74,9 +74,9 @@ const LASTS_MS: u64 = 2_000;
 /// Time in milliseconds after the end of all steps in which machines restart and reconnect.
 const REST_MS: u64 = 4_000;
 
-/// Remembers the repeated gossip.
+/// Remembers the repeated gossip and the lost classes.
 #[derive(Default)]
-struct Repeater(Mutex<Vec<u64>>);
+struct Repeater(Mutex<Vec<u64>>, Mutex<Vec<(Class, bool)>>);
 
 impl GossipRepeater for Repeater {
     fn duplicate(&self, ms: u64, on: bool) {
@@ -87,8 +87,17 @@ impl GossipRepeater for Repeater {
         }
     }
 
+    fn lose(&self, class: Class, repeats: bool, on: bool) {
+        let mut lost = lock(&self.1);
+        match lost.iter().position(|known| *known == (class, repeats)) {
+            Some(at) if !on => drop(lost.remove(at)),
+            _ => lost.push((class, repeats)),
+        }
+    }
+
     fn heal(&self) {
         lock(&self.0).clear();
+        lock(&self.1).clear();
     }
 
     fn counts(&self) -> BTreeMap<&'static str, u64> {
@@ -121,6 +130,7 @@ impl Testbed {
             authorities: authorities.collect(),
             repeaters: BTreeMap::from([(HIT, as_repeater)]),
             execution_faults: execution_faults(world, plan.nodes),
+            governance: None,
             slots: Slots {
                 start_ms: 0,
                 slot_ms: SLOT_MS,
@@ -164,8 +174,15 @@ impl Testbed {
             "reactions".to_owned(),
             triggers.collect::<Vec<_>>().join(", "),
         );
+        let orders = lock(&self.faults.orders);
+        let words: Vec<String> = orders.values().map(|one| one.words()).collect();
+        state.insert("orders".to_owned(), words.join(", "));
         let repeated = format!("{:?}", lock(&self.repeater.0));
         state.insert("repeated".to_owned(), repeated);
+        let lost = format!("{:?}", lock(&self.repeater.1));
+        state.insert("lost".to_owned(), lost);
+        let active = lock(&self.faults.active).len().to_string();
+        state.insert("active".to_owned(), active);
         let is_connected =
             self.is_connected.load(Ordering::SeqCst) && self.world.is_up(authority.node);
         state.insert("connected".to_owned(), is_connected.to_string());

@@ -19,6 +19,7 @@ use crate::run::outcome::Outcome;
 pub const STATES: &[&str] = &[
     "state.actors.breaker_open",
     "state.actors.gave_up",
+    "state.actors.mailbox_full",
     "state.actors.restarted",
     "state.chain.approved_ahead",
     "state.chain.authority_proven",
@@ -61,6 +62,7 @@ pub const STATES: &[&str] = &[
     "state.net.rate_exceeded",
     "state.net.relay_throttled",
     "state.net.request_timeout",
+    "state.net.returned_after_ban",
     "state.net.silent",
     "state.net.slow_reader",
     "state.net.unread_answers",
@@ -73,6 +75,16 @@ pub const STATES: &[&str] = &[
     "state.store.page_wrong",
     "state.store.poisoned",
     "state.store.rewritten",
+    "state.store.wrote_bodies",
+    "state.store.wrote_certificates",
+    "state.store.wrote_federation",
+    "state.store.wrote_finality",
+    "state.store.wrote_finalized",
+    "state.store.wrote_headers",
+    "state.store.wrote_highest",
+    "state.store.wrote_orders",
+    "state.store.wrote_sets",
+    "state.store.wrote_votes",
     "state.validation.strangers_full",
 ];
 

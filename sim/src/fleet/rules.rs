@@ -59,12 +59,10 @@ pub const RULES: &[Rule] = &[
         "1.6",
         "A certificate's bitmap has exactly as many bits as the set of its height.",
     ),
-    without(
+    rule(
         "1.7",
         "A set change takes effect at its height only if its finality is shown on the branch \
          before.",
-        "orders come from governance, which has no counterpart in the simulator yet; tests of the \
-         pure crate hold it",
     ),
     rule(
         "2.1",

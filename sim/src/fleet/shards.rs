@@ -26,6 +26,8 @@ pub enum Preset {
     /// Until stopped, or for --minutes: all scenarios, generated ones more often, with new seeds
     /// each time.
     Night,
+    /// Ten minutes: every long scenario once, then the generated one.
+    Long,
 }
 
 impl Preset {
@@ -36,13 +38,19 @@ impl Preset {
             Self::Smoke => Some(Duration::from_secs(50)),
             Self::Change => Some(Duration::from_secs(285)),
             Self::Night => None,
+            Self::Long => Some(Duration::from_secs(600)),
         }
+    }
+
+    /// Returns true if the preset has the scenarios of many simulated minutes, and no others.
+    pub fn is_long(self) -> bool {
+        self == Self::Long
     }
 
     /// Returns the number of seeds of each fixed scenario, or `None` without a limit.
     pub fn seeds(self) -> Option<u64> {
         match self {
-            Self::Smoke => Some(1),
+            Self::Smoke | Self::Long => Some(1),
             Self::Change => Some(SEEDS_ON_CHANGE),
             Self::Night => None,
         }
@@ -66,7 +74,9 @@ impl Preset {
                 .flat_map(move |mixed| (from..).map(move |seed| (mixed, seed)))
         };
         match self {
-            Self::Smoke => Box::new(fixed.into_iter().map(|one| (one, 1)).chain(rest(1))),
+            Self::Smoke | Self::Long => {
+                Box::new(fixed.into_iter().map(|one| (one, 1)).chain(rest(1)))
+            }
             Self::Change => {
                 let mut first = Vec::new();
                 for (at, (seed, one)) in (1..).zip(
@@ -212,6 +222,8 @@ mod tests {
         );
         assert_eq!(Preset::Night.runs(&[false]).take(9).count(), 9);
         assert_eq!(Preset::Night.runs(&[]).count(), 0);
+        assert_eq!(first(Preset::Long, 6), first(Preset::Smoke, 6));
+        assert!(Preset::Long.is_long() && !Preset::Night.is_long());
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 16] = [
+    let changes: [fn(&mut Plan); 19] = [
         |plan| plan.workload.users = 0,
         |plan| {
             plan.workload = WorkloadPlan {
@@ -160,6 +160,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
                 .truncate(plan.world.byzantine.len().saturating_sub(1))
         },
         |plan| plan.world.left_dead.clear(),
+        |plan| plan.world.mailboxes.clear(),
         |plan| plan.world.link = LinkPlan::default(),
         |plan| plan.world.link.loss_ppm = 0,
         |plan| plan.world.link.jitter_ms = 0,
@@ -170,6 +171,13 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
             (plan.world.slot_ms, plan.world.drift_ms) = (slot_ms, drift_ms);
         },
         |plan| (plan.expect.min_final, plan.expect.losses) = (0, 0),
+        |plan| plan.expect.changes = 0,
+        |plan| {
+            let is_changed = |step: &Step| step.fault.name() == "change-federation";
+            if !plan.steps.iter().any(is_changed) {
+                (plan.world.governance, plan.world.candidates) = (false, 0);
+            }
+        },
     ];
     for change in changes {
         let mut plan = failing.plan.clone();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use alys_types::spec::{prev_randao, vault_address};
 use alys_types::{Block, Hash, Header, codec};
 
-use super::{Violation, short};
+use super::{Sets, Violation, short};
 use crate::params::WorldPlan;
 
 /// The highest gas limit of a payload and the most encoded bytes of a block, as the protocol states
@@ -37,7 +37,8 @@ impl Proposed {
 #[derive(Debug)]
 pub struct Blocks {
     slot_ms: u64,
-    authorities: u64,
+    /// The federation of each block.
+    sets: Sets,
     /// Blocks by hash, without those that a key thief forged.
     known: BTreeMap<Hash, Proposed>,
 }
@@ -46,9 +47,15 @@ impl Blocks {
     pub fn new(plan: &WorldPlan) -> Self {
         Self {
             slot_ms: plan.slot_ms,
-            authorities: u64::from(plan.nodes),
+            sets: Sets::new(plan),
             known: BTreeMap::new(),
         }
+    }
+
+    /// Judges by these federations, which other invariants share.
+    pub(super) fn sharing(self, sets: &Sets) -> Self {
+        let sets = sets.clone();
+        Self { sets, ..self }
     }
 
     /// Returns a block that an authority reported as proposed.
@@ -87,6 +94,7 @@ impl Blocks {
                 at_ms,
             },
         );
+        self.sets.learn(hash, block);
         let header = &block.header;
         let found = block.body.payload.timestamp;
         let expected = header.slot.0 * self.slot_ms / 1_000;
@@ -120,11 +128,12 @@ impl Blocks {
             .map(|parent| &parent.block.header);
         let follows =
             |what: fn(&Header, &Header) -> bool| parent.is_none_or(|parent| what(header, parent));
+        let leads = self
+            .sets
+            .of(hash)
+            .is_none_or(|members| u64::from(header.proposer) == members.leading_index(slot));
         let holds = [
-            (
-                "its proposer leads its slot",
-                u64::from(header.proposer) == slot % self.authorities,
-            ),
+            ("its proposer leads its slot", leads),
             (
                 "its slot is above its parent's",
                 follows(|block, parent| block.slot > parent.slot),
@@ -177,9 +186,11 @@ impl Blocks {
                 codec::encode(&*proposed.block).len() <= BLOCK_BYTES,
             ),
         ];
-        match holds.into_iter().find(|(_, holds)| !holds) {
+        let broken = holds.into_iter().find(|(_, holds)| !holds);
+        let broken = broken.map(|(what, _)| what);
+        match broken.or_else(|| self.sets.broken(hash)) {
             None => Ok(()),
-            Some((what, _)) => {
+            Some(what) => {
                 let broken = format!("does not hold: {what}");
                 Err(Violation::ApprovedInvalid {
                     node: node + 1,

@@ -50,6 +50,20 @@ const TABLE: &[(&str, &str, &str)] = &[
          slot.",
     ),
     (
+        "signed-outside-set",
+        "A vote for a block of another federation",
+        "The node signed a vote for a block whose height has a federation without it. Look for \
+         the last change of the federation on the branch of the block, and for the set by which \
+         the node took itself for an authority.",
+    ),
+    (
+        "too-few-changes",
+        "Fewer changes of the federation than the scenario demands",
+        "Governance ordered changes, and at the end of the faults fewer of them had taken effect. \
+         Look for the block that carries each order, for the certificate that shows it final, and \
+         for leaders that received the order and did not carry it.",
+    ),
+    (
         "approved-invalid",
         "An authority approved a block that breaks a rule",
         "Its leader, slot, height or payload does not follow from its parent. A correct node \

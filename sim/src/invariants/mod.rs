@@ -16,6 +16,7 @@ mod headers;
 mod ledger;
 mod model;
 mod rejoin;
+mod sets;
 mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,7 @@ pub use finality::{Final, Finality};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use rejoin::{Loss, Rejoin};
+pub use sets::{Changes, Members, Sets};
 pub use votes::Votes;
 
 use crate::events::short;
@@ -92,6 +94,10 @@ pub enum Violation {
     /// An authority confirmed a block of a slot below one in which it had approved a conflicting
     /// block.
     ConfirmedBelowApproval { node: u8, slot: u64, approved: u64 },
+    /// A node signed a vote for a block whose federation it does not belong to.
+    SignedOutsideSet { node: u8, kind: String, slot: u64 },
+    /// Fewer changes of the federation took effect than the scenario demands.
+    TooFewChanges { reached: u64, needed: u64 },
     /// An authority approved a block whose parent is below its lock.
     ApprovedBelowLock {
         node: u8,
@@ -333,6 +339,8 @@ pub struct Found {
 /// The invariants of a run and the reports that they need.
 #[derive(Debug)]
 pub struct Oracles {
+    /// The federation of each block.
+    pub sets: Sets,
     /// Uniqueness and monotonicity of final blocks.
     pub finality: Finality,
     /// Rules that the signatures of authorities must follow.
@@ -392,15 +400,17 @@ impl Judge {
 
 impl Oracles {
     pub fn new(plan: &WorldPlan) -> Self {
+        let sets = Sets::new(plan);
         Self {
             finality: Finality::default(),
-            votes: Votes::new(plan),
-            blocks: Blocks::new(plan),
+            votes: Votes::new(plan).sharing(&sets),
+            blocks: Blocks::new(plan).sharing(&sets),
             clocks: Clocks::new(plan),
             actors: Actors::default(),
             heads: BTreeMap::new(),
             honest: BTreeMap::new(),
-            model: Conformance::new(plan),
+            model: Conformance::new(plan).sharing(&sets),
+            sets,
             rejoin: Rejoin::default(),
             ledger: Ledger::default(),
             found: None,
@@ -513,12 +523,16 @@ impl Oracles {
                 )
             }
             NodeEvent::VotesFor { block, parent } => {
+                self.sets.learn_parent(block.hash, parent.hash);
                 ("votes-for", self.model.votes_for(node, *block, *parent))
             }
             NodeEvent::Finalized(block) => {
                 self.votes
                     .finalized(at_ms, node, block.height.0, block.hash);
                 let result = self.finality.reported(node, block);
+                if result.is_ok() {
+                    self.sets.finalized(block.height.0, &block.hash);
+                }
                 (
                     "finalized",
                     result.and(self.blocks.approved(node, &block.hash)),
@@ -649,7 +663,7 @@ impl Oracles {
         if target.kind == VoteKind::Confirmation || self.votes.has_signed(node, target.kind, slot) {
             return;
         }
-        let needed = self.votes.quorum().saturating_sub(1);
+        let needed = self.sets.current().quorum().saturating_sub(1);
         let votes = &self.votes;
         let others = |slot| {
             votes
@@ -689,7 +703,7 @@ impl Oracles {
         let header = &proposed.block.header;
         // The leader's own execution client built the block, so it need not have executed it
         // before.
-        if header.proposer != node
+        if self.sets.node_at(&target.hash, header.proposer) != node
             && executed.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
         {
             let height = header.height.0;

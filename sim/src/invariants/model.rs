@@ -14,7 +14,7 @@ use alys_consensus::{BlockRef, VoteState};
 use alys_model::{Faults, Parent, Promises, Rule};
 use alys_types::{FaultModel, Hash, VoteKind, VoteTarget};
 
-use super::{Violation, short};
+use super::{Sets, Violation, short};
 use crate::params::WorldPlan;
 
 /// Height of the blocks on genesis, which needs no certificate.
@@ -65,7 +65,9 @@ impl Step {
 #[derive(Debug)]
 pub struct Conformance {
     rule: Rule,
-    authorities: u64,
+    /// The federation of each block.
+    sets: Sets,
+    fault_model: Faults,
     /// Authorities whose signature may be on any block, from 0.
     faulty: BTreeSet<u8>,
     /// Faulty authorities that are not judged, because they may have forgotten their votes.
@@ -93,8 +95,9 @@ impl Conformance {
             FaultModel::Crash => Faults::Crash,
         };
         Self {
-            rule: Rule::of(usize::from(plan.nodes), faults),
-            authorities: u64::from(plan.nodes),
+            rule: Rule::of(usize::from(plan.authorities()), faults),
+            sets: Sets::new(plan),
+            fault_model: faults,
             faulty: plan.suspects(),
             distrusted: BTreeSet::new(),
             promises: BTreeMap::new(),
@@ -108,6 +111,12 @@ impl Conformance {
             late: 0,
             orphans: 0,
         }
+    }
+
+    /// Judges by these federations, which other invariants share.
+    pub(super) fn sharing(self, sets: &Sets) -> Self {
+        let sets = sets.clone();
+        Self { sets, ..self }
     }
 
     /// Returns the number of steps that were checked, refused, observed late, and checked without a
@@ -204,7 +213,9 @@ impl Conformance {
             _ => self.parent(target, before),
         };
         let certified = self.is_certified(&target.hash);
-        let leads = slot % self.authorities == u64::from(node);
+        // The leader of a block with an unknown set is not judged.
+        let members = self.sets.of(&target.hash);
+        let leads = members.is_none_or(|members| members.leader(slot) == node);
         let rule = self.rule;
         let decide = |before| match kind {
             VoteKind::Proposal => rule.propose(before, slot, leads, parent),
@@ -350,9 +361,15 @@ impl Conformance {
     }
 
     fn is_certified(&self, hash: &Hash) -> bool {
+        // A block with an unknown set is not judged.
+        let Some(members) = self.sets.of(hash) else {
+            return true;
+        };
         let seen = self.approvers.get(hash);
-        let correct = seen.map_or(0, |seen| seen.difference(&self.faulty).count());
-        self.rule.certifies(correct + self.faulty.len())
+        let is_correct = |node: &&u8| members.has(**node) && !self.faulty.contains(node);
+        let correct = seen.map_or(0, |seen| seen.iter().filter(is_correct).count());
+        let rule = Rule::of(members.nodes().len(), self.fault_model);
+        rule.certifies(correct + members.count(&self.faulty))
     }
 }
 

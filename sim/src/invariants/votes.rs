@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alys_types::{Hash, VoteKind, VoteTarget};
 
-use super::{Blocks, Violation, short};
+use super::{Blocks, Sets, Violation, short};
 use crate::params::WorldPlan;
 
 /// All signatures of a run.
 #[derive(Debug)]
 pub struct Votes {
-    authorities: u64,
-    quorum: usize,
-    /// Number of faulty authorities; each may have signed any block without a report.
-    forged: usize,
+    /// The federation of each block.
+    sets: Sets,
+    nodes: u8,
     /// Authorities that may have signed any block, from 0: they are Byzantine, their key was
     /// stolen, or their disk lied.
     faulty: BTreeSet<u8>,
@@ -44,14 +43,30 @@ pub(super) struct Pending {
     height: u64,
     hash: Hash,
     confirmations: usize,
+    quorum: usize,
+}
+
+/// The signatures of one kind for a block.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    /// Reported ones of correct authorities.
+    correct: usize,
+    /// Those of faulty authorities, each of which may have signed any block without a report.
+    forged: usize,
+    quorum: usize,
+}
+
+impl Count {
+    fn is_quorum(&self) -> bool {
+        self.correct + self.forged >= self.quorum
+    }
 }
 
 impl Votes {
     pub fn new(plan: &WorldPlan) -> Self {
         Self {
-            authorities: u64::from(plan.nodes),
-            quorum: plan.quorum(),
-            forged: plan.suspects().len(),
+            sets: Sets::new(plan),
+            nodes: plan.nodes,
             faulty: plan.suspects(),
             byzantine: (0..plan.nodes)
                 .filter(|index| plan.is_byzantine(*index))
@@ -66,9 +81,15 @@ impl Votes {
         }
     }
 
+    /// Judges by these federations, which other invariants share.
+    pub(super) fn sharing(self, sets: &Sets) -> Self {
+        let sets = sets.clone();
+        Self { sets, ..self }
+    }
+
     /// Allows the authority to have signed any block.
     pub(super) fn distrust(&mut self, node: u8) {
-        self.forged += usize::from(self.faulty.insert(node));
+        self.faulty.insert(node);
     }
 
     /// Returns true if the authority is Byzantine, so that its reports must not be judged.
@@ -176,15 +197,26 @@ impl Votes {
                 locked,
             });
         }
-        if kind == VoteKind::Proposal && slot % self.authorities != u64::from(node) {
+        let signers = self.by_block.entry((kind, target.hash)).or_default();
+        signers.insert(node);
+        // A block with an unknown set is not judged.
+        let Some(members) = self.sets.of(&target.hash) else {
+            return Ok(());
+        };
+        if kind == VoteKind::Proposal && members.leader(slot) != node {
             return Err(Violation::WrongLeader {
                 node: node + 1,
                 slot,
             });
         }
-        let signers = self.by_block.entry((kind, target.hash)).or_default();
-        signers.insert(node);
-        if signers.len() < self.quorum {
+        if !members.has(node) {
+            return Err(Violation::SignedOutsideSet {
+                node: node + 1,
+                kind: word(kind),
+                slot,
+            });
+        }
+        if members.count(signers) < members.quorum() {
             return Ok(());
         }
         let known = match kind {
@@ -236,19 +268,20 @@ impl Votes {
     /// of itself or of a descendant; the node reports a finalized chain from the oldest block on,
     /// so the quorum may be that of a block still to come.
     pub fn finalized(&mut self, at_ms: u64, node: u8, height: u64, hash: Hash) {
-        let confirmations = self.confirmations(&hash);
-        if confirmations + self.forged >= self.quorum {
-            self.pending.remove(&node);
-        } else {
-            self.pending.insert(
-                node,
-                Pending {
-                    since_ms: at_ms,
-                    height,
-                    hash,
-                    confirmations,
-                },
-            );
+        match self.count(VoteKind::Confirmation, &hash) {
+            Some(count) if !count.is_quorum() => {
+                self.pending.insert(
+                    node,
+                    Pending {
+                        since_ms: at_ms,
+                        height,
+                        hash,
+                        confirmations: count.correct,
+                        quorum: count.quorum,
+                    },
+                );
+            }
+            _ => drop(self.pending.remove(&node)),
         }
     }
 
@@ -272,14 +305,15 @@ impl Votes {
             height: pending.height,
             hash: short(&pending.hash),
             confirmations: pending.confirmations,
-            quorum: self.quorum,
+            quorum: pending.quorum,
         })
     }
 
     /// Checks evidence of equivocation; the accused must be faulty, because [`Votes::signed`]
-    /// reports a real equivocation of a correct authority first.
+    /// reports a real equivocation of a correct authority first. Evidence names an index in a set
+    /// that it does not name, so any authority that has had the index may be the accused.
     pub fn accused(&self, node: u8, signer: u8, slot: u64) -> Result<(), Violation> {
-        if !self.faulty.contains(&signer) {
+        if self.sets.seats(signer).is_disjoint(&self.faulty) {
             return Err(Violation::WronglyAccused {
                 node: node + 1,
                 signer: signer + 1,
@@ -291,22 +325,16 @@ impl Votes {
 
     /// Checks that a block which a node calls certified has a quorum of approvals.
     pub fn certified(&self, node: u8, slot: u64, hash: Hash) -> Result<(), Violation> {
-        let approvals = self.correct(VoteKind::Approval, &hash);
-        if approvals + self.forged < self.quorum {
-            return Err(Violation::CertifiedWithoutQuorum {
+        match self.count(VoteKind::Approval, &hash) {
+            Some(count) if !count.is_quorum() => Err(Violation::CertifiedWithoutQuorum {
                 node: node + 1,
                 slot,
                 hash: short(&hash),
-                approvals,
-                quorum: self.quorum,
-            });
+                approvals: count.correct,
+                quorum: count.quorum,
+            }),
+            _ => Ok(()),
         }
-        Ok(())
-    }
-
-    /// Returns the number of votes that form a certificate.
-    pub fn quorum(&self) -> usize {
-        self.quorum
     }
 
     /// Returns true if a node has signed a vote of this kind in a slot.
@@ -336,18 +364,19 @@ impl Votes {
             VoteKind::Confirmation,
         ];
         let has = move |node: &u8| kinds.iter().any(|kind| self.has_signed(*node, *kind, slot));
-        (0..self.authorities as u8).filter(move |node| has(node) || self.faulty.contains(node))
+        (0..self.nodes).filter(move |node| has(node) || self.faulty.contains(node))
     }
 
-    fn confirmations(&self, hash: &Hash) -> usize {
-        self.correct(VoteKind::Confirmation, hash)
-    }
-
-    /// Counts the reported signatures of authorities that are not faulty; faulty ones are counted
-    /// separately in `forged`.
-    fn correct(&self, kind: VoteKind, hash: &Hash) -> usize {
+    /// Counts the signatures of the members of a block's set; `None` if the set is unknown.
+    fn count(&self, kind: VoteKind, hash: &Hash) -> Option<Count> {
+        let members = self.sets.of(hash)?;
         let reported = self.by_block.get(&(kind, *hash));
-        reported.map_or(0, |signers| signers.difference(&self.faulty).count())
+        let is_correct = |node: &&u8| members.has(**node) && !self.faulty.contains(node);
+        Some(Count {
+            correct: reported.map_or(0, |signers| signers.iter().filter(is_correct).count()),
+            forged: members.count(&self.faulty),
+            quorum: members.quorum(),
+        })
     }
 }
 

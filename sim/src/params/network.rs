@@ -1,6 +1,6 @@
 //! The network of a run: authorities, links, and participants without a vote.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alys_types::FaultModel;
 use schemars::JsonSchema;
@@ -23,8 +23,14 @@ pub enum FaultModelWord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorldPlan {
-    /// Number of authorities, each with its own execution client.
+    /// Number of nodes with an authority's key, each with its own execution client.
     pub nodes: u8,
+    /// Number of the last nodes that are not in the first federation; they follow the chain as full
+    /// nodes until governance adds them.
+    pub candidates: u8,
+    /// The spec has keys of governance, which orders the changes of the fault `change-federation`.
+    /// One seat may be vacant, so faulty authorities are as few as one authority less tolerates.
+    pub governance: bool,
     /// Fault model of the federation.
     #[schemars(with = "FaultModelWord")]
     pub fault_model: FaultModel,
@@ -56,6 +62,9 @@ pub struct WorldPlan {
     /// TCP timeout of connecting and of sending on all machines; 20 s and 30 s by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Ms>,
+    /// Capacities of the mailboxes of actors, by name, in place of production's.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mailboxes: BTreeMap<String, usize>,
     /// Byzantine authorities. Together with the one whose key was stolen and those that stay down,
     /// they are at most as many as the fault model tolerates.
     pub byzantine: Vec<Byzantine>,
@@ -73,6 +82,8 @@ impl Default for WorldPlan {
     fn default() -> Self {
         Self {
             nodes: 4,
+            candidates: 0,
+            governance: false,
             fault_model: FaultModel::Byzantine,
             slot_ms: 1_000,
             drift_ms: 250,
@@ -84,6 +95,7 @@ impl Default for WorldPlan {
             silent_peers: false,
             strangers: Vec::new(),
             tcp_timeout: None,
+            mailboxes: BTreeMap::new(),
             byzantine: Vec::new(),
             left_dead: Vec::new(),
             buggify: false,
@@ -93,14 +105,19 @@ impl Default for WorldPlan {
 }
 
 impl WorldPlan {
-    /// Returns the number of faulty authorities that the fault model allows. It does not use the
-    /// node's function, because that is under test.
+    /// Returns the size of the first federation.
+    pub fn authorities(&self) -> u8 {
+        self.nodes.saturating_sub(self.candidates)
+    }
+
+    /// Returns the size of the smallest federation of the run.
+    pub fn least_authorities(&self) -> u8 {
+        self.authorities().saturating_sub(u8::from(self.governance))
+    }
+
+    /// Returns the number of faulty authorities that the fault model allows at every height.
     pub fn tolerated(&self) -> usize {
-        let others = usize::from(self.nodes.saturating_sub(1));
-        match self.fault_model {
-            FaultModel::Byzantine => others / 3,
-            FaultModel::Crash => others / 2,
-        }
+        tolerated(self.fault_model, usize::from(self.least_authorities()))
     }
 
     /// Returns the authorities, from 0, whose signatures prove nothing: Byzantine ones, and the one
@@ -115,9 +132,20 @@ impl WorldPlan {
         self.byzantine.iter().any(|one| one.node == index + 1)
     }
 
-    /// Returns the number of votes in a certificate.
+    /// Returns a number of votes that makes a certificate of the first federation: the least one
+    /// without governance.
     pub fn quorum(&self) -> usize {
-        usize::from(self.nodes) - self.tolerated()
+        usize::from(self.authorities()) - self.tolerated()
+    }
+}
+
+/// Returns the number of `authorities` that may be faulty. It does not use the node's function,
+/// because that is under test.
+pub fn tolerated(fault_model: FaultModel, authorities: usize) -> usize {
+    let others = authorities.saturating_sub(1);
+    match fault_model {
+        FaultModel::Byzantine => others / 3,
+        FaultModel::Crash => others / 2,
     }
 }
 

@@ -1,25 +1,33 @@
 //! The interceptor between each authority's node and its network.
 //!
-//! **Owns** the repetition of gossip ([`GossipRepeater`]), a fault of any node. **Guarantees** that
-//! the messages of a correct authority leave unchanged; those of a Byzantine one go through its
-//! conduct ([`byzantine`](super::byzantine)). **Never** delays or drops a message that arrives.
+//! **Owns** the repetition and loss of messages ([`GossipRepeater`]), faults of any node.
+//! **Guarantees** that the messages of a correct authority leave unchanged; those of a Byzantine
+//! one go through its conduct ([`byzantine`](super::byzantine)). **Never** delays the first copy of a
+//! message that arrives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alys_net::{Command, Event};
+use alys_net::{Command, Event, RequestError, Topic};
 use alys_node::interceptor::Intercept;
 use alys_runtime::sim::{Rng, World};
 
 use super::byzantine::Byzantine;
 use crate::cluster::genesis::Chain;
-use crate::faults::GossipRepeater;
+use crate::faults::{Class, GossipRepeater};
 use crate::invariants::Judge;
 use crate::params::{Slots, WorldPlan};
 
 /// The counter of repeated messages, beside the counter of the faults `duplicate-gossip`.
 const REPEATED: &str = "duplicate-gossip.messages";
+
+/// The counter of lost messages, beside the counter of the faults `lose-class`.
+const LOST: &str = "lose-class.messages";
+
+/// Messages of a class of which a repetition is recognised. More are on their way to a node within
+/// a slot only if it is flooded.
+const MAX_SEEN: usize = 256;
 
 /// Creates the interceptor of each authority's node.
 pub fn interceptors(
@@ -35,6 +43,9 @@ pub fn interceptors(
             rng: world.rng(&format!("interceptor {index}")),
             late: Vec::new(),
             repeated: 0,
+            losing: Vec::new(),
+            seen: VecDeque::new(),
+            lost: 0,
         };
         (index, Arc::new(MessageInterceptor(Mutex::new(inner))))
     };
@@ -52,6 +63,69 @@ struct Inner {
     late: Vec<u64>,
     /// Number of repeated messages.
     repeated: u64,
+    /// The classes whose messages are lost, or only their repetitions, one for each active fault.
+    losing: Vec<(Class, bool)>,
+    /// The last messages of classes whose repetitions are lost.
+    seen: VecDeque<(Class, Vec<u8>)>,
+    /// Number of lost messages.
+    lost: u64,
+}
+
+/// The class of an event, with the bytes by which a repetition is recognised.
+fn class_of(event: &Event) -> Option<(Class, &[u8])> {
+    match event {
+        Event::Gossip { topic, payload, .. } => {
+            let class = match topic {
+                Topic::Blocks => Class::Blocks,
+                Topic::Approvals => Class::Approvals,
+                Topic::Confirmations => Class::Confirmations,
+                Topic::Finality => Class::Finality,
+                Topic::Transactions => Class::Transactions,
+                Topic::Work => return None,
+            };
+            Some((class, payload.as_slice()))
+        }
+        Event::Response {
+            result: Ok(payload),
+            ..
+        } => Some((Class::Answers, payload.as_slice())),
+        _ => None,
+    }
+}
+
+impl Inner {
+    /// True if an active fault loses this event.
+    fn loses(&mut self, event: &Event) -> bool {
+        let Some((class, payload)) = class_of(event) else {
+            return false;
+        };
+        if self.losing.contains(&(class, false)) {
+            return true;
+        }
+        if !self.losing.contains(&(class, true)) {
+            return false;
+        }
+        let is_repeated = |(known, bytes): &(Class, Vec<u8>)| *known == class && *bytes == payload;
+        if self.seen.iter().any(is_repeated) {
+            return true;
+        }
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.pop_front();
+        }
+        self.seen.push_back((class, payload.to_vec()));
+        false
+    }
+}
+
+/// The event in place of a lost one: a request fails as if nobody answered.
+fn in_place_of(lost: Event) -> Vec<(Duration, Event)> {
+    match lost {
+        Event::Response { id, peer, .. } => {
+            let result = Err(RequestError::Timeout);
+            vec![(Duration::ZERO, Event::Response { id, peer, result })]
+        }
+        _ => Vec::new(),
+    }
 }
 
 impl MessageInterceptor {
@@ -70,15 +144,32 @@ impl GossipRepeater for MessageInterceptor {
         }
     }
 
+    fn lose(&self, class: Class, repeats: bool, on: bool) {
+        let mut inner = self.look();
+        let losing = &mut inner.losing;
+        match losing.iter().position(|other| *other == (class, repeats)) {
+            Some(at) if !on => drop(losing.remove(at)),
+            _ if on => losing.push((class, repeats)),
+            _ => {}
+        }
+        if inner.losing.is_empty() {
+            inner.seen.clear();
+        }
+    }
+
     // The conduct of a Byzantine authority does not end.
     fn heal(&self) {
-        self.look().late.clear();
+        let mut inner = self.look();
+        inner.late.clear();
+        inner.losing.clear();
+        inner.seen.clear();
     }
 
     fn counts(&self) -> BTreeMap<&'static str, u64> {
         let inner = self.look();
         let of_conduct = inner.byzantine.as_ref().map(Byzantine::count);
-        let all = of_conduct.into_iter().chain([(REPEATED, inner.repeated)]);
+        let own = [(REPEATED, inner.repeated), (LOST, inner.lost)];
+        let all = of_conduct.into_iter().chain(own);
         all.filter(|(_, times)| *times > 0).collect()
     }
 }
@@ -95,6 +186,10 @@ impl Intercept for MessageInterceptor {
         let mut inner = self.look();
         if let Some(byzantine) = &mut inner.byzantine {
             byzantine.note_arrival(&event);
+        }
+        if inner.loses(&event) {
+            inner.lost += 1;
+            return in_place_of(event);
         }
         let mut all = vec![(Duration::ZERO, event.clone())];
         if let (Event::Gossip { .. }, Some(most)) = (&event, inner.late.iter().max().copied()) {

@@ -76,7 +76,7 @@ fn forge(shared: &Shared, index: u8, proposal: Proposal) -> CertifiedHeader {
         slot: header.slot,
         hash,
     };
-    let mut signers = Bitmap::empty(usize::from(shared.nodes));
+    let mut signers = Bitmap::empty(shared.chain.genesis.set().len());
     signers.set(index);
     let signature = authority_key(index).sign(&target.message(&shared.chain.genesis.chain_id()).0);
     CertifiedHeader {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
+use alys_node::wiring::table::ACTORS;
 use alys_runtime::sim::Rng;
 use alys_types::FaultModel;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -17,7 +18,9 @@ use crate::faults::{
     self, Actor, ActorFail, CrashAgain, Draw, Drawing, Fault, KnownName, Machine, Rot, Step, Stop,
     Wipe,
 };
-use crate::params::{Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When};
+use crate::params::{
+    Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When, WorldPlan,
+};
 
 /// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -133,6 +136,10 @@ impl JsonSchema for Kind {
 
 /// Share of generated worlds with `buggify`, in parts per million; the others must work without it.
 const BUGGIFY_PPM: u32 = 800_000;
+/// One generated world in this many has small mailboxes.
+const SMALL_MAILBOXES_ONE_IN: u64 = 3;
+/// One generated world in this many changes its federation, if it tolerates a vacant seat.
+const CHANGING_ONE_IN: u64 = 5;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -143,12 +150,15 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_world(&mut plan, &mut Rng::derive(seed, "plan world"));
         plan.world.buggify = Rng::derive(seed, "plan buggify").chance(BUGGIFY_PPM);
         draw_workload(&mut plan, &mut Rng::derive(seed, "plan workload"));
+        let mut rng = Rng::derive(seed, "plan federation");
+        draw_federation(&mut plan, &mut rng, swarm.kinds.is_empty());
     }
     if swarm.draw_world {
         // Their own streams, so that the rest of each seed's plan does not depend on these
         // drawings.
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
         draw_strangers(&mut plan, &mut Rng::derive(seed, "plan strangers"));
+        draw_mailboxes(&mut plan, &mut Rng::derive(seed, "plan mailboxes"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
             &mut plan,
@@ -237,12 +247,50 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
     plan.world.light_client = rng.below(6) == 0;
 }
 
+/// Draws candidates, and the replacement of an authority, in one of [`CHANGING_ONE_IN`] worlds, if
+/// a federation with a vacant seat tolerates the faulty authorities. Without `with_faults` no
+/// change is ordered, but the world is drawn the same.
+fn draw_federation(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
+    let is_changing = rng.below(CHANGING_ONE_IN) == 0;
+    let candidates = 1 + rng.below(2) as u8;
+    let world = WorldPlan {
+        nodes: plan.world.nodes + candidates,
+        candidates,
+        governance: true,
+        ..plan.world.clone()
+    };
+    let faulty = world.suspects().len() + world.left_dead.len();
+    if !is_changing || faulty > world.tolerated() {
+        return;
+    }
+    plan.world = world;
+    // Early, so that the change takes effect before the end.
+    let slot = CALM_SLOTS + rng.below(4);
+    let mut draw = Draw::new(&plan.world, slot, rng, &mut plan.steps);
+    if let Some(replace) = Kind::named("replaced-authority").filter(|_| with_faults) {
+        (replace.0.draw)(&mut draw);
+    }
+}
+
 /// Draws flooding and stalling peers, and the TCP timeout of machines.
 fn draw_surroundings(plan: &mut Plan, rng: &mut Rng) {
     plan.world.greedy_peers = rng.below(20) == 0;
     // Below the nodes' own timeout for connections, so that this one expires first.
     plan.world.tcp_timeout = (rng.below(8) == 0).then(|| Ms(500 + rng.below(3_000)));
     plan.world.silent_peers = rng.below(20) == 0;
+}
+
+/// Draws small capacities of mailboxes, of about half of the actors, in one of
+/// [`SMALL_MAILBOXES_ONE_IN`] worlds.
+fn draw_mailboxes(plan: &mut Plan, rng: &mut Rng) {
+    let is_small = rng.below(SMALL_MAILBOXES_ONE_IN) == 0;
+    for actor in ACTORS.iter().filter(|_| is_small) {
+        let least = actor.least_mailbox;
+        let messages = [least, least + 1, 2 * least][rng.below(3) as usize];
+        if rng.below(2) == 0 && messages < actor.mailbox {
+            plan.world.mailboxes.insert(actor.name.to_owned(), messages);
+        }
+    }
 }
 
 /// Draws an attack of strangers in one of twelve worlds. Dust occupies the pool that users need, so

@@ -44,7 +44,15 @@ pub struct Plan {
     pub expect: Expect,
 }
 
+/// Length of the chaos from which on a scenario is long, in milliseconds.
+const LONG_MS: u64 = 900_000;
+
 impl Plan {
+    /// Returns true for a scenario that is too long for ordinary sweeps.
+    pub fn is_long(&self) -> bool {
+        self.until_ms >= LONG_MS
+    }
+
     /// Removes steps at or after the end of the chaos, because they never begin and are invalid in
     /// a file.
     #[must_use]
@@ -72,6 +80,9 @@ pub struct Expect {
     /// Minimum number of losses of vote state, through emptied or restored disks, that authorities
     /// have detected when the chaos ends.
     pub losses: u64,
+    /// Minimum number of changes of the federation that have taken effect on the final chain when
+    /// the chaos ends.
+    pub changes: u64,
 }
 
 impl Default for Expect {
@@ -81,6 +92,7 @@ impl Default for Expect {
             progress: 3,
             within: None,
             losses: 0,
+            changes: 0,
         }
     }
 }

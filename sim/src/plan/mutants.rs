@@ -107,6 +107,12 @@ planted! {
     "own-block-unchecked", "consensus", "blocks_that_others_refuse":
         "A leader signs what its execution client built without applying the rules of validity."
         => "approved-invalid";
+    "void-change-takes-effect", "consensus", "late_orders_are_void":
+        "A change of the federation takes effect though its block was not shown final."
+        => "approved-invalid";
+    "change-under-way-ignored", "consensus", "authorities_come_and_go":
+        "A change of the federation is carried while another one is under way."
+        => "approved-invalid";
     "local-timestamp", "consensus", "late_leader":
         "The timestamp of a block is its leader's clock, and is not checked."
         => "wrong-timestamp";

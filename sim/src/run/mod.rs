@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use alys_consensus::PlantedBug;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
+use alys_node::wiring::table::{ACTORS, MailboxSizes};
 use alys_runtime::mutant;
 use alys_runtime::sim::{DEFAULT_SHARE_PPM, NodeId, Options, TcpTimeouts, World, try_run};
 use alys_runtime::spawn;
@@ -34,7 +35,7 @@ use self::logs::Logs;
 use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
-use crate::cluster::genesis::Chain;
+use crate::cluster::genesis::{Chain, authority_key};
 use crate::cluster::{self, Authority, Exit, Living, Net, Observer, Seat, Shared, now_ms};
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
@@ -236,6 +237,8 @@ fn collect_counters(
             .iter()
             .map(|(name, n)| (format!("said.{name}"), *n)),
     );
+    let changes = oracles.sets.counts().into_iter();
+    all.extend(changes.map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
     let coverage = &oracles.ledger.coverage;
     all.extend(
@@ -399,10 +402,12 @@ impl Cluster {
                 .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
                 .collect(),
             exits,
+            mailboxes: mailbox_sizes(&plan.world),
             planted_bug,
             twins: twins(&plan.world).collect(),
         };
         run_canaries(world)?;
+        register_sets(&shared, judge);
         register_honest(&plan.world, judge);
         probe::add(world, judge);
         let setup = faults::Setup {
@@ -414,6 +419,7 @@ impl Cluster {
                 .map(|(index, one)| (index, one as Arc<dyn GossipRepeater>))
                 .collect(),
             execution_faults,
+            governance: shared.chain.governance.clone(),
             slots,
             judge: judge.clone(),
             living,
@@ -451,6 +457,17 @@ fn configure_world(world: World, plan: &WorldPlan) {
     }
 }
 
+/// The capacities of mailboxes that a plan names.
+fn mailbox_sizes(plan: &WorldPlan) -> MailboxSizes {
+    let mut sizes = MailboxSizes::default();
+    for actor in &ACTORS {
+        if let Some(messages) = plan.mailboxes.get(actor.name) {
+            sizes.set(actor, *messages);
+        }
+    }
+    sizes
+}
+
 /// Returns an observer of node events that triggers the plan's reactions to them.
 fn observer(reactions: &Reactions) -> Observer {
     let reactions = reactions.clone();
@@ -478,6 +495,16 @@ fn register_honest(plan: &WorldPlan, judge: &Judge) {
     judge.look().honest = correct
         .map(|index| (cluster::peer_id(index), index))
         .collect();
+}
+
+/// Registers the keys by which orders of governance name authorities.
+fn register_sets(shared: &Shared, judge: &Judge) {
+    if shared.chain.governance.is_none() {
+        return;
+    }
+    let keys = (0..shared.nodes).map(|index| authority_key(index).public_key().to_bytes());
+    let sets = judge.look().sets.clone();
+    sets.register(shared.chain.genesis.hash(), keys);
 }
 
 fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
@@ -624,8 +651,9 @@ async fn recover(
     recovery::rest(world, judge, &shared.living, &core).await
 }
 
-/// Checks the plan's expectations: every authority in `core` reached the minimum final height, and
-/// nodes noticed at least the expected number of losses of their vote state.
+/// Checks the plan's expectations: every authority in `core` reached the minimum final height,
+/// nodes noticed at least the expected number of losses of their vote state, and the expected
+/// number of changes of the federation took effect.
 fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
     let oracles = judge.look();
     let least = core
@@ -638,13 +666,15 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
             reached,
             needed: expect.min_final,
         }),
-        _ => match oracles.rejoin.noticed() {
-            noticed if noticed < expect.losses => Err(Violation::LossUnnoticed {
-                noticed,
-                needed: expect.losses,
-            }),
-            _ => Ok(()),
-        },
+        _ if oracles.rejoin.noticed() < expect.losses => Err(Violation::LossUnnoticed {
+            noticed: oracles.rejoin.noticed(),
+            needed: expect.losses,
+        }),
+        _ if oracles.sets.changes().effective < expect.changes => Err(Violation::TooFewChanges {
+            reached: oracles.sets.changes().effective,
+            needed: expect.changes,
+        }),
+        _ => Ok(()),
     }
 }
 

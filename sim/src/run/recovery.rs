@@ -30,11 +30,12 @@ const FULL_RECOVERY_ONE_IN: u64 = 2;
 /// Draws the authorities to restore, from 0: a bare quorum, or all of them. Authorities that are
 /// Byzantine or that the plan leaves dead are never restored, because a quorum must suffice without
 /// them. The `mute`, which lost their votes or may discover the loss when their disks are replaced,
-/// do not count towards the quorum, but are restored in addition so that they catch up.
+/// do not count towards the quorum, but are restored in addition so that they catch up. A world
+/// whose federation can change is restored whole, because the last set is not known beforehand.
 pub fn core(world: &WorldPlan, mute: &BTreeSet<u8>, rng: &mut Rng) -> Vec<u8> {
     let may_live = |node: &u8| !world.left_dead.contains(&(node + 1)) && !world.is_byzantine(*node);
     let mut core: Vec<u8> = (0..world.nodes).filter(may_live).collect();
-    if rng.below(FULL_RECOVERY_ONE_IN) == 0 {
+    if rng.below(FULL_RECOVERY_ONE_IN) == 0 || world.governance {
         return core;
     }
     let mut voters: Vec<u8> = core
@@ -105,7 +106,9 @@ pub async fn progress(
         return Ok(Progress::Broken);
     }
     if let Some((reached, node)) = behind() {
-        if !can_recover(core, mute, plan.world.quorum()) {
+        let members = judge.look().sets.current();
+        let voters: Vec<u8> = core.iter().copied().filter(|n| members.has(*n)).collect();
+        if !can_recover(&voters, mute, members.quorum()) {
             return Ok(Progress::Unrecoverable);
         }
         return Err(Violation::NoProgress {
@@ -118,15 +121,17 @@ pub async fn progress(
     let silent = silent(judge);
     let quiet = || {
         let oracles = judge.look();
+        let sets = &oracles.sets;
         let leads = |node: &u8| {
             oracles
                 .finality
                 .blocks
                 .range(top + 1..)
-                .any(|(_, block)| block.proposer == *node)
+                .any(|(_, block)| sets.node_at(&block.hash, block.proposer) == *node)
         };
+        let members = sets.current();
         core.iter()
-            .find(|node| !silent.contains(node) && !leads(node))
+            .find(|node| members.has(**node) && !silent.contains(node) && !leads(node))
             .copied()
     };
     // Every authority leads one slot of each round.

@@ -115,6 +115,11 @@ impl Faults {
         lock(&self.0).planned.clear();
     }
 
+    /// Removes the pending faults of this actor.
+    pub fn withdraw(&self, path: &str) {
+        lock(&self.0).planned.remove(path);
+    }
+
     /// Number of faults of this actor with remaining hits.
     pub fn waiting(&self, path: &str) -> usize {
         lock(&self.0).planned.get(path).map_or(0, VecDeque::len)
@@ -216,5 +221,9 @@ mod tests {
         assert!(!faults.plan("a", Fault::Hang));
         faults.clear();
         assert_eq!(faults.strike(&"a".into(), "k"), None);
+        assert!(faults.plan("a", Fault::Hang) && faults.plan("b", Fault::Panic));
+        faults.withdraw("a");
+        assert_eq!(faults.strike(&"a".into(), "k"), None);
+        assert_eq!(faults.strike(&"b".into(), "k"), Some(Fault::Panic));
     }
 }

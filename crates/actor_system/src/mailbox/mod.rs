@@ -286,6 +286,7 @@ impl<M: Message> Mailbox<M> {
                         self.stats.accepted.store(state.sequence, Relaxed);
                         return Ok(Receipt::Queued);
                     }
+                    alys_runtime::trace::reached("state.actors.mailbox_full");
                     return Err((Refused::Full, envelope.msg));
                 }
             }

@@ -46,6 +46,7 @@ pub use net::{CONNECT_TIMEOUT, TcpTimeouts, USER_TIMEOUT};
 pub use node::WORLD_IP;
 pub use process::{Process, here};
 pub use rng::Rng;
+pub use state::MarkHandler;
 pub use trace::{Detail, Event, MAX_SNAPSHOTS, Sink, Snapshot};
 
 pub(crate) use buggify::buggify_fires;
@@ -291,6 +292,12 @@ impl World {
     /// Reports all further events to `sink` as well.
     pub fn add_sink(&self, sink: Sink) {
         with(|state| state.trace.add_sink(sink));
+    }
+
+    /// Reports all further coverage marks of living processes to `handler`, which replaces an
+    /// earlier one. It runs inside of the process, which it may end.
+    pub fn on_reached(&self, handler: MarkHandler) {
+        with(|state| state.on_reached = Some(handler));
     }
 
     /// Records an action of the world as an event.

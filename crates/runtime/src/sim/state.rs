@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use super::node::Node;
 use super::process::{Process, here};
 use super::trace::{Detail, Trace};
 use super::{NodeId, Options};
+
+/// Receives a coverage mark, inside of the node that reached it.
+pub type MarkHandler = Arc<dyn Fn(NodeId, &'static str) + Send + Sync>;
 
 thread_local! {
     /// The state of the run, which has its own thread.
@@ -33,6 +37,8 @@ pub(crate) struct WorldState {
     pub net: Net,
     pub trace: Trace,
     pub counters: BTreeMap<&'static str, u64>,
+    /// Receives every coverage mark.
+    pub on_reached: Option<MarkHandler>,
     pub sites: Sites,
     /// Polls of all tasks of all nodes.
     pub polls: u64,
@@ -52,6 +58,7 @@ impl WorldState {
             net: Net::new(),
             trace: Trace::new(options.seed),
             counters: BTreeMap::new(),
+            on_reached: None,
             sites: Sites::default(),
             polls: 0,
             wake_later: Vec::new(),
@@ -169,11 +176,19 @@ pub(crate) fn note_event(kind: &'static str, payload: &[u8]) {
     });
 }
 
-/// Counts a coverage mark of the current process, unless it is dead.
+/// Counts a coverage mark of the current process, unless it is dead, and reports it.
 pub(crate) fn count_reached(what: &'static str) {
+    let mut reported = None;
     try_with(|state| {
-        if state.is_alive(here()) {
+        let process = here();
+        if state.is_alive(process) {
             state.count(what);
+            let handler = state.on_reached.clone();
+            reported = handler.map(|handler| (handler, process.node));
         }
     });
+    // The handler may act on the world, so the state is released before.
+    if let Some((handler, node)) = reported {
+        handler(node, what);
+    }
 }

@@ -39,6 +39,32 @@ fn a_kill_loses_no_written_file_and_destructors_have_no_effect() {
 }
 
 #[test]
+fn a_mark_is_reported_inside_of_the_process_that_reached_it_and_may_end_it() {
+    two(1, |world, a, _| async move {
+        let reported = Arc::new(AtomicU64::new(0));
+        let count = reported.clone();
+        world.on_reached(Arc::new(move |node, mark| {
+            assert_eq!((node, mark), (sim::here().node, "test.mark"));
+            count.fetch_add(1, Ordering::SeqCst);
+            World::current().kill(node);
+        }));
+        world.spawn_on(a, "mark", async {
+            alys_runtime::trace::reached("test.mark");
+            assert!(!World::current().is_here_alive());
+            alys_runtime::trace::reached("test.mark");
+        });
+        time::sleep(SECOND).await;
+        assert!(!world.is_up(a));
+        assert_eq!(
+            reported.load(Ordering::SeqCst),
+            1,
+            "a dead process reaches nothing"
+        );
+        assert_eq!(world.counters().get("test.mark"), Some(&1));
+    });
+}
+
+#[test]
 fn a_process_that_kills_itself_has_no_further_effect() {
     two(1, |world, a, b| async move {
         let (mut near, mut far) = connect(world, a, b).await;

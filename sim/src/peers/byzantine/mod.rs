@@ -66,7 +66,7 @@ impl Byzantine {
         let conduct = byzantine.find(|one| one.node == index + 1)?.conduct;
         Some(Self {
             index,
-            nodes: plan.nodes,
+            nodes: plan.authorities(),
             genesis: chain.genesis.clone(),
             conduct,
             slots,

@@ -1,5 +1,6 @@
 //! Semantic checks of a plan, shared by the reader, the generator and the minimization.
 
+use alys_node::wiring::table::ACTORS;
 use alys_types::FaultModel;
 
 use super::nearest;
@@ -136,6 +137,19 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
             format!("nodes: from 1 to {MAX_NODES}, found {nodes}"),
         );
     }
+    let candidates = world.candidates;
+    let least = if candidates > 0 || world.governance {
+        2
+    } else {
+        1
+    };
+    if candidates > 0 && !world.governance || world.authorities() < least {
+        let message = format!(
+            "candidates: with governance only, and beside at least 2 of the {nodes} nodes, found \
+             {candidates}"
+        );
+        return problem(["world", "candidates"], message);
+    }
     if slot_ms < 1_000 {
         return problem(
             ["world", "slot"],
@@ -164,6 +178,7 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
         let message = format!("rejoin_margin: from 1 to {MAX_REJOIN_MARGIN} slots");
         return problem(["world", "rejoin_margin"], message);
     }
+    check_mailboxes(world)?;
     if let Some(Ms(ms)) = world.tcp_timeout
         && !TCP_TIMEOUT_MS.contains(&ms)
     {
@@ -203,6 +218,25 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
             world.tolerated()
         );
         return problem(["world", word], message);
+    }
+    Ok(())
+}
+
+fn check_mailboxes(world: &WorldPlan) -> Result<(), Problem> {
+    for (name, messages) in &world.mailboxes {
+        let Some(actor) = ACTORS.iter().find(|actor| actor.name == name) else {
+            let message = format!("mailboxes: no actor {name:?}");
+            let meant = nearest(name, ACTORS.iter().map(|actor| actor.name));
+            return problem(["world", "mailboxes"], message)
+                .map_err(|problem| Problem { meant, ..problem });
+        };
+        if !(actor.least_mailbox..=actor.mailbox).contains(messages) {
+            let message = format!(
+                "mailboxes: {name} from {} to {} messages, found {messages}",
+                actor.least_mailbox, actor.mailbox
+            );
+            return problem(["world", "mailboxes"], message);
+        }
     }
     Ok(())
 }

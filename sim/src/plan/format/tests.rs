@@ -202,6 +202,32 @@ fn mistakes_are_told_with_place_and_nearest_word() {
             16,
             "at least 1",
         ),
+        ("[world]\ncandidates = 1", 4, 14, "with governance only"),
+        (
+            "[world]\nnodes = 3\ncandidates = 2\ngovernance = true",
+            5,
+            14,
+            "beside at least 2 of the 3 nodes",
+        ),
+        (
+            "[[step]]\nat = \"5s\"\nnodes = [1]\nfault = \"change-federation\"\n\
+             change = \"add\"\nauthority = 5",
+            7,
+            10,
+            "needs `governance = true`",
+        ),
+        (
+            "[world]\nmailboxes = { chain = 31 }",
+            4,
+            13,
+            "chain from 32 to 1024",
+        ),
+        (
+            "[world]\nmailboxes = { chian = 40 }",
+            4,
+            13,
+            "did you mean `chain`?",
+        ),
         ("[workload]\nusers = 200", 4, 9, "at most 32"),
         ("[workload]\nbehaviours = []", 4, 14, "at least one"),
         ("[workload]\npool = 3", 4, 8, "from 16 to 10240"),

@@ -1,0 +1,65 @@
+//! Governance of a simulated world: the keys of its spec, and the orders that they sign. It stands
+//! for the source of orders, which is not built.
+
+use alys_types::bls::SecretKey;
+use alys_types::spec::GovernanceSpec;
+use alys_types::{FederationChange, FederationOrder, Hash, Height};
+
+use super::genesis::authority;
+use crate::params::Stack;
+
+/// Number of keys, and of the signatures that make an order.
+const KEYS: u8 = 3;
+const THRESHOLD: u8 = 2;
+
+/// The key of governance with this index.
+fn key(index: u8) -> SecretKey {
+    let entropy = [0xe0 + index; 32];
+    if Stack::is_fast() {
+        return SecretKey::derive_stand_in(&entropy);
+    }
+    SecretKey::derive(&entropy)
+}
+
+/// The part of the spec.
+pub(super) fn spec() -> GovernanceSpec {
+    GovernanceSpec {
+        threshold: THRESHOLD,
+        keys: (0..KEYS).map(|i| key(i).public_key().to_bytes()).collect(),
+    }
+}
+
+/// Signs orders of the chain with this genesis.
+#[derive(Debug, Clone)]
+pub struct Governance {
+    genesis: Hash,
+}
+
+impl Governance {
+    pub(super) fn new(genesis: Hash) -> Self {
+        Self { genesis }
+    }
+
+    /// The order to add (`true`) or to remove the authority of a node, from 0. Which keys sign
+    /// follows from the number.
+    pub fn order(&self, number: u64, node: u8, adds: bool, effective: u64) -> FederationOrder {
+        let change = if adds {
+            FederationChange::Add(authority(node))
+        } else {
+            FederationChange::Remove(authority(node).public_key)
+        };
+        let mut order = FederationOrder {
+            number,
+            change,
+            effective_height: Height(effective),
+            signatures: Vec::new(),
+        };
+        let message = order.message(&self.genesis);
+        let left_out = (number % u64::from(KEYS)) as u8;
+        let signers = (0..KEYS).filter(|index| *index != left_out);
+        order.signatures = signers
+            .map(|index| (index, key(index).sign(&message.0)))
+            .collect();
+        order
+    }
+}
