@@ -12,6 +12,7 @@ pub mod coverage;
 mod executions;
 mod explain;
 mod finality;
+mod forgeries;
 mod headers;
 mod ledger;
 mod model;
@@ -34,6 +35,7 @@ pub use clocks::Clocks;
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
 pub use finality::{Final, Finality};
+pub use forgeries::{Forgeries, Forgery, Tolerance};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use rejoin::{Loss, Rejoin};
@@ -306,6 +308,18 @@ pub enum Violation {
         consensus: String,
         execution: String,
     },
+    /// A correct node accepted, and so forwards, a message that breaks a rule which every node
+    /// checks; `what` names the altered type and field, or the other chain.
+    ForgeryAccepted { node: u8, what: String },
+    /// A correct authority voted for a block that an adversary had altered.
+    ForgeryVotedFor {
+        node: u8,
+        slot: u64,
+        hash: String,
+        what: String,
+    },
+    /// A node takes a peer for an authority that did not prove its key on this chain.
+    ImpostorVouched { node: u8, peer: String },
     /// The canary: a planted bug that every run must report.
     Canary,
     /// The program panicked.
@@ -353,6 +367,8 @@ pub struct Oracles {
     pub rejoin: Rejoin,
     /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
+    /// Messages that adversaries made.
+    pub forgeries: Forgeries,
     /// The first violation.
     pub found: Option<Found>,
     /// Number of reports by kind.
@@ -403,6 +419,7 @@ impl Oracles {
             model: Conformance::new(plan),
             rejoin: Rejoin::default(),
             ledger: Ledger::default(),
+            forgeries: Forgeries::default(),
             found: None,
             heard: BTreeMap::new(),
             distrusted: BTreeSet::new(),
@@ -504,10 +521,12 @@ impl Oracles {
                     self.note(at_ms, result);
                 }
                 // The more specific violation comes first because only one is kept.
+                let for_forged = self.forgeries.signed(node, target);
                 let signed = self.votes.signed(node, target, &self.blocks);
                 (
                     kind,
-                    signed
+                    for_forged
+                        .and(signed)
                         .and(of_certified)
                         .and(self.model.signed(at_ms, node, target)),
                 )
@@ -587,6 +606,18 @@ impl Oracles {
             Some(block) => self.blocks.head(node, (height, hash), (last, block.hash)),
             None => Ok(()),
         }
+    }
+
+    /// Checks a correct node's verdict on a forged message of gossip.
+    pub fn judged(&mut self, at_ms: u64, node: u8, forgery: &Forgery, is_accepted: bool) {
+        let result = self.forgeries.judged(node, forgery, is_accepted);
+        self.note(at_ms, result);
+    }
+
+    /// Checks that a peer is an authority which a correct node takes for one.
+    pub fn vouched(&mut self, at_ms: u64, node: u8, peer: &str) {
+        let result = self.forgeries.vouched(node, peer);
+        self.note(at_ms, result);
     }
 
     /// Checks a node's answer to a request for headers; `asked` is (first height, count), and
