@@ -89,6 +89,9 @@ planted! {
     "quorum-unchecked", "certificates", "stolen_key":
         "The number of signers of a certificate is not checked."
         => "certified-without-quorum", "final-without-quorum";
+    "parent-certificate-unchecked", "certificates", "forged_fields":
+        "The certificate of its parent in a proposal is not verified."
+        => "forgery-accepted", "forgery-voted-for";
     "approvals-finalize", "certificates", "late_confirmations":
         "A certificate of approvals makes a block final."
         => "final-without-quorum";

@@ -26,7 +26,8 @@ use alys_types::{Hash, Slot};
 
 pub use certificates::{CertificateError, check_certificate};
 pub(crate) use certificates::{
-    VoteKey, aggregate, clock_confirmations, counted_as, equivocation, leader, makes_final,
+    VoteKey, aggregate, check_parents_votes, clock_confirmations, counted_as, equivocation, leader,
+    makes_final,
 };
 pub(crate) use durability::{
     assert_written, certificate_record, persist_body, persist_then_broadcast, restores_highest,
