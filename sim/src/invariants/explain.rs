@@ -307,6 +307,13 @@ const TABLE: &[(&str, &str, &str)] = &[
          client.",
     ),
     (
+        "wrong-execution",
+        "Execution differs from independent arithmetic",
+        "A base fee, gas, a receipt or a bloom of a final block is not what integers give: EIP-1559 \
+         from the parent, sums of the receipts, the operations of the workload's contracts. All \
+         execution clients of a run are alike, so none of them contradicts.",
+    ),
+    (
         "forgery-accepted",
         "A node accepted a forged message",
         "An adversary altered one part of a message, or sent one of another chain, and signed it \

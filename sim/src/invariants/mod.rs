@@ -6,6 +6,7 @@
 //! leader or finality.
 
 mod actors;
+mod arithmetic;
 mod blocks;
 mod clocks;
 pub mod coverage;
@@ -30,13 +31,14 @@ use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
 pub use actors::{Actors, unrested};
+pub use arithmetic::{base_fee, next_base_fee};
 pub use blocks::{Blocks, Proposed};
 pub use clocks::Clocks;
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
 pub use finality::{Final, Finality};
 pub use forgeries::{Forgeries, Forgery, Tolerance};
-pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
+pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use rejoin::{Loss, Rejoin};
 pub use votes::Votes;
@@ -224,6 +226,8 @@ pub enum Violation {
         expected: String,
         found: String,
     },
+    /// A final block or a receipt differs from the arithmetic of fees, gas and logs.
+    WrongExecution { node: u8, height: u64, what: String },
     /// An actor with an injected fault, or the supervision tree around it, did not recover in time.
     ActorNotHealed {
         node: u8,
@@ -540,7 +544,9 @@ impl Oracles {
                 let result = self.finality.reported(node, block);
                 (
                     "finalized",
-                    result.and(self.blocks.approved(node, &block.hash)),
+                    result
+                        .and(self.blocks.approved(node, &block.hash))
+                        .and(self.blocks.executed(node, &block.hash)),
                 )
             }
             NodeEvent::Proposed { hash, block, .. } => {
@@ -606,6 +612,28 @@ impl Oracles {
             Some(block) => self.blocks.head(node, (height, hash), (last, block.hash)),
             None => Ok(()),
         }
+    }
+
+    /// Checks the receipts of all final blocks up to `height`, and the answers that users got about
+    /// accounts.
+    ///
+    /// # Errors
+    /// [`Violation::WrongExecution`], [`Violation::WrongBalance`], or those of [`Ledger::settle`].
+    pub fn check_execution(
+        &mut self,
+        node: u8,
+        height: u64,
+        users: u8,
+        receipts: &[Receipt],
+    ) -> Result<(), Violation> {
+        let Self {
+            ledger,
+            blocks,
+            finality,
+            ..
+        } = self;
+        ledger.check_receipts(node, height, receipts, blocks, finality)?;
+        ledger.check_answers(users, height, receipts)
     }
 
     /// Checks a correct node's verdict on a forged message of gossip.
