@@ -26,7 +26,12 @@ impl User {
         if let Some(why) = why {
             self.judge.look().ledger.never.insert(raw.hash, why);
         }
-        self.send(clients, &raw).await?;
+        match why {
+            Some(_) => {
+                self.send(clients, &raw).await?;
+            }
+            None => self.send_used_nonce(clients, &raw).await?,
+        }
         if why.is_none() {
             // An execution client that is behind may accept it, so the ledger bans it from finality
             // only now.
