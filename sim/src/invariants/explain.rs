@@ -309,9 +309,9 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "wrong-execution",
         "Execution differs from independent arithmetic",
-        "A base fee, gas, a receipt or a bloom of a final block is not what integers give: EIP-1559 \
-         from the parent, sums of the receipts, the operations of the workload's contracts. All \
-         execution clients of a run are alike, so none of them contradicts.",
+        "A base fee, gas, a receipt or a bloom of a final block is not what integers give: \
+         EIP-1559 from the parent, sums of the receipts, the operations of the workload's \
+         contracts. All execution clients of a run are alike, so none of them contradicts.",
     ),
     (
         "forgery-accepted",
