@@ -301,3 +301,59 @@ fn target_of(header: &Header, kind: VoteKind) -> VoteTarget {
         hash: header.hash(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use alys_types::bls::SecretKey;
+    use alys_types::spec::{AuxPowSpec, GovernanceSpec, PegSpec};
+    use alys_types::{Address, Authority, FaultModel, Hash};
+
+    use super::*;
+
+    fn genesis() -> Arc<Genesis> {
+        let authorities = (0..4).map(|index| {
+            let key = SecretKey::derive(&[index + 1; 32]);
+            Authority {
+                public_key: key.public_key().to_bytes(),
+                proof_of_possession: key.prove_possession(),
+                fee_address: Address([index; 20]),
+            }
+        });
+        let spec = ChainSpec {
+            evm_chain_id: 1,
+            start_slot: Slot(0),
+            slot_duration_ms: 1_000,
+            fault_model: FaultModel::Byzantine,
+            drift_allowance_ms: 250,
+            rejoin_margin: 3,
+            execution_genesis_hash: Hash([9; 32]),
+            authorities: authorities.collect(),
+            governance: GovernanceSpec::default(),
+            peg: PegSpec::default(),
+            auxpow: AuxPowSpec::default(),
+        };
+        Arc::new(Genesis::new(spec).expect("a good spec"))
+    }
+
+    #[test]
+    fn each_other_chain_differs_in_what_its_name_says() {
+        let genesis = genesis();
+        let ours = genesis.chain_id();
+        let differences = [(false, true), (true, false), (true, true)];
+        for (number, (evm, other_genesis)) in differences.into_iter().enumerate() {
+            let other = Other::new(&genesis, 4, number).chain;
+            let found = (other.evm != ours.evm, other.genesis != ours.genesis);
+            assert_eq!(found, (evm, other_genesis), "{}", CHAINS[number]);
+        }
+    }
+
+    #[test]
+    fn replays_are_named_once() {
+        let names: Vec<String> = catalogue().collect();
+        let unique: BTreeSet<&String> = names.iter().collect();
+        assert_eq!(unique.len(), CHAINS.len() * SHAPES.len());
+        assert_eq!(names.len(), unique.len());
+    }
+}

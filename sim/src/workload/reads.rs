@@ -1,7 +1,7 @@
 //! Users that read. The state at a final block never changes: every execution client must give the
 //! same answer at any time, and the one that follows from the final blocks and transactions.
 
-use alloy_primitives::{Address, B256, U64, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
 use alys_integrations::http::{CallError, HttpClient};
 use alys_types::ExecutionPayload;
 use serde::Deserialize as _;
@@ -26,7 +26,8 @@ impl User {
             return Ok(());
         };
         let at = json!({ "blockHash": block });
-        let contract = self.desk.contracts.values().next().copied();
+        let contract = self.desk.contracts.iter().next();
+        let contract = contract.map(|(contract, at)| (*contract, *at));
         let counter = self.desk.contracts.get(&Contract::Counter).copied();
         let user = user_address(self.index);
         let sink = sink_address(self.index);
@@ -42,7 +43,7 @@ impl User {
             3 => (
                 "read.code",
                 "eth_getCode",
-                json!([contract.unwrap_or(sink), at]),
+                json!([contract.map_or(sink, |(_, at)| at), at]),
             ),
             4 => (
                 "read.call",
@@ -66,6 +67,7 @@ impl User {
         let what = check(method, block, &answer);
         let what = what.or_else(|| match method {
             "eth_getBlockByHash" => self.check_block(height, &answer),
+            "eth_getCode" => check_code(contract.map(|(contract, _)| contract), &answer),
             _ => None,
         });
         if let Some(what) = what {
@@ -300,6 +302,15 @@ fn check(method: &str, block: B256, answer: &Value) -> Option<String> {
     let is_of_block = |item: &&Value| B256::deserialize(&item["blockHash"]).ok() == Some(block);
     let other = items.iter().find(|item| !is_of_block(item))?;
     Some(format!("an item of block {}", other["blockHash"]))
+}
+
+/// Checks that an account has the code of its contract, or none because its deployment was replaced
+/// or is not final yet. Returns the difference.
+fn check_code(contract: Option<Contract>, answer: &Value) -> Option<String> {
+    let found = Bytes::deserialize(answer).ok()?;
+    let expected = contract.map_or(b"".as_slice(), Contract::code);
+    let is_right = found.is_empty() || found[..] == *expected;
+    (!is_right).then(|| format!("{found}, expected {}", Bytes::from_static(expected)))
 }
 
 /// True if the execution client has this payload's block at its height.
