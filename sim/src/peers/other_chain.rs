@@ -24,7 +24,7 @@ use crate::invariants::{Forgery, Tolerance};
 
 const IP: IpAddr = Net::OtherChain.ip(0);
 /// Lifetime of an identity, shorter than a ban.
-const LIFE: Duration = Duration::from_millis(1_600);
+const LIFE: Duration = Duration::from_millis(2_000);
 /// Pause before the next identity.
 const REST: Duration = Duration::from_millis(100);
 /// Interval between two messages.

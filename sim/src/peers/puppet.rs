@@ -17,7 +17,7 @@ use crate::cluster::{Net, Shared, now_ms};
 use crate::invariants::{Forgery, Oracles};
 
 /// Lifetime of an identity. A node bans it after a few refused messages.
-const LIFE: Duration = Duration::from_millis(1_600);
+const LIFE: Duration = Duration::from_millis(2_000);
 /// Pause before the next identity.
 const REST: Duration = Duration::from_millis(100);
 /// Interval between two messages.
