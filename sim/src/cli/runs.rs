@@ -351,7 +351,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
             let of_prefix = of_prefix.filter(|(name, _)| name.starts_with(prefix));
             let total: u64 = of_prefix.map(|(_, n)| n).sum();
             if total > 0 {
-                println!("    {:<32} {total}", format!("{prefix}*"));
+                let name = format!("{prefix}*");
+                println!("    {name:<32} {total}");
             }
         }
         args.report.iter().for_each(|file| pages::tell(file));
