@@ -3,7 +3,10 @@ use std::collections::BTreeSet;
 use alys_runtime::sim::Rng;
 use alys_types::bls::SecretKey;
 use alys_types::vote::ChainId;
-use alys_types::{Address, Authority, AuthoritySet, Certificate, FaultModel, Hash, Slot};
+use alys_types::{
+    Address, Authority, AuthoritySet, BlobGas, Body, Certificate, ExecutionPayload, FaultModel,
+    Hash, Slot,
+};
 
 use super::*;
 
@@ -143,4 +146,91 @@ fn a_stride_visits_every_entry() {
         let visited: BTreeSet<usize> = (0..length).map(|turn| turn * step % length).collect();
         assert_eq!(visited.len(), length);
     }
+}
+
+/// The proposal of authority 3 on a certified parent.
+fn proposal() -> Proposal {
+    let payload = ExecutionPayload {
+        parent_hash: Hash([1; 32]),
+        fee_recipient: Address([2; 20]),
+        state_root: Hash([3; 32]),
+        receipts_root: Hash([4; 32]),
+        logs_bloom: [0; 256],
+        prev_randao: Hash([5; 32]),
+        block_number: 6,
+        gas_limit: 30_000_000,
+        gas_used: 21_000,
+        timestamp: 10,
+        extra_data: Vec::new(),
+        base_fee_per_gas: [0; 32],
+        block_hash: Hash([6; 32]),
+        transactions: vec![vec![2, 1]],
+        withdrawals: Vec::new(),
+        blob_gas: Some(BlobGas { used: 0, excess: 0 }),
+    };
+    let body = Body::of(payload);
+    let header = Header {
+        version: 1,
+        evm_chain_id: CHAIN.evm,
+        genesis_hash: CHAIN.genesis,
+        height: Height(6),
+        slot: Slot(11),
+        proposer: 3,
+        parent_hash: Hash([3; 32]),
+        parent_certificate: Some(genuine(VoteKind::Approval)),
+        execution_hash: body.payload.block_hash,
+        body_hash: body.hash(),
+        set_hash: Hash([8; 32]),
+        ledger_hash: Hash([9; 32]),
+    };
+    let vote = shop().sign(target_of(VoteKind::Proposal, &header));
+    Proposal {
+        block: Block { header, body },
+        vote: vote.expect("it has a key"),
+    }
+}
+
+#[test]
+fn a_proposal_follows_its_altered_part_as_far_as_its_binding_says() {
+    let mut mutator = Mutator {
+        shop: shop(),
+        judge: Judge::new(&WorldPlan::default()),
+        heard: Heard::default(),
+        own: None,
+        turn: 0,
+        cursors: BTreeMap::new(),
+    };
+    let base = proposal();
+    let of_proposals = CATALOGUE.iter().filter(|one| one.kind == Kind::Proposal);
+    let mut count = 0;
+    for alteration in of_proposals {
+        let name = alteration.name();
+        let altered = mutator.alter_proposal(&base, *alteration);
+        let altered = altered.unwrap_or_else(|| panic!("{name} changes nothing"));
+        assert_ne!(altered, base, "{name}");
+        let Proposal { block, vote } = &altered;
+        let is_bound = vote.target == target_of(VoteKind::Proposal, &block.header)
+            && vote.signer == block.header.proposer;
+        let message = vote.target.message(&CHAIN);
+        let is_signed =
+            alys_types::bls::verify(&[&key(3).public_key()], &message.0, &vote.signature).is_ok();
+        let has_body = block.header.body_hash == block.body.hash();
+        match alteration.binding {
+            // Only a part is altered: the header, the body or the vote.
+            Binding::Bare => assert!(!(is_bound && is_signed && has_body), "{name}"),
+            Binding::Bound => assert!(is_bound && !is_signed, "{name}"),
+            Binding::Signed | Binding::Sealed => assert!(is_bound && is_signed, "{name}"),
+        }
+        if matches!(alteration.part, Part::Body(_)) {
+            assert_eq!(has_body, alteration.binding != Binding::Bare, "{name}");
+        }
+        if alteration.binding == Binding::Sealed {
+            assert_eq!(
+                block.header.execution_hash, block.body.payload.block_hash,
+                "{name}"
+            );
+        }
+        count += 1;
+    }
+    assert!(count > 150, "{count}");
 }
