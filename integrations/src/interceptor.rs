@@ -4,6 +4,7 @@
 //! names is active in the current simulation. A production build has no planted bugs: `active` is a
 //! constant `false`.
 
+use alloy_eips::eip1559::BaseFeeParams;
 use alys_runtime::mutant::active;
 
 /// `token-kept`: one JWT serves for two minutes, beyond the minute within which an execution client
@@ -14,4 +15,30 @@ pub(crate) fn token_issued_secs(now_secs: u64) -> u64 {
         return now_secs - now_secs % KEPT_SECS;
     }
     now_secs
+}
+
+/// `base-fee-slow`: the base fee changes by a sixteenth at most, in place of an eighth, in each
+/// embedded client alike.
+pub(crate) fn base_fee_params() -> BaseFeeParams {
+    let params = BaseFeeParams::ethereum();
+    if active("base-fee-slow") {
+        return BaseFeeParams {
+            max_change_denominator: 2 * params.max_change_denominator,
+            ..params
+        };
+    }
+    params
+}
+
+/// `any-replacement`: a replacement need not raise the fees.
+pub(crate) fn replacement_is_raised(is_raised: bool) -> bool {
+    is_raised || active("any-replacement")
+}
+
+/// `log-index-per-receipt`: the indexes of logs begin anew in each receipt.
+pub(crate) fn next_log_index(index: u64) -> u64 {
+    if active("log-index-per-receipt") {
+        return 0;
+    }
+    index
 }

@@ -48,7 +48,7 @@ impl VerifiedProposal {
         let vote = VerifiedVote::check(vote, &context.set, &config.genesis)?.vote;
         validity::check_block(&block, context, config)?;
         if let Some(certificate) = &block.header.parent_certificate {
-            rules::check_certificate(certificate, &context.parent_set, config)?;
+            rules::check_parents_votes(certificate, &context.parent_set, config)?;
         }
         Ok(VerifiedProposal {
             block: Arc::new(block),

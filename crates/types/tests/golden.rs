@@ -291,6 +291,138 @@ fn hashes_are_pinned() {
     );
 }
 
+/// One line for each domain of signatures: the message, where it is public, and the signature. The
+/// bytes were computed by another implementation of the ciphersuite.
+#[test]
+fn signed_messages_are_pinned() {
+    let genesis = Genesis::new(spec()).expect("a good spec");
+    let chain = genesis.chain_id();
+    let key = SecretKey::derive(&[1; 32]);
+    let kinds = [
+        ("proposal", VoteKind::Proposal),
+        ("approval", VoteKind::Approval),
+        ("confirmation", VoteKind::Confirmation),
+    ];
+    let votes = kinds.map(|(name, kind)| {
+        let message = vote(kind).target.message(&chain);
+        format!("{name} {message} {}\n", key.sign(&message.0))
+    });
+    let proof = AuthorityProof::sign(&key, &chain, b"peer");
+    let order = full_block().body.federation_change.expect("is there");
+    let order = order.message(&genesis.hash());
+    pin(
+        "signed-messages",
+        &format!(
+            "{}authority peer {}\nfederation order {order} {}\npossession {} {}\n",
+            votes.concat(),
+            proof.signature,
+            key.sign(&order.0),
+            key.public_key().to_bytes(),
+            key.prove_possession(),
+        ),
+    );
+}
+
+/// A field that is left out of a signature is left out on all nodes, so that they agree on it.
+#[test]
+fn each_field_of_a_signed_message_is_signed() {
+    let chain = alys_types::vote::ChainId {
+        evm: 1,
+        genesis: hash(2),
+    };
+    let target = vote(VoteKind::Approval).target;
+    let votes = [
+        (target, chain),
+        (
+            VoteTarget {
+                kind: VoteKind::Confirmation,
+                ..target
+            },
+            chain,
+        ),
+        (
+            VoteTarget {
+                kind: VoteKind::Proposal,
+                ..target
+            },
+            chain,
+        ),
+        (
+            VoteTarget {
+                height: target.height.next(),
+                ..target
+            },
+            chain,
+        ),
+        (
+            VoteTarget {
+                slot: target.slot.next(),
+                ..target
+            },
+            chain,
+        ),
+        (
+            VoteTarget {
+                hash: hash(51),
+                ..target
+            },
+            chain,
+        ),
+        (target, alys_types::vote::ChainId { evm: 2, ..chain }),
+        (
+            target,
+            alys_types::vote::ChainId {
+                genesis: hash(3),
+                ..chain
+            },
+        ),
+    ];
+    let mut messages: Vec<Hash> = votes.map(|(target, chain)| target.message(&chain)).to_vec();
+
+    let full = full_block().body.federation_change.expect("is there");
+    let changes: [fn(&mut FederationOrder); 4] = [
+        |_| {},
+        |order| order.number += 1,
+        |order| order.effective_height = order.effective_height.next(),
+        |order| order.change = FederationChange::Remove(PublicKeyBytes([32; 48])),
+    ];
+    messages.extend(changes.map(|change| {
+        let mut order = full.clone();
+        change(&mut order);
+        order.message(&hash(2))
+    }));
+    messages.push(full.message(&hash(3)));
+
+    let key = SecretKey::derive(&[1; 32]);
+    let other = SecretKey::derive(&[2; 32]);
+    let proofs = [
+        AuthorityProof::sign(&key, &chain, b"peer"),
+        AuthorityProof::sign(&key, &chain, b"peers"),
+        AuthorityProof::sign(
+            &key,
+            &alys_types::vote::ChainId { evm: 2, ..chain },
+            b"peer",
+        ),
+        AuthorityProof::sign(
+            &key,
+            &alys_types::vote::ChainId {
+                genesis: hash(3),
+                ..chain
+            },
+            b"peer",
+        ),
+        AuthorityProof::sign(&other, &chain, b"peer"),
+    ];
+    let count = messages.len();
+    messages.sort();
+    messages.dedup();
+    assert_eq!(messages.len(), count, "no two messages are the same");
+    let mut signatures: Vec<Signature> = proofs.map(|proof| proof.signature).to_vec();
+    signatures.sort();
+    signatures.dedup();
+    assert_eq!(signatures.len(), proofs.len());
+}
+
 #[test]
 fn the_largest_block_fits_in_every_message_that_carries_it() {
     let mut block = full_block();

@@ -17,6 +17,9 @@ use crate::plan::Plan;
 use crate::plan::format::{self, Scenario};
 use crate::run::outcome::{Outcome, Verdict};
 
+/// Groups of counters that are printed as their sums: there is one for each forged message. The
+/// coverage of a sweep and the JSON of a run name them.
+const FORGERIES: [&str; 2] = ["forged.", "refused."];
 /// Default time during which a sweep of one scenario starts runs.
 const DEFAULT_SWEEP: Duration = Duration::from_secs(60);
 
@@ -342,8 +345,22 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
         if outcome.found.is_some() {
             println!("    again: {again}");
         }
-        for (name, n) in &outcome.counters {
+        let is_forgery = |name: &str| FORGERIES.iter().any(|prefix| name.starts_with(prefix));
+        for (name, n) in outcome
+            .counters
+            .iter()
+            .filter(|(name, _)| !is_forgery(name))
+        {
             println!("    {name:<32} {n}");
+        }
+        for prefix in FORGERIES {
+            let of_prefix = outcome.counters.iter();
+            let of_prefix = of_prefix.filter(|(name, _)| name.starts_with(prefix));
+            let total: u64 = of_prefix.map(|(_, n)| n).sum();
+            if total > 0 {
+                let name = format!("{prefix}*");
+                println!("    {name:<32} {total}");
+            }
         }
         args.report.iter().for_each(|file| pages::tell(file));
     }

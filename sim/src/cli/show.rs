@@ -87,7 +87,8 @@ A scenario is a TOML file:
     light_client = true           # a light client follows the chain by its headers
     greedy_peers = true           # peers request more than nodes serve
     silent_peers = true           # peers claim to have blocks and answer no request
-    strangers = [\"idle\"]          # idle, dust, vanish, certificates, votes (needs a forger)
+    strangers = [\"idle\"]          # idle, dust, vanish, certificates, votes (needs a forger),
+                                  # forgeries, other-chain
     tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
     byzantine = [{{ node = 2, conduct = \"twins\" }}]
                                   {conducts}

@@ -37,6 +37,10 @@ pub enum Net {
     VoteFlooder = 13,
     /// The peer that forges certificates of blocks far ahead.
     CertificateFlooder = 14,
+    /// The other identities of forging authorities, and the stranger that forges.
+    Forgeries = 15,
+    /// The peer that replays messages of another chain.
+    OtherChain = 16,
 }
 
 impl Net {

@@ -1,5 +1,5 @@
 //! Coverage of a sweep: buggify sites, kinds of faults and their effects, states of the protocol,
-//! features of the workload.
+//! features of the workload, forged messages.
 //!
 //! **Owns** the lists of expected items, except for those of the registry of faults, because
 //! counters alone do not show an item that never occurred. **Promises** that every listed item that
@@ -11,7 +11,9 @@ use alys_runtime::buggify::SITES;
 use serde::Serialize;
 
 use crate::faults;
+use crate::invariants::Tolerance;
 use crate::invariants::coverage::FEATURES;
+use crate::peers::{mutator, other_chain};
 use crate::run::outcome::Outcome;
 
 /// States of the protocol that a sweep should reach, by the counters of `trace::reached` in the
@@ -105,6 +107,12 @@ fn effects() -> BTreeSet<&'static str> {
     of_kinds.chain(COMMON_EFFECTS).copied().collect()
 }
 
+/// All forged messages: the typed alterations, and those of other chains.
+fn forgeries() -> impl Iterator<Item = (String, Tolerance)> {
+    let of_others = other_chain::catalogue().map(|name| (name, Tolerance::Refused));
+    mutator::catalogue().chain(of_others)
+}
+
 /// Events that nodes report to their observers, by counter.
 pub const SAID: &[&str] = &[
     "said.evidence",
@@ -132,16 +140,22 @@ pub enum Kind {
     State,
     /// A feature of the users' workload.
     Workload,
+    /// A forged message that was sent.
+    Forgery,
+    /// A forged message that correct nodes refused.
+    Refusal,
 }
 
 impl Kind {
     /// All sections, in the order of the table.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Site,
         Self::Fault,
         Self::Effect,
         Self::State,
         Self::Workload,
+        Self::Forgery,
+        Self::Refusal,
     ];
 
     /// Returns the heading of the section.
@@ -152,6 +166,8 @@ impl Kind {
             Self::Effect => "effects of faults",
             Self::State => "states",
             Self::Workload => "features of the workload",
+            Self::Forgery => "forged messages sent",
+            Self::Refusal => "forged messages refused",
         }
     }
 }
@@ -244,6 +260,12 @@ impl Coverage {
         );
         let features = FEATURES.iter().map(|name| format!("workload.{name}"));
         rows.extend(features.map(|name| self.row(Kind::Workload, &name, &name, None)));
+        for (name, tolerance) in forgeries() {
+            rows.push(self.row(Kind::Forgery, &name, &format!("forged.{name}"), None));
+            if tolerance == Tolerance::Refused {
+                rows.push(self.row(Kind::Refusal, &name, &format!("refused.{name}"), None));
+            }
+        }
         rows
     }
 

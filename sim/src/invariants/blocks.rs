@@ -7,7 +7,7 @@ use std::sync::Arc;
 use alys_types::spec::{prev_randao, vault_address};
 use alys_types::{Block, Hash, Header, codec};
 
-use super::{Sets, Violation, short};
+use super::{Sets, Violation, arithmetic, short};
 use crate::params::WorldPlan;
 
 /// The highest gas limit of a payload and the most encoded bytes of a block, as the protocol states
@@ -200,6 +200,31 @@ impl Blocks {
                 })
             }
         }
+    }
+
+    /// Checks the base fee, gas and blob fields of a final block, which follow from its parent by
+    /// arithmetic. A block or parent whose contents no node reported passes.
+    ///
+    /// # Errors
+    /// [`Violation::WrongExecution`].
+    pub fn executed(&self, node: u8, hash: &Hash) -> Result<(), Violation> {
+        let Some(proposed) = self.known.get(hash) else {
+            return Ok(());
+        };
+        let height = proposed.block.header.height.0;
+        let parent = self.known.get(&proposed.parent());
+        if height > 1 && parent.is_none() {
+            return Ok(());
+        }
+        let parent = parent.filter(|_| height > 1);
+        let parent = parent.map(|parent| &parent.block.body.payload);
+        arithmetic::follows(parent, &proposed.block.body.payload).map_err(|what| {
+            Violation::WrongExecution {
+                node: node + 1,
+                height,
+                what,
+            }
+        })
     }
 
     /// Returns the ancestor of a block at a height, or the block itself; `None` if the path is

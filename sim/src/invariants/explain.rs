@@ -321,6 +321,34 @@ const TABLE: &[(&str, &str, &str)] = &[
          client.",
     ),
     (
+        "wrong-execution",
+        "Execution differs from independent arithmetic",
+        "A base fee, gas, a receipt or a bloom of a final block is not what integers give: \
+         EIP-1559 from the parent, sums of the receipts, the operations of the workload's \
+         contracts. All execution clients of a run are alike, so none of them contradicts.",
+    ),
+    (
+        "forgery-accepted",
+        "A node accepted a forged message",
+        "An adversary altered one part of a message, or sent one of another chain, and signed it \
+         only with the keys that it has. No rule admits the message, and a correct node accepted \
+         it. The name has the type, the field, and how much of the message follows the altered \
+         field; look at the check of that field in the ValidationActor and the rules.",
+    ),
+    (
+        "forgery-voted-for",
+        "An authority voted for a forged block",
+        "A Byzantine leader altered one field of its block, and everything else follows from it. \
+         A correct authority approved or confirmed the block, although execution or its branch \
+         shows the fault.",
+    ),
+    (
+        "impostor-vouched",
+        "A peer was taken for an authority",
+        "The peer has a proof of an authority's key that was signed for another chain or another \
+         peer. The node gave it a place that is reserved for authorities.",
+    ),
+    (
         "canary",
         "The canary",
         "The planted bug that always fails was found, as it must be.",

@@ -8,9 +8,11 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, U256};
-use serde::de::IgnoredAny;
 
 use super::Violation;
+use super::arithmetic::{GasModel, add_up};
+use super::blocks::Blocks;
+use super::finality::Finality;
 use crate::invariants::coverage::Coverage;
 use crate::params::accounts::{sink_address, user_address, user_funds};
 use crate::params::transactions::Contract;
@@ -53,6 +55,9 @@ pub struct Sent {
     pub gas_limit: u64,
     /// Encoded size in bytes.
     pub size: usize,
+    /// The highest price and tip for a unit of gas, as a pool sees them.
+    pub cap: u128,
+    pub tip: u128,
     /// Answers of the execution clients so far.
     pub taken: Taken,
 }
@@ -66,16 +71,63 @@ pub struct Receipt {
     pub block_hash: B256,
     /// Height of the execution block.
     pub block_number: U256,
+    /// Place in the block.
+    pub transaction_index: U256,
+    /// Type of the transaction.
+    #[serde(rename = "type")]
+    pub kind: U256,
     /// 1 for success, 0 for a revert.
     pub status: U256,
     /// Units of gas charged to the sender.
     pub gas_used: U256,
+    /// Units of gas charged in the block so far.
+    pub cumulative_gas_used: U256,
     /// Price in wei per unit of gas.
     pub effective_gas_price: U256,
-    /// Logs, of which only the number matters.
+    pub from: Address,
+    /// The deployed contract.
     #[serde(default)]
-    pub logs: Vec<IgnoredAny>,
+    pub contract_address: Option<Address>,
+    #[serde(default)]
+    pub logs: Vec<Log>,
 }
+
+/// The fields of a log that the invariants use.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Log {
+    pub address: Address,
+    pub topics: Vec<B256>,
+    pub block_hash: B256,
+    pub transaction_hash: B256,
+    pub transaction_index: U256,
+    pub log_index: U256,
+}
+
+/// An answer about an account at a final block, which must agree with the transactions up to it.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Number of the execution client, from 1.
+    pub node: u8,
+    pub height: u64,
+    pub account: Address,
+    pub asked: Asked,
+    pub found: U256,
+}
+
+/// What an answer is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Balance,
+    Nonce,
+    /// Storage slot 0.
+    Slot,
+}
+
+/// Most answers that are kept; of more, the first ones.
+const MOST_ANSWERS: usize = 512;
+/// Heights whose answers are compared, because each takes the arithmetic of all blocks below.
+const MOST_HEIGHTS: usize = 8;
 
 /// All transactions of a run.
 #[derive(Debug, Default)]
@@ -89,6 +141,8 @@ pub struct Ledger {
     /// Answers to reads of final state, by request: the node (from 1) that answered first, and the
     /// digest of its answer.
     pub reads: BTreeMap<String, (u8, B256)>,
+    /// Answers about accounts, to be compared at the end.
+    pub answers: Vec<Answered>,
     /// Features that the workload has reached.
     pub coverage: Coverage,
 }
@@ -153,6 +207,23 @@ impl Ledger {
         users: u8,
         receipts: &[Receipt],
     ) -> Result<Due, Violation> {
+        let mut features = Vec::new();
+        let due = self.due(node, height, users, receipts, &mut features)?;
+        features
+            .into_iter()
+            .for_each(|feature| self.coverage.count(feature));
+        Ok(due)
+    }
+
+    /// As [`Self::settle`], with the features of the workload that the transactions reach.
+    fn due(
+        &self,
+        node: u8,
+        height: u64,
+        users: u8,
+        receipts: &[Receipt],
+        features: &mut Vec<&'static str>,
+    ) -> Result<Due, Violation> {
         let mut due = Due::default();
         for user in 0..users {
             due.balances.insert(user_address(user), user_funds());
@@ -167,10 +238,9 @@ impl Ledger {
             let form = sent.form;
             let size = sent.size;
             let outcome = settle_one(node, height, sent, receipt, &mut due, &mut contracts)?;
-            self.coverage.count(form.feature());
-            self.coverage.count(outcome.feature);
+            features.extend([form.feature(), outcome.feature]);
             if size >= LARGE {
-                self.coverage.count("final.large");
+                features.push("final.large");
             }
         }
         for (transaction, (at, block)) in self
@@ -189,6 +259,120 @@ impl Ledger {
             }
         }
         Ok(due)
+    }
+
+    /// Keeps an answer about an account at a final block.
+    pub fn answered(&mut self, answer: Answered) {
+        if self.answers.len() < MOST_ANSWERS {
+            self.answers.push(answer);
+        }
+    }
+
+    /// Compares the receipts of all blocks up to `height` with the blocks, and their gas with that
+    /// of the operations of the workload.
+    ///
+    /// # Errors
+    /// [`Violation::WrongExecution`].
+    pub fn check_receipts(
+        &mut self,
+        node: u8,
+        height: u64,
+        receipts: &[Receipt],
+        blocks: &Blocks,
+        finality: &Finality,
+    ) -> Result<(), Violation> {
+        let wrong = |height: u64, what: String| Violation::WrongExecution {
+            node: node + 1,
+            height,
+            what,
+        };
+        let number_of = |receipt: &Receipt| receipt.block_number.saturating_to::<u64>();
+        for (number, last) in finality.blocks.range(1..=height) {
+            // A crash on every node can suppress the report of a block.
+            let Some(proposed) = blocks.get(&last.hash) else {
+                continue;
+            };
+            let first = receipts.partition_point(|receipt| number_of(receipt) < *number);
+            let next = receipts.partition_point(|receipt| number_of(receipt) <= *number);
+            let of_block = receipts.get(first..next).unwrap_or_default();
+            add_up(&proposed.block.body.payload, of_block, &self.sent)
+                .map_err(|what| wrong(*number, what))?;
+        }
+        let mut model = GasModel::default();
+        for receipt in receipts {
+            let Some(sent) = self.sent.get(&receipt.transaction_hash) else {
+                continue;
+            };
+            let spent = model.spend(sent);
+            if receipt.gas_used != U256::from(spent.gas) {
+                let what = format!(
+                    "transaction {} ({:?}) uses {} gas, expected {}",
+                    receipt.transaction_hash, sent.action, receipt.gas_used, spent.gas
+                );
+                return Err(wrong(number_of(receipt), what));
+            }
+            self.coverage.count("model.gas");
+            if spent.has_refund {
+                self.coverage.count("call.refund");
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the answers that users got about accounts with the transactions up to the height
+    /// of each.
+    ///
+    /// # Errors
+    /// [`Violation::WrongBalance`], or those of [`Self::settle`].
+    pub fn check_answers(
+        &mut self,
+        users: u8,
+        height: u64,
+        receipts: &[Receipt],
+    ) -> Result<(), Violation> {
+        let mut dues: BTreeMap<u64, Due> = BTreeMap::new();
+        let mut compared = 0;
+        for answer in &self.answers {
+            let is_new = !dues.contains_key(&answer.height);
+            if answer.height > height || (is_new && dues.len() >= MOST_HEIGHTS) {
+                continue;
+            }
+            if is_new {
+                let node = answer.node.saturating_sub(1);
+                let above = receipts
+                    .partition_point(|receipt| receipt.block_number <= U256::from(answer.height));
+                let until = receipts.get(..above).unwrap_or_default();
+                let due = self.due(node, answer.height, users, until, &mut Vec::new())?;
+                dues.insert(answer.height, due);
+            }
+            let Some(due) = dues.get(&answer.height) else {
+                continue;
+            };
+            let (what, expected) = match answer.asked {
+                Asked::Balance => ("balance", due.balances.get(&answer.account).copied()),
+                Asked::Nonce => (
+                    "nonce",
+                    due.nonces.get(&answer.account).copied().map(U256::from),
+                ),
+                Asked::Slot => ("slot 0", due.counts.get(&answer.account).copied()),
+            };
+            // Every other account holds nothing.
+            let expected = expected.unwrap_or_default();
+            if answer.found != expected {
+                return Err(Violation::WrongBalance {
+                    node: answer.node,
+                    account: format!("{what} of {}", answer.account),
+                    height: answer.height,
+                    expected: expected.to_string(),
+                    found: answer.found.to_string(),
+                });
+            }
+            compared += 1;
+        }
+        for _ in 0..compared {
+            self.coverage.count("model.answer");
+        }
+        Ok(())
     }
 
     /// Returns the signed transaction of a receipt, if that transaction may be final.
@@ -264,6 +448,10 @@ fn settle_one(
         Action::Call { at, .. } if contracts.get(&at) == Some(&Contract::Counter) => {
             *due.counts.entry(at).or_default() += U256::from(1);
         }
+        Action::Call { at, .. } if contracts.get(&at) == Some(&Contract::Toggle) => {
+            let slot = due.counts.entry(at).or_default();
+            *slot = U256::from(1) - *slot;
+        }
         Action::Call { .. } => {}
     }
     let balance = due.balances.entry(sender).or_default();
@@ -300,6 +488,7 @@ fn outcome(sent: &Sent, contracts: &BTreeMap<Address, Contract>) -> Outcome {
             None => done("call.nothing-there", 0),
             Some(Contract::Counter) => done(Contract::Counter.called(), 1),
             Some(Contract::Logger) => done(Contract::Logger.called(), argument),
+            Some(Contract::Toggle) => done(Contract::Toggle.called(), 0),
             Some(contract @ Contract::Reverter) => Outcome {
                 succeeds: false,
                 logs: 0,
@@ -325,16 +514,21 @@ mod tests {
             transaction_hash: B256::repeat_byte(mark),
             block_hash: B256::repeat_byte(0xbb),
             block_number: U256::from(1),
+            transaction_index: U256::ZERO,
+            kind: U256::ZERO,
             status: U256::from(status),
             gas_used: U256::from(21_000),
+            cumulative_gas_used: U256::from(21_000),
             effective_gas_price: U256::from(7),
+            from: user_address(0),
+            contract_address: None,
             logs: Vec::new(),
         }
     }
 
     fn logged(mark: u8, logs: usize) -> Receipt {
         Receipt {
-            logs: vec![IgnoredAny; logs],
+            logs: vec![Log::default(); logs],
             ..receipt(mark, 1)
         }
     }
@@ -352,6 +546,8 @@ mod tests {
                 gas_limit: 21_000,
                 size: 100,
                 taken: Taken::Yes,
+                cap: 7,
+                tip: 7,
             };
             ledger.sent.insert(B256::repeat_byte(index as u8 + 1), sent);
         }
@@ -454,6 +650,41 @@ mod tests {
             reason(failed).contains("status 0"),
             "a transfer cannot fail"
         );
+    }
+
+    #[test]
+    fn answers_about_accounts_are_compared_at_their_height() {
+        let answer = |height, asked, found: U256| Answered {
+            node: 2,
+            height,
+            account: user_address(0),
+            asked,
+            found,
+        };
+        let fee = U256::from(21_000 * 7);
+        let later = Receipt {
+            block_number: U256::from(2),
+            ..receipt(2, 1)
+        };
+        let receipts = [receipt(1, 1), later];
+        let table = [
+            (answer(1, Asked::Nonce, U256::from(1)), true),
+            (answer(2, Asked::Nonce, U256::from(2)), true),
+            (answer(1, Asked::Nonce, U256::from(2)), false),
+            (
+                answer(1, Asked::Balance, user_funds() - fee - U256::from(5)),
+                true,
+            ),
+            (answer(1, Asked::Balance, user_funds() - fee), false),
+            (answer(1, Asked::Slot, U256::ZERO), true),
+            (answer(9, Asked::Nonce, U256::from(9)), true),
+        ];
+        for (row, (answer, fits)) in table.into_iter().enumerate() {
+            let mut ledger = transfers();
+            ledger.answered(answer);
+            let result = ledger.check_answers(1, 2, &receipts);
+            assert_eq!(result.is_ok(), fits, "row {row}: {result:?}");
+        }
     }
 
     #[test]

@@ -6,12 +6,14 @@
 //! leader or finality.
 
 mod actors;
+mod arithmetic;
 mod blocks;
 mod clocks;
 pub mod coverage;
 mod executions;
 mod explain;
 mod finality;
+mod forgeries;
 mod headers;
 mod ledger;
 mod model;
@@ -30,12 +32,14 @@ use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
 pub use actors::{Actors, unrested};
+pub use arithmetic::{base_fee, next_base_fee};
 pub use blocks::{Blocks, Proposed};
 pub use clocks::Clocks;
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
 pub use finality::{Final, Finality};
-pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
+pub use forgeries::{Forgeries, Forgery, Tolerance};
+pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use rejoin::{Loss, Rejoin};
 pub use sets::{Changes, Members, Sets};
@@ -228,6 +232,8 @@ pub enum Violation {
         expected: String,
         found: String,
     },
+    /// A final block or a receipt differs from the arithmetic of fees, gas and logs.
+    WrongExecution { node: u8, height: u64, what: String },
     /// An actor with an injected fault, or the supervision tree around it, did not recover in time.
     ActorNotHealed {
         node: u8,
@@ -312,6 +318,18 @@ pub enum Violation {
         consensus: String,
         execution: String,
     },
+    /// A correct node accepted, and so forwards, a message that breaks a rule which every node
+    /// checks; `what` names the altered type and field, or the other chain.
+    ForgeryAccepted { node: u8, what: String },
+    /// A correct authority voted for a block that an adversary had altered.
+    ForgeryVotedFor {
+        node: u8,
+        slot: u64,
+        hash: String,
+        what: String,
+    },
+    /// A node takes a peer for an authority that did not prove its key on this chain.
+    ImpostorVouched { node: u8, peer: String },
     /// The canary: a planted bug that every run must report.
     Canary,
     /// The program panicked.
@@ -361,6 +379,8 @@ pub struct Oracles {
     pub rejoin: Rejoin,
     /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
+    /// Messages that adversaries made.
+    pub forgeries: Forgeries,
     /// The first violation.
     pub found: Option<Found>,
     /// Number of reports by kind.
@@ -413,6 +433,7 @@ impl Oracles {
             sets,
             rejoin: Rejoin::default(),
             ledger: Ledger::default(),
+            forgeries: Forgeries::default(),
             found: None,
             heard: BTreeMap::new(),
             distrusted: BTreeSet::new(),
@@ -514,10 +535,12 @@ impl Oracles {
                     self.note(at_ms, result);
                 }
                 // The more specific violation comes first because only one is kept.
+                let for_forged = self.forgeries.signed(node, target);
                 let signed = self.votes.signed(node, target, &self.blocks);
                 (
                     kind,
-                    signed
+                    for_forged
+                        .and(signed)
                         .and(of_certified)
                         .and(self.model.signed(at_ms, node, target)),
                 )
@@ -535,7 +558,9 @@ impl Oracles {
                 }
                 (
                     "finalized",
-                    result.and(self.blocks.approved(node, &block.hash)),
+                    result
+                        .and(self.blocks.approved(node, &block.hash))
+                        .and(self.blocks.executed(node, &block.hash)),
                 )
             }
             NodeEvent::Proposed { hash, block, .. } => {
@@ -601,6 +626,40 @@ impl Oracles {
             Some(block) => self.blocks.head(node, (height, hash), (last, block.hash)),
             None => Ok(()),
         }
+    }
+
+    /// Checks the receipts of all final blocks up to `height`, and the answers that users got about
+    /// accounts.
+    ///
+    /// # Errors
+    /// [`Violation::WrongExecution`], [`Violation::WrongBalance`], or those of [`Ledger::settle`].
+    pub fn check_execution(
+        &mut self,
+        node: u8,
+        height: u64,
+        users: u8,
+        receipts: &[Receipt],
+    ) -> Result<(), Violation> {
+        let Self {
+            ledger,
+            blocks,
+            finality,
+            ..
+        } = self;
+        ledger.check_receipts(node, height, receipts, blocks, finality)?;
+        ledger.check_answers(users, height, receipts)
+    }
+
+    /// Checks a correct node's verdict on a forged message of gossip.
+    pub fn judged(&mut self, at_ms: u64, node: u8, forgery: &Forgery, is_accepted: bool) {
+        let result = self.forgeries.judged(node, forgery, is_accepted);
+        self.note(at_ms, result);
+    }
+
+    /// Checks that a peer is an authority which a correct node takes for one.
+    pub fn vouched(&mut self, at_ms: u64, node: u8, peer: &str) {
+        let result = self.forgeries.vouched(node, peer);
+        self.note(at_ms, result);
     }
 
     /// Checks a node's answer to a request for headers; `asked` is (first height, count), and

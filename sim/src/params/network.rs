@@ -166,16 +166,22 @@ pub enum Stranger {
     Votes,
     /// Gossips forged certificates of blocks far ahead.
     Certificates,
+    /// Alters single fields of the messages that it hears, without any key, and sends odd requests.
+    Forgeries,
+    /// Replays the signed messages of another chain with the same authorities.
+    OtherChain,
 }
 
 impl Stranger {
     /// All attacks. The generator draws by index, so the order is part of every seed's plan.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Idle,
         Self::Dust,
         Self::Vanish,
         Self::Votes,
         Self::Certificates,
+        Self::Forgeries,
+        Self::OtherChain,
     ];
 }
 
@@ -210,14 +216,16 @@ pub enum Conduct {
     BadCertificate,
     /// Flips, truncates or appends bytes of some messages, or publishes them on the wrong topic.
     Mutate,
-    /// Lies in its answers to status and range requests.
+    /// Lies in its answers to status and range requests, and alters single fields of answers.
     Lie,
+    /// Alters single fields of messages, makes everything else follow, and signs the result.
+    Forge,
 }
 
 impl Conduct {
     /// All kinds of conduct with the counters of their acts. The generator draws by index, so the
     /// order is part of every seed's plan.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Twins, "byzantine.twins"),
         (Self::Equivocate, "byzantine.equivocate"),
         (Self::Withhold, "byzantine.withhold"),
@@ -226,6 +234,7 @@ impl Conduct {
         (Self::BadCertificate, "byzantine.bad-certificate"),
         (Self::Mutate, "byzantine.mutate"),
         (Self::Lie, "byzantine.lie"),
+        (Self::Forge, "byzantine.forge"),
     ];
 
     /// Returns the name of the counter of this conduct's acts.

@@ -40,6 +40,9 @@ pub enum Contract {
     Logger,
     /// Loops until the gas is used up.
     Spinner,
+    /// Sets slots 0 and 1 on the first call, clears them on the next, and so on: a clearing call
+    /// earns a larger refund than the fifth of its gas that is paid (EIP-3529).
+    Toggle,
 }
 
 /// Init code that returns the code appended to it; the second byte is the length of that code.
@@ -47,14 +50,22 @@ const PROLOGUE: [u8; 11] = hex!("600080600b6000396000f3");
 
 impl Contract {
     /// All contracts.
-    pub const ALL: [Self; 4] = [Self::Counter, Self::Reverter, Self::Logger, Self::Spinner];
+    pub const ALL: [Self; 5] = [
+        Self::Counter,
+        Self::Reverter,
+        Self::Logger,
+        Self::Spinner,
+        Self::Toggle,
+    ];
 
-    const fn code(self) -> &'static [u8] {
+    /// Returns the code that a deployment leaves.
+    pub const fn code(self) -> &'static [u8] {
         match self {
             Self::Counter => &hex!("60005460010180600055600052604260206000a100"),
             Self::Reverter => &hex!("6001600055604260005260206000fd"),
             Self::Logger => &hex!("6000355b8015601a57806000528060206000a1600190036003565b00"),
             Self::Spinner => &hex!("5b600056"),
+            Self::Toggle => &hex!("600054156000556001541560015500"),
         }
     }
 
@@ -74,6 +85,7 @@ impl Contract {
             Self::Reverter => "deploy.reverter",
             Self::Logger => "deploy.logger",
             Self::Spinner => "deploy.spinner",
+            Self::Toggle => "deploy.toggle",
         }
     }
 
@@ -84,6 +96,7 @@ impl Contract {
             Self::Reverter => "call.reverter",
             Self::Logger => "call.logger",
             Self::Spinner => "call.spinner",
+            Self::Toggle => "call.toggle",
         }
     }
 }

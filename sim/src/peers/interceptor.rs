@@ -2,25 +2,30 @@
 //!
 //! **Owns** the repetition and loss of messages ([`GossipRepeater`]), faults of any node.
 //! **Guarantees** that the messages of a correct authority leave unchanged; those of a Byzantine
-//! one go through its conduct ([`byzantine`](super::byzantine)). **Never** delays the first copy of a
-//! message that arrives.
+//! one go through its conduct ([`byzantine`](super::byzantine)). Compares the verdicts of correct
+//! nodes on forged messages with the admissible ones. **Never** delays the first copy of a message
+//! that arrives.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alys_net::{Command, Event, RequestError, Topic};
+use alys_net::{Command, Event, GossipId, GossipVerdict, PeerId, RequestError, Topic};
 use alys_node::interceptor::Intercept;
 use alys_runtime::sim::{Rng, World};
 
 use super::byzantine::Byzantine;
+use super::mutator::SharedMutator;
 use crate::cluster::genesis::Chain;
+use crate::cluster::now_ms;
 use crate::faults::{Class, GossipRepeater};
-use crate::invariants::Judge;
+use crate::invariants::{Forgery, Judge};
 use crate::params::{Slots, WorldPlan};
 
 /// The counter of repeated messages, beside the counter of the faults `duplicate-gossip`.
 const REPEATED: &str = "duplicate-gossip.messages";
+/// Most forged messages of one node that await their verdict; verdicts take milliseconds.
+const MOST_UNJUDGED: usize = 256;
 
 /// The counter of lost messages, beside the counter of the faults `lose-class`.
 const LOST: &str = "lose-class.messages";
@@ -36,10 +41,26 @@ pub fn interceptors(
     slots: Slots,
     chain: &Chain,
     judge: &Judge,
+    mutators: &BTreeMap<u8, SharedMutator>,
 ) -> BTreeMap<u8, Arc<MessageInterceptor>> {
     let of = |index: u8| {
         let inner = Inner {
-            byzantine: Byzantine::of_plan(world, plan, index, slots, chain, judge),
+            byzantine: Byzantine::of_plan(
+                world,
+                plan,
+                index,
+                slots,
+                chain,
+                judge,
+                mutators.get(&index).cloned(),
+            ),
+            inspector: Inspector {
+                world,
+                node: index,
+                judge: judge.clone(),
+                unjudged: VecDeque::new(),
+                answered: BTreeMap::new(),
+            },
             rng: world.rng(&format!("interceptor {index}")),
             late: Vec::new(),
             repeated: 0,
@@ -58,6 +79,7 @@ pub struct MessageInterceptor(Mutex<Inner>);
 struct Inner {
     /// `None` for a correct authority.
     byzantine: Option<Byzantine>,
+    inspector: Inspector,
     rng: Rng,
     /// Maximum delay of repeated gossip in milliseconds, one for each active fault.
     late: Vec<u64>,
@@ -128,6 +150,72 @@ fn in_place_of(lost: Event) -> Vec<(Duration, Event)> {
     }
 }
 
+/// Watches what a correct node does with forged messages.
+struct Inspector {
+    world: World,
+    /// From 0.
+    node: u8,
+    judge: Judge,
+    /// Forged gossip without a verdict.
+    unjudged: VecDeque<(GossipId, Forgery)>,
+    /// The last forged answer of each peer.
+    answered: BTreeMap<PeerId, Forgery>,
+}
+
+impl Inspector {
+    fn note_arrival(&mut self, event: &Event) {
+        match event {
+            Event::Gossip { id, payload, .. } => {
+                let Some(forgery) = self.judge.look().forgeries.find(payload) else {
+                    return;
+                };
+                self.unjudged.push_back((id.clone(), forgery));
+                if self.unjudged.len() > MOST_UNJUDGED {
+                    self.unjudged.pop_front();
+                }
+            }
+            Event::Response {
+                peer,
+                result: Ok(payload),
+                ..
+            } => {
+                if let Some(forgery) = self.judge.look().forgeries.find(payload) {
+                    self.answered.insert(*peer, forgery);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_departure(&mut self, command: &Command) {
+        match command {
+            Command::Judge { id, verdict } => {
+                let Some(at) = self.unjudged.iter().position(|(known, _)| known == id) else {
+                    return;
+                };
+                if let Some((_, forgery)) = self.unjudged.remove(at) {
+                    let is_accepted = *verdict == GossipVerdict::Accept;
+                    let at_ms = now_ms(self.world);
+                    self.judge
+                        .look()
+                        .judged(at_ms, self.node, &forgery, is_accepted);
+                }
+            }
+            Command::Report { peer, .. } => {
+                if let Some(forgery) = self.answered.remove(peer) {
+                    self.judge.look().forgeries.refused(&forgery);
+                }
+            }
+            Command::Vouch { peer } => {
+                let at_ms = now_ms(self.world);
+                let peer = peer.to_string();
+                self.judge.look().vouched(at_ms, self.node, &peer);
+            }
+            _ => {}
+        }
+    }
+}
+
 impl MessageInterceptor {
     fn look(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -176,20 +264,27 @@ impl GossipRepeater for MessageInterceptor {
 
 impl Intercept for MessageInterceptor {
     fn leaving(&self, command: Command) -> Vec<(Duration, Command)> {
-        match &mut self.look().byzantine {
+        let mut guard = self.look();
+        let inner = &mut *guard;
+        match &mut inner.byzantine {
             Some(byzantine) => byzantine.leaving(command),
-            None => vec![(Duration::ZERO, command)],
+            None => {
+                inner.inspector.note_departure(&command);
+                vec![(Duration::ZERO, command)]
+            }
         }
     }
 
     fn arriving(&self, event: Event) -> Vec<(Duration, Event)> {
-        let mut inner = self.look();
-        if let Some(byzantine) = &mut inner.byzantine {
-            byzantine.note_arrival(&event);
-        }
+        let mut guard = self.look();
+        let inner = &mut *guard;
         if inner.loses(&event) {
             inner.lost += 1;
             return in_place_of(event);
+        }
+        match &mut inner.byzantine {
+            Some(byzantine) => byzantine.note_arrival(&event),
+            None => inner.inspector.note_arrival(&event),
         }
         let mut all = vec![(Duration::ZERO, event.clone())];
         if let (Event::Gossip { .. }, Some(most)) = (&event, inner.late.iter().max().copied()) {

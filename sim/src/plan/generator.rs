@@ -301,7 +301,11 @@ fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
     }
     let stranger = Stranger::ALL[rng.below(Stranger::ALL.len() as u64) as usize];
     let is_possible = match stranger {
-        Stranger::Idle | Stranger::Vanish | Stranger::Certificates => true,
+        Stranger::Idle
+        | Stranger::Vanish
+        | Stranger::Certificates
+        | Stranger::Forgeries
+        | Stranger::OtherChain => true,
         Stranger::Dust => false,
         Stranger::Votes => plan.world.forger.is_some(),
     };

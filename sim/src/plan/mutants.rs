@@ -89,6 +89,9 @@ planted! {
     "quorum-unchecked", "certificates", "stolen_key":
         "The number of signers of a certificate is not checked."
         => "certified-without-quorum", "final-without-quorum";
+    "parent-certificate-unchecked", "certificates", "forged_fields":
+        "The certificate of its parent in a proposal is not verified."
+        => "forgery-accepted", "forgery-voted-for";
     "approvals-finalize", "certificates", "late_confirmations":
         "A certificate of approvals makes a block final."
         => "final-without-quorum";
@@ -172,6 +175,15 @@ planted! {
     "syncing-is-valid", "execution", "one_execution_client_lost_blocks":
         "SYNCING counts as VALID."
         => "approved-unexecuted";
+    "base-fee-slow", "execution", "arithmetic":
+        "All execution clients change the base fee by a sixteenth at most, in place of an eighth."
+        => "wrong-execution";
+    "any-replacement", "execution", "arithmetic":
+        "The pool of an execution client takes a replacement that does not raise the fees."
+        => "wrongly-taken";
+    "log-index-per-receipt", "execution", "arithmetic":
+        "The indexes of logs in the answers of an execution client begin anew in each receipt."
+        => "wrong-execution";
     "token-kept", "execution", "steady":
         "The token for the execution client is reused for two minutes, longer than it is valid."
         => "too-few-blocks";

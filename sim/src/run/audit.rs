@@ -70,6 +70,7 @@ pub async fn audit(
     let receipts = receipts(teller, height).await?;
     let due = {
         let mut oracles = judge.look();
+        oracles.check_execution(teller, height, workload.users, &receipts)?;
         let ledger = &mut oracles.ledger;
         let due = ledger.settle(teller, height, workload.users, &receipts)?;
         for fullness in fullness(height, workload.block_gas, &receipts) {

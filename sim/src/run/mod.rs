@@ -51,6 +51,9 @@ use crate::peers::idler;
 use crate::peers::interceptor;
 use crate::peers::key_thief;
 use crate::peers::light_client;
+use crate::peers::mutator::{self, SharedMutator};
+use crate::peers::other_chain;
+use crate::peers::puppet;
 use crate::peers::staller;
 use crate::peers::vanisher;
 use crate::peers::vote_flooder;
@@ -240,6 +243,7 @@ fn collect_counters(
     let changes = oracles.sets.counts().into_iter();
     all.extend(changes.map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
+    all.extend(oracles.forgeries.counts());
     let coverage = &oracles.ledger.coverage;
     all.extend(
         coverage
@@ -387,7 +391,9 @@ impl Cluster {
             start_ms,
             slot_ms: plan.world.slot_ms,
         };
-        let interceptors = interceptor::interceptors(world, &plan.world, slots, &chain, judge);
+        let mutators = mutator::of_plan(world, &plan.world, &chain, judge);
+        let interceptors =
+            interceptor::interceptors(world, &plan.world, slots, &chain, judge, &mutators);
         let execution_faults = cluster::execution_faults(world, nodes);
         let shared = Shared {
             chain,
@@ -432,7 +438,7 @@ impl Cluster {
             watch_exits(world, ended, faults.clone(), judge.clone()),
         );
         add_twins(world, &plan.world, &shared, &faults);
-        add_outsiders(world, &plan.world, &shared);
+        add_outsiders(world, &plan.world, &shared, &mutators);
         let users = Users::start(world, plan, judge);
         Ok(Self {
             shared,
@@ -540,7 +546,12 @@ fn add_twins(world: World, plan: &WorldPlan, shared: &Shared, faults: &Faults) {
 }
 
 /// Adds the peers of the plan that are not authorities.
-fn add_outsiders(world: World, plan: &WorldPlan, shared: &Shared) {
+fn add_outsiders(
+    world: World,
+    plan: &WorldPlan,
+    shared: &Shared,
+    mutators: &BTreeMap<u8, SharedMutator>,
+) {
     if let Some(number) = plan.forger {
         key_thief::add(world, shared, number.saturating_sub(1));
     }
@@ -553,12 +564,20 @@ fn add_outsiders(world: World, plan: &WorldPlan, shared: &Shared) {
     if plan.silent_peers {
         staller::add(world, shared);
     }
+    for (index, mutator) in mutators {
+        puppet::add(world, shared, mutator.clone(), Some(*index));
+    }
     for stranger in &plan.strangers {
         match stranger {
             Stranger::Idle => idler::add(world, shared),
             Stranger::Dust => duster::add(world, shared),
             Stranger::Vanish => vanisher::add(world, shared),
             Stranger::Certificates => certificate_flooder::add(world, shared),
+            Stranger::Forgeries => {
+                let mutator = mutator::shared(world, plan, &shared.chain, &shared.judge, None);
+                puppet::add(world, shared, mutator, None);
+            }
+            Stranger::OtherChain => other_chain::add(world, shared),
             Stranger::Votes => {
                 if let Some(number) = plan.forger {
                     vote_flooder::add(world, shared, number.saturating_sub(1));

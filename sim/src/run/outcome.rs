@@ -137,7 +137,10 @@ impl Outcome {
             Violation::ErrorLine { line, .. } => line,
             Violation::ProcessEnded { reason, .. } => reason,
             Violation::Panicked { message } => message,
-            Violation::Hung { what } | Violation::Escaped { what } => what,
+            Violation::Hung { what }
+            | Violation::Escaped { what }
+            | Violation::ForgeryAccepted { what, .. }
+            | Violation::ForgeryVotedFor { what, .. } => what,
             _ => return Some(name),
         };
         Some(format!("{name}: {}", without_numbers(text)))

@@ -26,7 +26,12 @@ impl User {
         if let Some(why) = why {
             self.judge.look().ledger.never.insert(raw.hash, why);
         }
-        self.send(clients, &raw).await?;
+        match why {
+            Some(_) => {
+                self.send(clients, &raw).await?;
+            }
+            None => self.send_used_nonce(clients, &raw).await?,
+        }
         if why.is_none() {
             // An execution client that is behind may accept it, so the ledger bans it from finality
             // only now.
@@ -46,7 +51,7 @@ impl User {
         let block_gas = self.plan.block_gas;
         let form = self.form();
         let good = Draft::new(form, self.desk.nonce, USUAL, sink_address(self.index));
-        let (raw, why) = match self.rng.below(13) {
+        let (raw, why) = match self.rng.below(14) {
             0 => (
                 foreign_chain(good, &key, &mut self.rng),
                 "it is for another chain",
@@ -68,6 +73,10 @@ impl User {
             9 => (oversized(good, &key), "it is too large"),
             10 => (unaffordable(good, &key), "its sender cannot afford it"),
             11 => (
+                unaffordable_with_gas(good, &key),
+                "its sender cannot afford its gas beside its value",
+            ),
+            12 => (
                 dynamic_fee(good).sign_for_authorizations(&key),
                 "its type is not supported",
             ),
@@ -165,6 +174,14 @@ fn oversized(draft: Draft, key: &SigningKey) -> Raw {
 
 fn unaffordable(draft: Draft, key: &SigningKey) -> Raw {
     let value = user_funds() + U256::from(1);
+    Draft { value, ..draft }.sign(key)
+}
+
+/// One wei more than a user ever has, of which the gas is a part.
+fn unaffordable_with_gas(draft: Draft, key: &SigningKey) -> Raw {
+    let draft = dynamic_fee(draft);
+    let gas = U256::from(draft.fees.cap) * U256::from(draft.gas_limit);
+    let value = user_funds() + U256::from(1) - gas;
     Draft { value, ..draft }.sign(key)
 }
 

@@ -9,6 +9,7 @@
 //! nonce become final.
 
 mod misconduct;
+mod pool;
 mod reads;
 pub mod sign;
 
@@ -297,7 +298,7 @@ impl User {
             // An execution client that has the first transaction refuses this one; any other
             // execution client accepts it.
             let action = self.transfer();
-            self.sign_and_send(clients, nonce, action, barely).await?;
+            self.replace_barely(clients, nonce, action, barely).await?;
         }
         let Some(open) = self.desk.open.get(&nonce) else {
             return Ok(());
@@ -327,6 +328,7 @@ impl User {
             self.rng.below(4 * LOOK.as_millis() as u64),
         ))
         .await;
+        self.check_gap(clients, missing).await?;
         self.count("gap.filled");
         let action = self.transfer();
         self.sign_and_send(clients, missing, action, USUAL).await?;
@@ -352,6 +354,13 @@ impl User {
         action: Action,
         fees: Fees,
     ) -> Result<(), Violation> {
+        let raw = self.sign(nonce, action, fees);
+        self.send(clients, &raw).await?;
+        Ok(())
+    }
+
+    /// Signs a transaction, which the ledger and the desk know from now on.
+    fn sign(&mut self, nonce: u64, action: Action, fees: Fees) -> Raw {
         // A form with a single gas price would offer the whole cap as a tip.
         let one_price_fits = fees != NOTHING;
         let form = if one_price_fits {
@@ -368,6 +377,7 @@ impl User {
         let gas_limit = draft.gas_limit + extra;
         let raw = draft.sign(&user_key(self.index));
         let size = raw.bytes.len();
+        let seen = fees.seen(form);
         let sent = Sent {
             user: self.index,
             nonce,
@@ -376,11 +386,13 @@ impl User {
             gas_limit,
             size,
             taken: Taken::Never,
+            cap: seen.cap,
+            tip: seen.tip,
         };
         self.judge.look().ledger.sent.insert(raw.hash, sent);
         let candidate = Candidate {
             raw: raw.clone(),
-            fees: fees.seen(form),
+            fees: seen,
         };
         let single = || Open {
             candidates: Vec::new(),
@@ -393,8 +405,7 @@ impl User {
             .or_insert_with(single)
             .candidates
             .push(candidate);
-        self.send(clients, &raw).await?;
-        Ok(())
+        raw
     }
 
     fn form(&mut self) -> Form {
@@ -451,44 +462,62 @@ impl User {
     async fn send(&mut self, clients: &[HttpClient], raw: &Raw) -> Result<Answer, Violation> {
         for _ in 0..2 {
             let number = self.rng.below(clients.len() as u64) as usize;
-            let before = self.judge.look().ledger.handing_in(&raw.hash);
-            let answer: Result<B256, CallError> = clients[number]
-                .call("eth_sendRawTransaction", (&raw.bytes,))
-                .await;
-            let mut oracles = self.judge.look();
-            let ledger = &mut oracles.ledger;
-            match answer {
-                Ok(hash) if hash == raw.hash => {
-                    ledger.taken(&raw.hash);
-                    return match ledger.never.get(&raw.hash) {
-                        Some(why) => Err(wrongly_taken(number, raw, why)),
-                        None => Ok(Answer::Taken),
-                    };
-                }
-                Ok(hash) => {
-                    return Err(wrongly_taken(
-                        number,
-                        raw,
-                        &format!("the execution client answered with the hash {hash}"),
-                    ));
-                }
-                Err(CallError::Rpc { error, .. }) => {
-                    let Some(reason) = coverage::reason(&error.message) else {
-                        continue;
-                    };
-                    ledger.coverage.count(reason);
-                    if reason == coverage::ALREADY_KNOWN {
-                        ledger.taken(&raw.hash);
-                        return Ok(Answer::Taken);
-                    }
-                    ledger.refused(&raw.hash, before);
-                    return Ok(Answer::Refused);
-                }
-                // The execution client may have accepted the transaction without an answer.
-                Err(_) => ledger.coverage.count("unanswered"),
+            match self.send_to(clients, number, raw).await? {
+                Answer::Missing => {}
+                answer => return Ok(answer),
             }
         }
         Ok(Answer::Missing)
+    }
+
+    /// Submits a transaction to one execution client.
+    async fn send_to(
+        &self,
+        clients: &[HttpClient],
+        number: usize,
+        raw: &Raw,
+    ) -> Result<Answer, Violation> {
+        let before = self.judge.look().ledger.handing_in(&raw.hash);
+        let answer: Result<B256, CallError> = clients[number]
+            .call("eth_sendRawTransaction", (&raw.bytes,))
+            .await;
+        let mut oracles = self.judge.look();
+        let ledger = &mut oracles.ledger;
+        match answer {
+            Ok(hash) if hash == raw.hash => {
+                ledger.taken(&raw.hash);
+                let why = match ledger.sent.get(&raw.hash) {
+                    Some(sent) if sent.tip == 0 => Some("its tip is zero"),
+                    Some(_) | None => ledger.never.get(&raw.hash).copied(),
+                };
+                match why {
+                    Some(why) => Err(wrongly_taken(number, raw, why)),
+                    None => Ok(Answer::Taken),
+                }
+            }
+            Ok(hash) => Err(wrongly_taken(
+                number,
+                raw,
+                &format!("the execution client answered with the hash {hash}"),
+            )),
+            Err(CallError::Rpc { error, .. }) => {
+                let Some(reason) = coverage::reason(&error.message) else {
+                    return Ok(Answer::Missing);
+                };
+                ledger.coverage.count(reason);
+                if reason == coverage::ALREADY_KNOWN {
+                    ledger.taken(&raw.hash);
+                    return Ok(Answer::Taken);
+                }
+                ledger.refused(&raw.hash, before);
+                Ok(Answer::Refused)
+            }
+            // The execution client may have accepted the transaction without an answer.
+            Err(_) => {
+                ledger.coverage.count("unanswered");
+                Ok(Answer::Missing)
+            }
+        }
     }
 
     /// Waits until each nonce has a final transaction; if the plan contains reads, reads meanwhile.
@@ -497,7 +526,7 @@ impl User {
         while !self.desk.open.is_empty() && !self.is_over() {
             time::sleep(LOOK).await;
             let number = self.rng.below(clients.len() as u64) as usize;
-            self.look(&clients[number]).await;
+            self.look(number, &clients[number]).await?;
             self.send_again(clients).await?;
             if reads && self.rng.below(4) == 0 {
                 self.read(clients).await?;
@@ -507,13 +536,13 @@ impl User {
     }
 
     /// Queries one execution client for the receipts of the open nonces.
-    async fn look(&mut self, client: &HttpClient) {
+    async fn look(&mut self, number: usize, client: &HttpClient) -> Result<(), Violation> {
         for open in self.desk.open.values_mut() {
             open.looks += 1;
         }
         let asked = (user_address(self.index), "latest");
         let mined: Result<U64, CallError> = client.call("eth_getTransactionCount", asked).await;
-        let Ok(mined) = mined else { return };
+        let Ok(mined) = mined else { return Ok(()) };
         let nonces: Vec<u64> = self
             .desk
             .open
@@ -532,12 +561,26 @@ impl User {
             for (place, hash) in hashes.into_iter().enumerate() {
                 let receipt: Result<Option<Receipt>, CallError> =
                     client.call("eth_getTransactionReceipt", (hash,)).await;
-                if matches!(receipt, Ok(Some(receipt)) if self.acknowledge(&receipt)) {
+                let Ok(Some(receipt)) = receipt else {
+                    continue;
+                };
+                if receipt.transaction_hash != hash || receipt.from != user_address(self.index) {
+                    return Err(Violation::StateDiffers {
+                        node: number as u8 + 1,
+                        height: receipt.block_number.saturating_to(),
+                        what: format!(
+                            "the receipt of {hash} is that of {} by {}",
+                            receipt.transaction_hash, receipt.from
+                        ),
+                    });
+                }
+                if self.acknowledge(&receipt) {
                     self.close(nonce, place);
                     break;
                 }
             }
         }
+        Ok(())
     }
 
     /// Closes a nonce whose transaction at `place` among the candidates is final.

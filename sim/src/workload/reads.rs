@@ -1,12 +1,14 @@
 //! Users that read. The state at a final block never changes: every execution client must give the
-//! same answer at any time.
+//! same answer at any time, and the one that follows from the final blocks and transactions.
 
-use alloy_primitives::{B256, U64, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
 use alys_integrations::http::{CallError, HttpClient};
+use alys_types::ExecutionPayload;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::User;
-use crate::invariants::Violation;
+use crate::invariants::{Answered, Asked, Violation, base_fee, next_base_fee};
 use crate::params::accounts::{sink_address, user_address};
 use crate::params::transactions::Contract;
 
@@ -24,16 +26,14 @@ impl User {
             return Ok(());
         };
         let at = json!({ "blockHash": block });
-        let contract = self.desk.contracts.values().next().copied();
+        let contract = self.desk.contracts.iter().next();
+        let contract = contract.map(|(contract, at)| (*contract, *at));
         let counter = self.desk.contracts.get(&Contract::Counter).copied();
         let user = user_address(self.index);
         let sink = sink_address(self.index);
-        let (feature, method, params) = match self.rng.below(8) {
-            0 => (
-                "read.balance",
-                "eth_getBalance",
-                json!([if self.flip() { user } else { sink }, at]),
-            ),
+        let owner = if self.flip() { user } else { sink };
+        let (feature, method, params) = match self.rng.below(11) {
+            0 => ("read.balance", "eth_getBalance", json!([owner, at])),
             1 => ("read.nonce", "eth_getTransactionCount", json!([user, at])),
             2 => (
                 "read.storage",
@@ -43,7 +43,7 @@ impl User {
             3 => (
                 "read.code",
                 "eth_getCode",
-                json!([contract.unwrap_or(sink), at]),
+                json!([contract.map_or(sink, |(_, at)| at), at]),
             ),
             4 => (
                 "read.call",
@@ -52,6 +52,9 @@ impl User {
             ),
             5 => ("read.logs", "eth_getLogs", json!([at])),
             6 => ("read.receipts", "eth_getBlockReceipts", json!([at])),
+            7 => ("read.block", "eth_getBlockByHash", json!([block, false])),
+            8 => return self.read_fees(teller, client, height).await,
+            9 => return self.read_transaction(teller, client).await,
             _ => return self.estimate(teller, client).await,
         };
         // An execution client may not have the block yet.
@@ -61,6 +64,26 @@ impl User {
         if answer.is_null() {
             return Ok(());
         }
+        let what = check(method, block, &answer);
+        let what = what.or_else(|| match method {
+            "eth_getBlockByHash" => self.check_block(height, &answer),
+            "eth_getCode" => check_code(contract.map(|(contract, _)| contract), &answer),
+            _ => None,
+        });
+        if let Some(what) = what {
+            return Err(differs(
+                teller,
+                height,
+                format!("{method} {params}: {what}"),
+            ));
+        }
+        let subject = match method {
+            "eth_getBalance" => Some((owner, Asked::Balance)),
+            "eth_getTransactionCount" => Some((user, Asked::Nonce)),
+            "eth_getStorageAt" => Some((counter.unwrap_or(sink), Asked::Slot)),
+            _ => None,
+        };
+        self.keep(teller, height, subject, &answer);
         let digest = keccak256(answer.to_string());
         let what = format!("{method} {params}");
         let mut oracles = self.judge.look();
@@ -98,6 +121,157 @@ impl User {
         Some((top, B256::from(block.execution_hash.0)))
     }
 
+    /// Keeps an answer about an account, to be compared with the transactions at the end.
+    fn keep(&self, teller: usize, height: u64, of: Option<(Address, Asked)>, answer: &Value) {
+        let (Some((account, asked)), Ok(found)) = (of, U256::deserialize(answer)) else {
+            return;
+        };
+        self.judge.look().ledger.answered(Answered {
+            node: teller as u8 + 1,
+            height,
+            account,
+            asked,
+            found,
+        });
+    }
+
+    /// Compares a block with the payload that consensus made final. Returns the first difference.
+    fn check_block(&self, height: u64, answer: &Value) -> Option<String> {
+        let payload = self.payload(height)?;
+        let numbers = [
+            ("number", U256::from(payload.block_number)),
+            ("gasLimit", U256::from(payload.gas_limit)),
+            ("gasUsed", U256::from(payload.gas_used)),
+            ("timestamp", U256::from(payload.timestamp)),
+            ("baseFeePerGas", U256::from(base_fee(&payload))),
+        ];
+        let hashes = [
+            ("hash", payload.block_hash),
+            ("parentHash", payload.parent_hash),
+            ("stateRoot", payload.state_root),
+            ("receiptsRoot", payload.receipts_root),
+            ("mixHash", payload.prev_randao),
+        ];
+        let number = |field: &str| U256::deserialize(&answer[field]).ok();
+        let hash = |field: &str| B256::deserialize(&answer[field]).ok();
+        let wrong_number = numbers
+            .iter()
+            .find(|(field, expected)| number(field) != Some(*expected))
+            .map(|(field, expected)| format!("{field} {}, expected {expected}", answer[*field]));
+        let wrong_hash = hashes
+            .iter()
+            .find(|(field, expected)| hash(field) != Some(B256::new(expected.0)))
+            .map(|(field, expected)| format!("{field} {}, expected {expected}", answer[*field]));
+        let transactions: Vec<B256> = payload.transactions.iter().map(keccak256).collect();
+        let found = Vec::<B256>::deserialize(&answer["transactions"]).ok();
+        let wrong_list = (found != Some(transactions))
+            .then(|| "the transactions are not those of the block".to_owned());
+        wrong_number.or(wrong_hash).or(wrong_list)
+    }
+
+    /// The payload of a final block.
+    fn payload(&self, height: u64) -> Option<ExecutionPayload> {
+        let oracles = self.judge.look();
+        let last = oracles.finality.blocks.get(&height)?;
+        let proposed = oracles.blocks.get(&last.hash)?;
+        Some(proposed.block.body.payload.clone())
+    }
+
+    /// Reads the fee of a final block and of the next one, which follows from it.
+    async fn read_fees(
+        &mut self,
+        teller: usize,
+        client: &HttpClient,
+        height: u64,
+    ) -> Result<(), Violation> {
+        let Some(payload) = self.payload(height) else {
+            return Ok(());
+        };
+        if !is_canonical(client, &payload).await {
+            return Ok(());
+        }
+        let params = json!(["0x1", U64::from(height), []]);
+        let answer = client.call::<Value>("eth_feeHistory", &params).await;
+        let Ok(answer) = answer else {
+            return Ok(());
+        };
+        // A client that lags behind may have had another block at this height.
+        if !is_canonical(client, &payload).await {
+            return Ok(());
+        }
+        self.count("read.fees");
+        let fee = base_fee(&payload);
+        let next = next_base_fee(payload.gas_limit, payload.gas_used, fee);
+        let expected = [U256::from(fee), U256::from(next)];
+        let found = Vec::<U256>::deserialize(&answer["baseFeePerGas"]).unwrap_or_default();
+        if found == expected {
+            return Ok(());
+        }
+        let what = format!("eth_feeHistory {params}: {found:?}, expected {expected:?}");
+        Err(differs(teller, height, what))
+    }
+
+    /// Reads a transaction of the user that is in a final block.
+    async fn read_transaction(
+        &mut self,
+        teller: usize,
+        client: &HttpClient,
+    ) -> Result<(), Violation> {
+        let drawn = {
+            let oracles = self.judge.look();
+            let ledger = &oracles.ledger;
+            let own = ledger.acknowledged.keys().filter(|hash| {
+                let sent = ledger.sent.get(*hash);
+                sent.is_some_and(|sent| sent.user == self.index)
+            });
+            let own: Vec<B256> = own.copied().collect();
+            let at = self.rng.below(own.len() as u64) as usize;
+            own.get(at).and_then(|hash| {
+                let (height, block) = *ledger.acknowledged.get(hash)?;
+                Some((*hash, height, block, ledger.sent.get(hash)?.nonce))
+            })
+        };
+        let Some((hash, height, block, nonce)) = drawn else {
+            return Ok(());
+        };
+        let method = "eth_getTransactionByHash";
+        let Ok(answer) = client.call::<Value>(method, (hash,)).await else {
+            return Ok(());
+        };
+        // The execution client may lack the transaction, or have it in another block yet.
+        if answer.is_null() {
+            return Ok(());
+        }
+        self.count("read.transaction");
+        let is_there = B256::deserialize(&answer["blockHash"]).ok() == Some(block);
+        let holds = [
+            (
+                "hash",
+                B256::deserialize(&answer["hash"]).ok() == Some(hash),
+            ),
+            (
+                "from",
+                Address::deserialize(&answer["from"]).ok() == Some(user_address(self.index)),
+            ),
+            (
+                "nonce",
+                U256::deserialize(&answer["nonce"]).ok() == Some(U256::from(nonce)),
+            ),
+            (
+                "blockNumber",
+                !is_there
+                    || U256::deserialize(&answer["blockNumber"]).ok() == Some(U256::from(height)),
+            ),
+        ];
+        match holds.into_iter().find(|(_, holds)| !holds) {
+            None => Ok(()),
+            Some((field, _)) => {
+                let what = format!("{method} {hash}: {field} {}", answer[field]);
+                Err(differs(teller, height, what))
+            }
+        }
+    }
+
     async fn estimate(&mut self, teller: usize, client: &HttpClient) -> Result<(), Violation> {
         let request = json!({
             "from": user_address(self.index),
@@ -116,6 +290,43 @@ impl User {
             height: 0,
             what,
         })
+    }
+}
+
+/// Checks that an answer is about the block that was asked for. Returns the difference.
+fn check(method: &str, block: B256, answer: &Value) -> Option<String> {
+    if !matches!(method, "eth_getLogs" | "eth_getBlockReceipts") {
+        return None;
+    }
+    let items = answer.as_array()?;
+    let is_of_block = |item: &&Value| B256::deserialize(&item["blockHash"]).ok() == Some(block);
+    let other = items.iter().find(|item| !is_of_block(item))?;
+    Some(format!("an item of block {}", other["blockHash"]))
+}
+
+/// Checks that an account has the code of its contract, or none because its deployment was replaced
+/// or is not final yet. Returns the difference.
+fn check_code(contract: Option<Contract>, answer: &Value) -> Option<String> {
+    let found = Bytes::deserialize(answer).ok()?;
+    let expected = contract.map_or(b"".as_slice(), Contract::code);
+    let is_right = found.is_empty() || found[..] == *expected;
+    (!is_right).then(|| format!("{found}, expected {}", Bytes::from_static(expected)))
+}
+
+/// True if the execution client has this payload's block at its height.
+async fn is_canonical(client: &HttpClient, payload: &ExecutionPayload) -> bool {
+    let params = json!([U64::from(payload.block_number), false]);
+    let answer = client.call::<Value>("eth_getBlockByNumber", &params).await;
+    answer.is_ok_and(|block| {
+        B256::deserialize(&block["hash"]).ok() == Some(B256::new(payload.block_hash.0))
+    })
+}
+
+fn differs(teller: usize, height: u64, what: String) -> Violation {
+    Violation::StateDiffers {
+        node: teller as u8 + 1,
+        height,
+        what,
     }
 }
 

@@ -89,6 +89,19 @@ pub fn check_certificate(
     Ok(())
 }
 
+/// Rule 3.3 (docs/protocol.md): the certificate of the parent in a proposal holds against the set
+/// of the parent's height.
+pub(crate) fn check_parents_votes(
+    certificate: &Certificate,
+    set: &AuthoritySet,
+    config: &Config,
+) -> Result<(), CertificateError> {
+    if config.planted_bug.active("parent-certificate-unchecked") {
+        return Ok(());
+    }
+    check_certificate(certificate, set, config)
+}
+
 /// The reason for which a certificate is refused. Always the fault of its maker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {

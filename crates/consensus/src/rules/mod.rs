@@ -28,7 +28,8 @@ use alys_types::{Hash, Slot};
 
 pub use certificates::{CertificateError, check_certificate};
 pub(crate) use certificates::{
-    VoteKey, aggregate, clock_confirmations, counted_as, equivocation, leader, makes_final,
+    VoteKey, aggregate, check_parents_votes, clock_confirmations, counted_as, equivocation, leader,
+    makes_final,
 };
 pub(crate) use changes::{may_carry, takes_effect};
 pub(crate) use durability::{

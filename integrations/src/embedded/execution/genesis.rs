@@ -125,7 +125,7 @@ impl ChainRules {
 
     /// The parameters of EIP-1559, equal on all supported forks.
     pub(crate) fn base_fee_params(&self) -> BaseFeeParams {
-        BaseFeeParams::ethereum()
+        crate::interceptor::base_fee_params()
     }
 }
 

@@ -393,9 +393,9 @@ impl Pool {
             let is_raised = |old: u128, new: u128| {
                 new >= old.saturating_add((old.saturating_mul(self.config.price_bump) / 100).max(1))
             };
-            if !is_raised(old.max_fee_per_gas(), new.max_fee_per_gas())
-                || !is_raised(old.priority_fee_or_price(), new.priority_fee_or_price())
-            {
+            let is_raised = is_raised(old.max_fee_per_gas(), new.max_fee_per_gas())
+                && is_raised(old.priority_fee_or_price(), new.priority_fee_or_price());
+            if !crate::interceptor::replacement_is_raised(is_raised) {
                 return Err(PoolError::ReplacementUnderpriced);
             }
             return Ok(Some(*old.tx_hash()));

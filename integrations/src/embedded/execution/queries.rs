@@ -619,6 +619,7 @@ fn rpc_receipts<'a>(
         .map(move |(index, ((transaction, sender), receipt))| {
             let gas_used = receipt.cumulative_gas_used() - gas_before;
             gas_before = receipt.cumulative_gas_used();
+            log_index = crate::interceptor::next_log_index(log_index);
             let inner = receipt.clone().map_logs(|log| {
                 let number = log_index;
                 log_index += 1;

@@ -156,7 +156,7 @@ fn spoil(rng: &mut Rng, block: &mut Block, slot_ms: u64) {
 }
 
 /// Sets the block hash to that of the changed payload, so that only execution can detect the fault.
-fn seal(block: &mut Block) {
+pub(in crate::peers) fn seal(block: &mut Block) {
     let parent_beacon_block_root = B256::new(block.header.parent_hash.0);
     let sidecar = match block.body.payload.blob_gas {
         Some(_) => ExecutionPayloadSidecar::v3(CancunPayloadFields {

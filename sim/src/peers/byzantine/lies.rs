@@ -1,4 +1,4 @@
-//! Forged certificates, false answers and damaged messages.
+//! Forged certificates, false answers, damaged messages, and proposals for other identities.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, Message, Status
 use alys_types::{Bitmap, Block, Certificate, Header, Height, Slot, VoteKind, VoteTarget};
 
 use super::{Byzantine, Said, now, publish};
+use crate::peers::mutator;
 
 /// Heights and slots by which false claims exceed the truth.
 const LIE_AHEAD: u64 = 1_000;
@@ -109,9 +110,33 @@ impl Byzantine {
         bytes
     }
 
-    /// Claims to be far ahead, and answers range requests with inconsistent ranges.
+    /// Withholds half of its proposals, and hands all of them over to another identity, which
+    /// alters them. The node itself stays a member, so that it gets the next turn as well.
+    pub(super) fn forge(&mut self, command: Command) -> Vec<(Duration, Command)> {
+        let (Said::Proposal(proposal), Some(mutator)) = (Said::read(&command), &self.mutator)
+        else {
+            return now(command);
+        };
+        mutator::lock(mutator).propose(proposal);
+        self.did();
+        if self.flip() {
+            return Vec::new();
+        }
+        now(command)
+    }
+
+    /// Claims to be far ahead, answers range requests with inconsistent ranges, and alters single
+    /// fields of its answers.
     pub(super) fn lie(&mut self, command: Command) -> Vec<(Duration, Command)> {
         match command {
+            Command::SetStatus { status } if self.flip() => {
+                let altered = mutator::alter_status(&status, &mut self.shop, &self.judge);
+                if altered.is_some() {
+                    self.did();
+                }
+                let status = altered.unwrap_or(status);
+                now(Command::SetStatus { status })
+            }
             Command::SetStatus { status } => match Status::decode(&status) {
                 Ok(status) => {
                     self.did();
@@ -163,6 +188,9 @@ impl Byzantine {
     }
 
     fn lied(&mut self, protocol: Protocol, payload: &[u8]) -> Option<Vec<u8>> {
+        if self.flip() {
+            return mutator::alter_answer(protocol, payload, &mut self.shop, &self.judge);
+        }
         match protocol {
             Protocol::Status => {
                 let mut answer = StatusAnswer::decode(payload).ok()?;

@@ -4,7 +4,7 @@
 //! **Owns** the state that a conduct keeps between two messages. **Guarantees** that forged
 //! messages are signed only with the authority's own key, and that each authority draws from its
 //! own random stream. **Never** changes the messages between a node and its execution client, and
-//! never reads the state of another machine.
+//! never reads the state of another machine, except for the other identity of a forging authority.
 
 mod equivocation;
 mod lies;
@@ -20,11 +20,13 @@ use alys_runtime::sim::{NodeId, Rng, World};
 use alys_types::wire::{Confirmation, Message, Proposal};
 use alys_types::{Genesis, Hash, Header, Slot, Vote, VoteTarget};
 
+pub(super) use equivocation::seal;
 pub use twins::split as split_twins;
 
 use crate::cluster::genesis::{Chain, authority_key};
 use crate::invariants::Judge;
 use crate::params::{Conduct, Slots, WorldPlan};
+use crate::peers::mutator::{self, SharedMutator, Workshop};
 
 /// Limit of remembered requests from peers; requests beyond it are answered truthfully.
 const MOST_QUESTIONS: usize = 64;
@@ -48,6 +50,10 @@ pub(super) struct Byzantine {
     /// Withheld kinds of votes, by slot.
     kept_back: BTreeMap<u64, [bool; 3]>,
     questions: BTreeMap<InboundId, Protocol>,
+    /// The means to alter answers.
+    shop: Workshop,
+    /// Takes own proposals, which another identity of the authority alters.
+    mutator: Option<SharedMutator>,
     /// Number of messages that the conduct changed.
     changed: u64,
 }
@@ -61,6 +67,7 @@ impl Byzantine {
         slots: Slots,
         chain: &Chain,
         judge: &Judge,
+        mutator: Option<SharedMutator>,
     ) -> Option<Self> {
         let mut byzantine = plan.byzantine.iter();
         let conduct = byzantine.find(|one| one.node == index + 1)?.conduct;
@@ -76,6 +83,8 @@ impl Byzantine {
             others: BTreeMap::new(),
             kept_back: BTreeMap::new(),
             questions: BTreeMap::new(),
+            shop: mutator::workshop_of(world, plan, chain, Some(index)),
+            mutator,
             changed: 0,
         })
     }
@@ -91,6 +100,7 @@ impl Byzantine {
             Conduct::BadCertificate => self.forge_certificate(command),
             Conduct::Mutate => self.mutate(command),
             Conduct::Lie => self.lie(command),
+            Conduct::Forge => self.forge(command),
         }
     }
 
