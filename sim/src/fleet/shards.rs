@@ -26,6 +26,8 @@ pub enum Preset {
     /// Until stopped, or for --minutes: all scenarios, generated ones more often, with new seeds
     /// each time.
     Night,
+    /// Every handwritten scenario once, and no generated one.
+    Written,
 }
 
 impl Preset {
@@ -35,14 +37,14 @@ impl Preset {
             // Less than a minute, because the sweep waits for the runs in progress.
             Self::Smoke => Some(Duration::from_secs(50)),
             Self::Change => Some(Duration::from_secs(285)),
-            Self::Night => None,
+            Self::Night | Self::Written => None,
         }
     }
 
     /// Returns the number of seeds of each fixed scenario, or `None` without a limit.
     pub fn seeds(self) -> Option<u64> {
         match self {
-            Self::Smoke => Some(1),
+            Self::Smoke | Self::Written => Some(1),
             Self::Change => Some(SEEDS_ON_CHANGE),
             Self::Night => None,
         }
@@ -67,6 +69,7 @@ impl Preset {
         };
         match self {
             Self::Smoke => Box::new(fixed.into_iter().map(|one| (one, 1)).chain(rest(1))),
+            Self::Written => Box::new(fixed.into_iter().map(|one| (one, 1))),
             Self::Change => {
                 let mut first = Vec::new();
                 for (at, (seed, one)) in (1..).zip(
@@ -209,6 +212,11 @@ mod tests {
             Preset::Smoke.runs(&[false]).count(),
             1,
             "without drawn scenarios it ends"
+        );
+        assert_eq!(
+            first(Preset::Written, 6),
+            [(0, 1), (2, 1), (4, 1)],
+            "it ends, and draws nothing"
         );
         assert_eq!(Preset::Night.runs(&[false]).take(9).count(), 9);
         assert_eq!(Preset::Night.runs(&[]).count(), 0);

@@ -4,6 +4,38 @@
 //! `alys-consensus` for its rules, and [`alys_runtime::mutant`] with a name of this table
 //! elsewhere. No production build has the switches. Each bug declares in advance the invariant of
 //! the simulator that must find it, and the scenario to search.
+//!
+//! The table keeps the bugs apart by their [`Origin`], because a table by the authors of the
+//! invariants measures what they thought of.
+
+use serde::Serialize;
+
+/// The knowledge with which a bug was planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// By somebody who knew the simulator's invariants and scenarios.
+    InView,
+    /// By somebody who had not read the simulator; the invariants were built without seeing it.
+    Blind,
+    /// No mistake that an observer can tell from correct code, or one without a consequence. The
+    /// table argues it, and no run may find it.
+    Harmless,
+}
+
+impl Origin {
+    /// All origins, in the order of the table.
+    pub const ALL: [Self; 3] = [Self::InView, Self::Blind, Self::Harmless];
+
+    /// The heading of its rows.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::InView => "Planted with the simulator in view",
+            Self::Blind => "Planted blind",
+            Self::Harmless => "Equivalent or harmless",
+        }
+    }
+}
 
 /// A planted bug and the invariants expected to find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +51,9 @@ pub struct Planted {
     pub found_by: &'static [&'static str],
     /// Scenario to search.
     pub scenario: &'static str,
+    pub origin: Origin,
+    /// The reason for which nothing can find a harmless bug; empty for the others.
+    pub argument: &'static str,
 }
 
 /// A canary that always violates an invariant.
@@ -26,19 +61,37 @@ pub const ALWAYS_FAILS: &str = "canary-always-fails";
 /// A canary that makes two runs of one seed differ.
 pub const LEAKS: &str = "canary-leaks";
 
+macro_rules! origin {
+    () => {
+        (Origin::InView, "")
+    };
+    (blind) => {
+        (Origin::Blind, "")
+    };
+    (harmless $argument:literal) => {
+        (Origin::Harmless, $argument)
+    };
+}
+
+/// Rows: `"name", "area", "scenario": "The mistake." => "invariant", "another";`. A bug that was
+/// planted blind has `[blind]` in front of its invariants, a harmless one
+/// `[harmless "The argument."]` in place of them.
 macro_rules! planted {
     ($(
         $name:literal, $area:literal, $scenario:literal:
             $broken:literal
-            => $($found_by:literal),+;
+            $([$($origin:tt)+])?
+            $(=> $($found_by:literal),+)?;
     )+) => {
         /// All planted bugs.
         pub const ALL: &[Planted] = &[$(Planted {
             name: $name,
             area: $area,
             broken: $broken,
-            found_by: &[$($found_by),+],
+            found_by: &[$($($found_by),+)?],
             scenario: $scenario,
+            origin: origin!($($($origin)+)?).0,
+            argument: origin!($($($origin)+)?).1,
         }),+];
     };
 }
@@ -245,5 +298,40 @@ mod tests {
         assert!(names.iter().all(|name| is_plain(name)), "{names:?}");
         assert!(find(ALWAYS_FAILS).is_some_and(Planted::is_canary));
         assert!(find(LEAKS).is_some_and(Planted::is_canary));
+    }
+
+    #[test]
+    fn harmless_bugs_are_argued_and_others_have_invariants() {
+        for planted in ALL {
+            let is_harmless = planted.origin == Origin::Harmless;
+            assert_eq!(is_harmless, planted.found_by.is_empty(), "{}", planted.name);
+            assert_eq!(
+                is_harmless,
+                !planted.argument.is_empty(),
+                "{}",
+                planted.name
+            );
+        }
+        planted_rows();
+    }
+
+    /// Each form of a row is understood.
+    fn planted_rows() {
+        mod rows {
+            use super::super::{Origin, Planted};
+            planted! {
+                "one", "area", "steady": "A mistake." => "no-progress", "canary";
+                "two", "area", "steady": "A mistake." [blind] => "no-progress";
+                "three", "area", "steady": "A mistake." [harmless "No reader."];
+            }
+        }
+        let of = |planted: &Planted| (planted.origin, planted.found_by.len(), planted.argument);
+        let found: Vec<_> = rows::ALL.iter().map(of).collect();
+        let expected = [
+            (Origin::InView, 2, ""),
+            (Origin::Blind, 1, ""),
+            (Origin::Harmless, 0, "No reader."),
+        ];
+        assert_eq!(found, expected);
     }
 }
