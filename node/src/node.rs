@@ -20,7 +20,7 @@ use crate::interceptor::{self, NetworkInterceptor};
 use crate::metrics::{MetricsView, Monitor, NodeMetrics};
 use crate::wiring;
 
-pub use crate::events::{FinalBlock, NodeEvent, Notice, Observer};
+pub use crate::events::{Ending, FinalBlock, NodeEvent, Notice, Observer, PeerEvent, Wanted};
 
 /// File in the datadir that marks a key that never voted; see [`NodeConfig::fresh_votes`].
 pub const FRESH_VOTES_FILE: &str = "votes.new";

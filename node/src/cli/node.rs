@@ -268,6 +268,7 @@ fn observer() -> Observer {
         | NodeEvent::Banned { .. }
         | NodeEvent::Evidence { .. }
         | NodeEvent::Notice(_)
+        | NodeEvent::Peering(_)
         | NodeEvent::Signed { .. }
         | NodeEvent::VotesFor { .. }
         | NodeEvent::Proposed { .. }

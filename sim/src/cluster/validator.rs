@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use alys_consensus::PlantedBug;
 use alys_integrations::http::Endpoint;
 use alys_node::interceptor::NetworkInterceptor;
-use alys_node::node::{ExecutionEndpoint, FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
+use alys_node::node::{
+    ExecutionEndpoint, FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent, PeerEvent,
+};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::{select, signal, time};
@@ -96,11 +98,14 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
-            let announcement = Announcement::Node {
-                node: seat.name(MachineRole::Node),
-                report: Report::from(event),
-            };
-            announcement.announce(world);
+            // The plan is checked twice a second, which tells a reader nothing.
+            if !matches!(event, NodeEvent::Peering(PeerEvent::Planned)) {
+                let announcement = Announcement::Node {
+                    node: seat.name(MachineRole::Node),
+                    report: Report::from(event),
+                };
+                announcement.announce(world);
+            }
             look_at_clock(world, &judge, index, Some(event));
             judge
                 .look()

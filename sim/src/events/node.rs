@@ -69,6 +69,8 @@ pub enum Report {
     },
     /// A sentence for the operator.
     Notice(String),
+    /// A peer or a request, in a sentence.
+    Peering(String),
 }
 
 impl From<&NodeEvent> for Report {
@@ -109,6 +111,7 @@ impl From<&NodeEvent> for Report {
                 slot: slot.0,
             },
             NodeEvent::Notice(notice) => Self::Notice(notice.to_string()),
+            NodeEvent::Peering(event) => Self::Peering(event.to_string()),
         }
     }
 }
@@ -143,7 +146,7 @@ impl fmt::Display for Report {
                     "evidence: authority {signer} contradicts itself in slot {slot}"
                 )
             }
-            Self::Notice(text) => text.fmt(f),
+            Self::Notice(text) | Self::Peering(text) => text.fmt(f),
         }
     }
 }

@@ -272,6 +272,25 @@ const TABLE: &[(&str, &str, &str)] = &[
         "Every ask must end with an answer or an error within its timeout.",
     ),
     (
+        "request-overdue",
+        "A request to a peer did not end in time",
+        "The PeerActor must end each request: with the answer, with an error, or by giving it up. \
+         A request that stays open holds a place, and what it was for is not asked again.",
+    ),
+    (
+        "wrong-request",
+        "A request that does not follow from what the node had seen",
+        "The range follows from the node's position and the height to reach; the peer from the \
+         failures of all connected peers, their last turns, and whether the operator named them. \
+         Compare the events `said` of the node before the request.",
+    ),
+    (
+        "incarnations-crossed",
+        "A timer or request of a former life acted in the next one",
+        "Timers end with the incarnation that set them, and requests belong to the one that made \
+         them. What arrives later must be ignored.",
+    ),
+    (
         "two-incarnations",
         "Two incarnations of one actor",
         "A task of a dead incarnation still runs beside the living one. Look at the way in which \

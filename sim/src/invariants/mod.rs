@@ -16,6 +16,7 @@ mod headers;
 mod ledger;
 mod model;
 mod rejoin;
+mod requests;
 mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,7 @@ pub use finality::{Final, Finality};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use rejoin::{Loss, Rejoin};
+pub use requests::Requests;
 pub use votes::Votes;
 
 use crate::events::short;
@@ -279,6 +281,23 @@ pub enum Violation {
         after_ms: u64,
         limit_ms: u64,
     },
+    /// A request to a peer was neither answered nor given up by its deadline.
+    RequestOverdue {
+        node: u8,
+        what: String,
+        after_ms: u64,
+        limit_ms: u64,
+    },
+    /// A request went to another peer, or for other blocks, than what the node had seen demands.
+    WrongRequest { node: u8, what: String },
+    /// An actor dealt with a timer or a request of an earlier incarnation, or `what` is unknown to
+    /// the living one.
+    IncarnationsCrossed {
+        node: u8,
+        actor: String,
+        what: String,
+        living: u64,
+    },
     /// A task of a dead incarnation of an actor still runs beside the living incarnation.
     TwoIncarnations {
         actor: String,
@@ -351,6 +370,8 @@ pub struct Oracles {
     pub model: Conformance,
     /// Authorities that lost their votes and have not resumed voting.
     pub rejoin: Rejoin,
+    /// Requests of the nodes to their peers.
+    pub requests: Requests,
     /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
     /// The first violation.
@@ -402,6 +423,7 @@ impl Oracles {
             honest: BTreeMap::new(),
             model: Conformance::new(plan),
             rejoin: Rejoin::default(),
+            requests: Requests::new(plan.buggify),
             ledger: Ledger::default(),
             found: None,
             heard: BTreeMap::new(),
@@ -426,6 +448,7 @@ impl Oracles {
         self.votes.pending.remove(&node);
         self.clocks.born(node);
         self.actors.born(node);
+        self.requests.born(node);
     }
 
     /// Stops judging a node's reports, because its disk lied or was restored; its signature may now
@@ -558,6 +581,7 @@ impl Oracles {
                 ("evidence", self.votes.accused(node, *signer, slot.0))
             }
             NodeEvent::Notice(_) => ("notice", Ok(())),
+            NodeEvent::Peering(event) => ("peering", self.requests.report(at_ms, node, event)),
         };
         *self.heard.entry(kind).or_default() += 1;
         if !self.distrusted.contains(&node) {
