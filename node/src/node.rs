@@ -17,7 +17,7 @@ use alys_types::{FederationOrder, Genesis};
 
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
-use crate::metrics::{MetricsView, Monitor, NodeMetrics};
+use crate::metrics::{Footprint, MetricsView, Monitor, NodeMetrics};
 use crate::wiring;
 
 pub use crate::events::{Ending, FinalBlock, NodeEvent, Notice, Observer, PeerEvent, Wanted};
@@ -163,6 +163,11 @@ impl Node {
             chain: self.chain.clone(),
             progress: Mutex::default(),
         }
+    }
+
+    /// The sizes of the node's tables and its work so far.
+    pub fn footprint(&self) -> Footprint {
+        self.metrics.footprint()
     }
 
     /// The view of the node for its embedded execution client.

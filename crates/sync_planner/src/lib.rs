@@ -270,6 +270,11 @@ impl<P: Ord + Clone> Planner<P> {
         self.peers.keys()
     }
 
+    /// Number of disconnected peers whose failures are remembered.
+    pub fn remembered(&self) -> usize {
+        self.disconnected.len()
+    }
+
     /// Picks the peer to ask next, and counts it as asked.
     fn pick(&mut self, turn: u64, now_ms: u64, is_eligible: impl Fn(&Peer) -> bool) -> Option<P> {
         let is_fair_turn = turn.saturating_add(1).is_multiple_of(FAIR_TURN_ONE_IN);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
-use alys_consensus::{BlockRef, Config, Effect, Input, Now, State, Summary};
+use alys_consensus::{BlockRef, Config, Effect, Input, Now, Sizes, State, Summary};
 use alys_net::{Command, GossipVerdict, PeerId};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
@@ -234,7 +234,30 @@ impl ChainActor {
         if self.catchup.is_rebroadcast_due(self.now().mono_ms) {
             self.input(Input::PeerConnected).await?;
         }
+        self.count_entries();
         Ok(())
+    }
+
+    fn count_entries(&self) {
+        let Sizes {
+            blocks,
+            bodies,
+            buffered_votes,
+            latest_votes,
+            remembered_votes,
+            sets,
+        } = self.state.sizes();
+        let tables = &self.metrics.tables;
+        tables.set("blocks", blocks);
+        tables.set("bodies", bodies);
+        tables.set("buffered_votes", buffered_votes);
+        tables.set("latest_votes", latest_votes);
+        tables.set("remembered_votes", remembered_votes);
+        tables.set("sets", sets);
+        tables.set("screened_votes", self.screen.entries());
+        tables.set("sought_parents", self.catchup.sought_parents());
+        tables.set("vouched_peers", self.vouched.len());
+        tables.set("queue", self.queue.len() + self.follow_ups.len());
     }
 
     // Catching up.

@@ -140,6 +140,9 @@ impl NetworkActor {
     }
 
     fn command(&mut self, command: Command) {
+        if let Command::Publish { topic, .. } = &command {
+            self.metrics.on_published(*topic);
+        }
         let status = match &command {
             Command::SetStatus { status } => Some(status.clone()),
             _ => None,
@@ -162,6 +165,12 @@ impl NetworkActor {
             (Err(SendError::Full), Some(status)) => self.unsent_status = Some(status),
             (Err(error), _) => tracing::debug!(%error, "a command for the network is dropped"),
         }
+    }
+
+    fn count_entries(&self) {
+        let tables = &self.metrics.tables;
+        tables.set("requests", self.pending.len());
+        tables.set("connected", self.connected.len());
     }
 
     fn judge(&mut self, gossip: GossipRef, verdict: GossipVerdict) {
@@ -239,6 +248,7 @@ impl NetworkActor {
     }
 
     fn on_gossip(&mut self, id: GossipId, from: PeerId, topic: Topic, payload: Vec<u8>) {
+        self.metrics.on_received(topic, payload.len());
         let gossip = GossipRef { topic, id };
         let is_known = self.connected.get(&from).copied().unwrap_or_default();
         let source = Source::gossip(from, is_known, gossip.clone());
@@ -403,6 +413,7 @@ impl AlysActor for NetworkActor {
             }
             NetworkMessage::GetConnected => self.send_connected(),
         }
+        self.count_entries();
         Ok(())
     }
 

@@ -193,6 +193,14 @@ impl PeerActor {
         }
     }
 
+    fn count_entries(&self) {
+        let tables = &self.metrics.tables;
+        tables.set("requests", self.pending.len());
+        tables.set("fetches", self.fetching.len());
+        tables.set("peers", self.planner.peers().count());
+        tables.set("remembered_peers", self.planner.remembered());
+    }
+
     fn end(&self, tag: u64, ending: Ending) {
         self.report(PeerEvent::Ended { tag, ending });
     }
@@ -543,6 +551,7 @@ impl AlysActor for PeerActor {
                 self.expire();
                 self.request_range();
                 self.report(PeerEvent::Planned);
+                self.count_entries();
                 let delay = if buggify!("node.peers.late_look") {
                     3 * PLAN_INTERVAL
                 } else {
