@@ -84,6 +84,9 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let world = World::current();
     let text = |error: &dyn std::error::Error| error.to_string();
     shared.judge.look().born(index);
+    if here().incarnation > 0 {
+        shared.judge.look().calm.disturbed(now_ms(world));
+    }
     let datadir = Dir::open("/data").map_err(|e| text(&e))?;
     if here().incarnation == 0 {
         datadir
@@ -179,6 +182,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 }
                 look_at_clock(world, &shared.judge, index, None);
                 shared.judge.look().tree(now_ms(world), index, &node.actors());
+                shared.judge.look().footprint(now_ms(world), index, &node.footprint());
             }
         }
     }

@@ -76,6 +76,18 @@ const TABLE: &[(&str, &str, &str)] = &[
          which it had signed, was final on the node.",
     ),
     (
+        "rejoined-late",
+        "An authority stayed silent after it could vote again",
+        "A block of a slot after its rejoin margin is final on the node, in the same summary that \
+         still reports the silence.",
+    ),
+    (
+        "loss-ignored",
+        "An authority does not know that its votes are lost",
+        "Its disk was emptied, so that its store has no vote state. It must report the loss from \
+         its first message on, and stay silent.",
+    ),
+    (
         "loss-unnoticed",
         "Lost votes went unnoticed",
         "The scenario empties or restores disks, and demands that a number of authorities report \
@@ -117,6 +129,43 @@ const TABLE: &[(&str, &str, &str)] = &[
         "All faults were over and enough nodes were up, but finality did not advance far enough \
          in time. Look at the end of the run: at the nodes that still propose, those that still \
          sign, and the messages that the others wait for.",
+    ),
+    (
+        "block-late",
+        "A calm slot has no final block in time",
+        "No fault acted, all authorities ran, and everything had time to settle. The leader \
+         proposes late or not at all, or a vote or certificate takes a way around.",
+    ),
+    (
+        "silent-in-calm",
+        "A node may not vote without a reason",
+        "No fault acted on clocks or disks, and everything had time to settle. Look at the notices \
+         of the node about its clock and its votes.",
+    ),
+    (
+        "too-costly",
+        "Blocks cost more than their budget",
+        "In a calm stretch nothing is sent again, asked again, or checked twice. Compare the \
+         metrics of the node with those of a run without the change.",
+    ),
+    (
+        "table-not-shrunk",
+        "A table keeps what is not needed any more",
+        "The run is calm and the users have stopped, so that the entries follow from the present \
+         state. Look for entries of peers that are gone, requests that ended, and slots that are \
+         final.",
+    ),
+    (
+        "peers-missing",
+        "A node does not know its peers",
+        "All authorities run and no link is cut, so that all are connected to each other, and the \
+         PeerActor knows the peers of the NetworkActor.",
+    ),
+    (
+        "wrong-parent",
+        "A leader built on an old block",
+        "It had reported a certified block of a later slot before its own slot began. Such a block \
+         is valid, and pushes out the certified one.",
     ),
     (
         "too-few-blocks",
@@ -270,6 +319,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "ask-late",
         "An ask ended after its timeout",
         "Every ask must end with an answer or an error within its timeout.",
+    ),
+    (
+        "ask-early",
+        "An ask timed out too early",
+        "An ask may fail at any time, but not with a timeout before its time limit.",
     ),
     (
         "request-overdue",

@@ -7,6 +7,8 @@
 
 mod actors;
 mod blocks;
+mod calm;
+mod choices;
 mod clocks;
 pub mod coverage;
 mod executions;
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_actor_system::Snapshot;
 use alys_consensus::Summary;
+use alys_node::metrics::Footprint;
 use alys_node::node::NodeEvent;
 use alys_types::wire::{BlockRange, HeaderRange};
 use alys_types::{Hash, VoteKind};
@@ -31,6 +34,8 @@ use serde::{Deserialize, Serialize};
 
 pub use actors::{Actors, unrested};
 pub use blocks::{Blocks, Proposed};
+pub use calm::Calm;
+pub use choices::Choices;
 pub use clocks::Clocks;
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
@@ -170,6 +175,14 @@ pub enum Violation {
         final_slot: u64,
         until: u64,
     },
+    /// An authority remains silent although a block of a slot after `until` is final on it.
+    RejoinedLate {
+        node: u8,
+        final_slot: u64,
+        until: u64,
+    },
+    /// An authority whose disk was emptied runs and does not report its votes as lost.
+    LossIgnored { node: u8 },
     /// Fewer authorities reported the loss of their votes than the scenario demands.
     LossUnnoticed { noticed: u64, needed: u64 },
     /// A node holds evidence against an authority that follows the protocol.
@@ -185,6 +198,41 @@ pub enum Violation {
         reached: u64,
         needed: u64,
         within_ms: u64,
+    },
+    /// In a calm stretch, a slot has no block that was final on the node in time.
+    BlockLate { node: u8, slot: u64, limit_ms: u64 },
+    /// In a calm stretch, a node may not vote.
+    SilentInCalm { node: u8 },
+    /// In a calm stretch, blocks cost a node more than their budget.
+    TooCostly {
+        node: u8,
+        what: String,
+        blocks: u64,
+        found: u64,
+        budget: u64,
+    },
+    /// In a calm stretch without users, a table has more entries than the state of the node
+    /// justifies.
+    TableNotShrunk {
+        node: u8,
+        table: String,
+        found: u64,
+        limit: u64,
+    },
+    /// In a calm stretch, an authority is not connected to a node, or its PeerActor does not know
+    /// all connected peers.
+    PeersMissing {
+        node: u8,
+        connected: u64,
+        known: u64,
+        authorities: u64,
+    },
+    /// A leader built on another block than the highest certified one that it knew; all slots.
+    WrongParent {
+        node: u8,
+        slot: u64,
+        parent_slot: u64,
+        known: u64,
     },
     /// A node finalized fewer blocks than the scenario demands.
     TooFewBlocks { node: u8, reached: u64, needed: u64 },
@@ -281,6 +329,12 @@ pub enum Violation {
         after_ms: u64,
         limit_ms: u64,
     },
+    /// An ask ended with a timeout before its time limit.
+    AskEarly {
+        what: String,
+        after_ms: u64,
+        limit_ms: u64,
+    },
     /// A request to a peer was neither answered nor given up by its deadline.
     RequestOverdue {
         node: u8,
@@ -358,6 +412,10 @@ pub struct Oracles {
     pub votes: Votes,
     /// Proposed blocks, including those that lost.
     pub blocks: Blocks,
+    /// Calm stretches, and the demands in them.
+    pub calm: Calm,
+    /// The parents of the leaders' blocks.
+    pub choices: Choices,
     /// Offsets of the nodes' clocks.
     pub clocks: Clocks,
     /// Mailboxes and restarts in the nodes' supervision trees.
@@ -417,6 +475,8 @@ impl Oracles {
             finality: Finality::default(),
             votes: Votes::new(plan),
             blocks: Blocks::new(plan),
+            calm: Calm::new(plan),
+            choices: Choices::default(),
             clocks: Clocks::new(plan),
             actors: Actors::default(),
             heads: BTreeMap::new(),
@@ -455,6 +515,7 @@ impl Oracles {
     /// be on any block.
     pub fn distrust(&mut self, node: u8) {
         self.rejoin.forget(node);
+        self.choices.forget(node);
         if self.distrusted.insert(node) {
             self.votes.distrust(node);
             self.model.distrust(node);
@@ -497,6 +558,7 @@ impl Oracles {
         self.votes.lose(node);
         self.model.distrust(node);
         self.finality.forget(node);
+        self.choices.forget(node);
     }
 
     /// Checks an event that a node reported; `node` counts from 0.
@@ -515,6 +577,7 @@ impl Oracles {
                 // A confirmation requires a certified block.
                 let of_certified = match target.kind {
                     VoteKind::Confirmation => {
+                        self.choices.certified(at_ms, node, target.slot.0);
                         self.votes.certified(node, target.slot.0, target.hash)
                     }
                     VoteKind::Proposal => Ok(()),
@@ -539,6 +602,7 @@ impl Oracles {
                 ("votes-for", self.model.votes_for(node, *block, *parent))
             }
             NodeEvent::Finalized(block) => {
+                self.calm.finalized(at_ms, node, block.slot.0);
                 self.votes
                     .finalized(at_ms, node, block.height.0, block.hash);
                 let result = self.finality.reported(node, block);
@@ -548,7 +612,14 @@ impl Oracles {
                 )
             }
             NodeEvent::Proposed { hash, block, .. } => {
+                let is_new = self.blocks.get(hash).is_none();
                 let result = self.blocks.proposed(at_ms, node, *hash, block);
+                if is_new {
+                    let slot = block.header.slot.0;
+                    self.calm.proposed(slot, &block.body.payload.transactions);
+                    let result = self.parent_is_right(node, hash, slot);
+                    self.note(at_ms, result);
+                }
                 let parent = block
                     .header
                     .parent_certificate
@@ -562,6 +633,7 @@ impl Oracles {
             NodeEvent::Head { height, slot, hash } => {
                 self.heads.insert(node, *hash);
                 let certified = if height.0 > 0 {
+                    self.choices.certified(at_ms, node, slot.0);
                     self.votes.certified(node, slot.0, *hash)
                 } else {
                     Ok(())
@@ -602,6 +674,19 @@ impl Oracles {
                 let _ = self.blocks.proposed(at_ms, node, *hash, block);
             }
             _ => {}
+        }
+    }
+
+    /// Checks the parent of a new block, unless the node's clock is wrong or its disk lied: the
+    /// start of the slot is unknown then, or the node may have forgotten what it reported.
+    fn parent_is_right(&self, node: u8, hash: &Hash, slot: u64) -> Result<(), Violation> {
+        let is_judged = !self.distrusted.contains(&node) && self.clocks.is_right(node);
+        match self.blocks.parent_slot(hash).filter(|_| is_judged) {
+            Some(parent_slot) => {
+                let before_ms = self.calm.before_ms(slot, 2 * self.clocks.drift_ms());
+                self.choices.proposed(node, before_ms, slot, parent_slot)
+            }
+            None => Ok(()),
         }
     }
 
@@ -738,12 +823,26 @@ impl Oracles {
         self.note(at_ms, result);
     }
 
+    /// Checks the sizes of a node's tables and its work.
+    pub fn footprint(&mut self, at_ms: u64, node: u8, footprint: &Footprint) {
+        if self.votes.is_byzantine(node) || self.distrusted.contains(&node) {
+            return;
+        }
+        let height = self.finality.of(node);
+        let result = self.calm.footprint(at_ms, node, height, footprint);
+        self.note(at_ms, result);
+    }
+
     /// Checks a node's summary. `asked` is the time of the request in milliseconds and the node's
     /// final height at that time; the node may have advanced since.
     pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
         if self.votes.is_byzantine(node) {
             return;
         }
+        let result = self.calm.look(at_ms);
+        self.note(at_ms, result);
+        let result = self.calm.stands(at_ms, node, &summary);
+        self.note(at_ms, result);
         let until = summary.votes.silent_until.map(|slot| slot.0);
         let final_slot = summary.finalized.slot.0;
         match self
@@ -769,6 +868,8 @@ impl Oracles {
         let result = self.votes.stands(asked.0, node, last);
         self.note(at_ms, result);
         if summary.highest_height.0 > 0 {
+            let slot = summary.highest.slot.0;
+            self.choices.certified(at_ms, node, slot);
             let result = self
                 .votes
                 .certified(node, summary.highest.slot.0, summary.highest.hash);

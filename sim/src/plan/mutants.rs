@@ -132,10 +132,10 @@ planted! {
         => "loss-unnoticed";
     "certificate-not-persisted", "certificates", "certificate_kept":
         "The certificate is not written with the lock."
-        => "no-progress";
+        => "no-progress", "wrong-parent";
     "highest-not-restored", "certificates", "certificate_kept":
         "A node that starts takes its last final block for the highest certified one."
-        => "no-progress";
+        => "no-progress", "wrong-parent";
     "quorum-off-by-one", "certificates", "steady":
         "A quorum is one vote too small."
         => "certified-without-quorum", "final-without-quorum";
@@ -183,7 +183,7 @@ planted! {
         => "error-line";
     "fetch-never-again", "sync", "mixed":
         "A block that was requested by hash once is never requested again."
-        => "silent-leader", "no-progress";
+        => "silent-leader", "no-progress", "table-not-shrunk";
     "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
         "The PeerActor does not get the connected peers when it restarts."
         => "no-progress", "too-few-blocks";
@@ -196,11 +196,11 @@ planted! {
     "write-deferred", "storage", "rolling_restarts":
         "Records are committed without durability."
         => "finality-went-back", "head-beside-final", "signed-twice", "votes-lost",
-            "not-a-transition";
+            "not-a-transition", "wrong-parent";
     "sync-left-out", "storage", "rolling_restarts":
         "The database's file is never synced."
         => "process-ended", "finality-went-back", "signed-twice", "votes-lost",
-            "not-a-transition";
+            "not-a-transition", "wrong-parent";
     "index-before-block", "storage", "power_at_writes":
         "The index of blocks is written before the blocks, in a write of its own."
         => "no-progress", "process-ended";
@@ -209,7 +209,7 @@ planted! {
         => "error-line";
     "lost-blocks-not-sent", "execution", "one_execution_client_lost_blocks":
         "Blocks that the execution client lost are not sent again."
-        => "execution-behind", "no-progress", "silent-leader";
+        => "execution-behind", "no-progress", "silent-leader", "block-late";
     "syncing-is-invalid", "execution", "one_execution_client_lost_blocks":
         "SYNCING counts as INVALID."
         => "error-line";
@@ -221,7 +221,7 @@ planted! {
         => "approved-unexecuted";
     "token-kept", "execution", "steady":
         "The token for the execution client is reused for two minutes, longer than it is valid."
-        => "too-few-blocks";
+        => "too-few-blocks", "block-late";
     "stop-waits-for-execution", "execution", "stop_without_execution_client":
         "A node that stops waits for its execution client with the usual timeouts."
         => "process-ended";
