@@ -53,6 +53,18 @@ pub enum NodeEvent {
         slot: Slot,
     },
     Notice(Notice),
+    /// The ChainActor starts with what is stored. What earlier incarnations had in memory only is
+    /// forgotten.
+    Restored {
+        incarnation: u64,
+    },
+    /// A verified vote, of this node too, is about to be counted.
+    Counts {
+        target: VoteTarget,
+        signer: u8,
+        /// The set that the number of the signer refers to.
+        set_hash: Hash,
+    },
     /// The PeerActor learned something about its peers, or made or ended a request.
     Peering(PeerEvent),
 }

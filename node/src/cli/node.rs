@@ -269,6 +269,8 @@ fn observer() -> Observer {
         | NodeEvent::Evidence { .. }
         | NodeEvent::Notice(_)
         | NodeEvent::Peering(_)
+        | NodeEvent::Restored { .. }
+        | NodeEvent::Counts { .. }
         | NodeEvent::Signed { .. }
         | NodeEvent::VotesFor { .. }
         | NodeEvent::Proposed { .. }

@@ -101,8 +101,12 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
-            // The plan is checked twice a second, which tells a reader nothing.
-            if !matches!(event, NodeEvent::Peering(PeerEvent::Planned)) {
+            // These are many, and tell a reader nothing that other events do not.
+            let is_frequent = matches!(
+                event,
+                NodeEvent::Peering(PeerEvent::Planned) | NodeEvent::Counts { .. }
+            );
+            if !is_frequent {
                 let announcement = Announcement::Node {
                     node: seat.name(MachineRole::Node),
                     report: Report::from(event),

@@ -122,6 +122,11 @@ impl Calm {
         self.start_ms = start_ms;
     }
 
+    /// The slot at a simulated time.
+    pub fn slot_at(&self, at_ms: u64) -> u64 {
+        (self.start_ms + at_ms) / self.slot_ms
+    }
+
     /// The simulated time `by_ms` before the start of a slot.
     pub fn before_ms(&self, slot: u64, by_ms: u64) -> u64 {
         (slot * self.slot_ms).saturating_sub(self.start_ms + by_ms)

@@ -111,6 +111,12 @@ const TABLE: &[(&str, &str, &str)] = &[
         "The node reports that an authority equivocated, but the authority did not.",
     ),
     (
+        "not-accused",
+        "Contradicting votes without evidence",
+        "The node counted two votes of one authority, kind and slot for different blocks, and did \
+         not report evidence with the second. Look at the node's memory of votes.",
+    ),
+    (
         "wrong-leader",
         "A proposal in a slot of another leader",
         "The proposer does not lead the slot. Look at the clock of the node, and at its \

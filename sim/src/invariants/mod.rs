@@ -5,6 +5,7 @@
 //! observer are the only input from a node. **Never** trusts a node's own judgement of a quorum, a
 //! leader or finality.
 
+mod accusations;
 mod actors;
 mod blocks;
 mod calm;
@@ -17,6 +18,7 @@ mod finality;
 mod headers;
 mod ledger;
 mod model;
+mod outside;
 mod rejoin;
 mod requests;
 mod votes;
@@ -28,10 +30,10 @@ use alys_actor_system::Snapshot;
 use alys_consensus::Summary;
 use alys_node::metrics::Footprint;
 use alys_node::node::NodeEvent;
-use alys_types::wire::{BlockRange, HeaderRange};
 use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
+pub use accusations::Accusations;
 pub use actors::{Actors, unrested};
 pub use blocks::{Blocks, Proposed};
 pub use calm::Calm;
@@ -187,6 +189,8 @@ pub enum Violation {
     LossUnnoticed { noticed: u64, needed: u64 },
     /// A node holds evidence against an authority that follows the protocol.
     WronglyAccused { node: u8, signer: u8, slot: u64 },
+    /// A node counted contradicting votes of an authority and holds no evidence.
+    NotAccused { node: u8, signer: u8, slot: u64 },
     /// An authority proposed in a slot that another authority leads.
     WrongLeader { node: u8, slot: u64 },
     /// Two answers about one final state differ, or the execution gave another result than
@@ -412,6 +416,8 @@ pub struct Oracles {
     pub votes: Votes,
     /// Proposed blocks, including those that lost.
     pub blocks: Blocks,
+    /// Evidence that must follow from counted votes.
+    pub accusations: Accusations,
     /// Calm stretches, and the demands in them.
     pub calm: Calm,
     /// The parents of the leaders' blocks.
@@ -475,6 +481,7 @@ impl Oracles {
             finality: Finality::default(),
             votes: Votes::new(plan),
             blocks: Blocks::new(plan),
+            accusations: Accusations::default(),
             calm: Calm::new(plan),
             choices: Choices::default(),
             clocks: Clocks::new(plan),
@@ -509,6 +516,7 @@ impl Oracles {
         self.clocks.born(node);
         self.actors.born(node);
         self.requests.born(node);
+        self.accusations.restored(node);
     }
 
     /// Stops judging a node's reports, because its disk lied or was restored; its signature may now
@@ -649,7 +657,26 @@ impl Oracles {
                 ("banned", result.map_or(Ok(()), Err))
             }
             NodeEvent::Peers { .. } => ("peers", Ok(())),
+            NodeEvent::Restored { .. } => {
+                self.accusations.restored(node);
+                ("restored", Ok(()))
+            }
+            NodeEvent::Counts {
+                target,
+                signer,
+                set_hash,
+            } => {
+                let now = self.calm.slot_at(at_ms);
+                let is_near = self.clocks.is_right(node)
+                    && target.slot.0.abs_diff(now) <= accusations::NEAR_SLOTS;
+                let all = &mut self.accusations;
+                (
+                    "counts",
+                    all.counts(node, target, *signer, *set_hash, is_near),
+                )
+            }
             NodeEvent::Evidence { signer, slot } => {
+                self.accusations.accuses(node, *signer, slot.0);
                 ("evidence", self.votes.accused(node, *signer, slot.0))
             }
             NodeEvent::Notice(_) => ("notice", Ok(())),
@@ -698,122 +725,6 @@ impl Oracles {
         }
     }
 
-    /// Checks a node's answer to a request for headers; `asked` is (first height, count), and
-    /// `range` is `None` for a malformed answer. Returns the height of the last header, or 0 if
-    /// there is none or the answer is wrong.
-    pub fn headers(
-        &mut self,
-        at_ms: u64,
-        node: u8,
-        asked: (u64, u64),
-        range: Option<&HeaderRange>,
-    ) -> u64 {
-        *self.heard.entry("headers").or_default() +=
-            range.map_or(0, |range| range.headers.len() as u64);
-        if self.distrusted.contains(&node) {
-            return 0;
-        }
-        let result = headers::answered(node, asked, range, &self.votes, &self.finality);
-        let last = result.as_ref().copied().unwrap_or(0);
-        self.note(at_ms, result.map(|_| ()));
-        last
-    }
-
-    /// Checks a node's answer to a request for blocks, including nodes with a faulty disk, because
-    /// a node must verify stored blocks before it serves them.
-    pub fn answered_blocks(
-        &mut self,
-        at_ms: u64,
-        node: u8,
-        asked: (u64, u64),
-        range: Option<&BlockRange>,
-    ) {
-        *self.heard.entry("blocks").or_default() +=
-            range.map_or(0, |range| range.blocks.len() as u64);
-        let result = headers::answered_blocks(node, asked, range, &self.votes, &self.finality);
-        self.note(at_ms, result);
-    }
-
-    /// Records a node's clock against the true time, both in milliseconds since the epoch. Must
-    /// precede [`observe`](Self::observe) for the same event.
-    pub fn clock(
-        &mut self,
-        at_ms: u64,
-        node: u8,
-        wall_ms: u64,
-        true_ms: u64,
-        event: Option<&NodeEvent>,
-    ) {
-        if self.votes.is_byzantine(node) {
-            return;
-        }
-        self.clocks.look(at_ms, node, wall_ms, true_ms);
-        let Some(NodeEvent::Signed { target }) = event else {
-            return;
-        };
-        if self.distrusted.contains(&node) {
-            return;
-        }
-        let slot = target.slot.0;
-        if target.kind == VoteKind::Confirmation || self.votes.has_signed(node, target.kind, slot) {
-            return;
-        }
-        let needed = self.votes.quorum().saturating_sub(1);
-        let votes = &self.votes;
-        let others = |slot| {
-            votes
-                .signers_in(slot)
-                .filter(|other| *other != node)
-                .collect()
-        };
-        let result = self
-            .clocks
-            .signs(at_ms, (node, slot), wall_ms, needed, others);
-        self.note(at_ms, result);
-    }
-
-    /// Checks that a node's own execution client executed a block of another leader before the node
-    /// approves it. Must precede [`observe`](Self::observe) for the same event.
-    pub fn executed(
-        &mut self,
-        at_ms: u64,
-        node: u8,
-        event: &NodeEvent,
-        executed: &ExecutionClients,
-    ) {
-        if self.votes.is_byzantine(node) {
-            return;
-        }
-        let NodeEvent::Signed { target } = event else {
-            return;
-        };
-        if self.distrusted.contains(&node) {
-            return;
-        }
-        let is_new = target.kind == VoteKind::Approval
-            && !self.votes.has_signed(node, target.kind, target.slot.0);
-        let Some(proposed) = self.blocks.get(&target.hash).filter(|_| is_new) else {
-            return;
-        };
-        let header = &proposed.block.header;
-        // The leader's own execution client built the block, so it need not have executed it
-        // before.
-        if header.proposer != node
-            && executed.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
-        {
-            let height = header.height.0;
-            let slot = header.slot.0;
-            self.note(
-                at_ms,
-                Err(Violation::ApprovedUnexecuted {
-                    node: node + 1,
-                    height,
-                    slot,
-                }),
-            );
-        }
-    }
-
     /// Checks a snapshot of a node's supervision tree.
     pub fn tree(&mut self, at_ms: u64, node: u8, tree: &Snapshot) {
         if self.votes.is_byzantine(node) {
@@ -842,6 +753,8 @@ impl Oracles {
         let result = self.calm.look(at_ms);
         self.note(at_ms, result);
         let result = self.calm.stands(at_ms, node, &summary);
+        self.note(at_ms, result);
+        let result = self.accusations.stands(node);
         self.note(at_ms, result);
         let until = summary.votes.silent_until.map(|slot| slot.0);
         let final_slot = summary.finalized.slot.0;

@@ -114,8 +114,6 @@ pub struct Requests {
     /// Nodes may ask for a single block of a range.
     has_small_ranges: bool,
     desks: BTreeMap<u8, Desk>,
-    /// Number of requests for blocks, ranges and single ones, by node.
-    made: BTreeMap<u8, u64>,
 }
 
 /// A broken rule, in words.
@@ -127,7 +125,6 @@ impl Requests {
         Self {
             has_small_ranges: has_buggify,
             desks: BTreeMap::new(),
-            made: BTreeMap::new(),
         }
     }
 
@@ -136,24 +133,12 @@ impl Requests {
         self.desks.remove(&node);
     }
 
-    /// Number of requests for blocks that a node has made, over all its restarts.
-    pub fn made(&self, node: u8) -> u64 {
-        self.made.get(&node).copied().unwrap_or(0)
-    }
-
     /// Checks an event of a node's PeerActor.
     ///
     /// # Errors
     /// [`Violation::RequestOverdue`], [`Violation::WrongRequest`] or
     /// [`Violation::IncarnationsCrossed`].
     pub fn report(&mut self, at_ms: u64, node: u8, event: &PeerEvent) -> Result<(), Violation> {
-        if let PeerEvent::Requested {
-            wanted: Wanted::Range { .. } | Wanted::Block { .. },
-            ..
-        } = event
-        {
-            *self.made.entry(node).or_default() += 1;
-        }
         let has_small_ranges = self.has_small_ranges;
         let desk = self.desks.entry(node).or_default();
         let wrong = |what: Broken| Violation::WrongRequest {

@@ -22,6 +22,7 @@ use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
 use crate::actors::storage;
 use crate::actors::validation::{Job, Source, ValidationMessage};
+use crate::events::NodeEvent;
 use crate::node::Observer;
 
 /// Longest time between two ticks.
@@ -173,6 +174,9 @@ impl ChainActor {
     }
 
     async fn handle_input(&mut self, input: Input) -> Result<(), ChainError> {
+        if let Input::Vote(vote) = &input {
+            self.report_vote(vote);
+        }
         let locked = alys_runtime::is_simulated().then(|| self.state.summary().votes.locked);
         let effects = self.state.handle(input, self.now());
         self.clock.keep(self.state.trusted_clock_ms());
@@ -383,7 +387,9 @@ impl AlysActor for ChainActor {
     const NAME: &'static str = "ChainActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), ChainError> {
-        if ctx.incarnation() > 1 {
+        let incarnation = ctx.incarnation();
+        self.observe(NodeEvent::Restored { incarnation });
+        if incarnation > 1 {
             self.tell_peers(PeerMessage::RangeLost);
         }
         let effects = std::mem::take(&mut self.start_effects);
