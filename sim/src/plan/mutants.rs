@@ -184,6 +184,15 @@ planted! {
     "fetch-never-again", "sync", "mixed":
         "A block that was requested by hash once is never requested again."
         => "silent-leader", "no-progress", "table-not-shrunk";
+    "request-kept", "sync", "mixed":
+        "A request whose answer was lost inside of the node is never given up."
+        => "request-overdue", "table-not-shrunk";
+    "failed-block-forgiven", "sync", "mixed":
+        "A peer that does not send a block that was requested by hash keeps its rank."
+        => "wrong-request";
+    "slot-start-unscheduled", "consensus", "steady":
+        "The ChainActor wakes once a second, and not at the start of each slot."
+        => "block-late", "too-few-blocks";
     "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
         "The PeerActor does not get the connected peers when it restarts."
         => "no-progress", "too-few-blocks";

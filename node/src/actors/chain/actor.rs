@@ -23,6 +23,7 @@ use crate::actors::peers::PeerMessage;
 use crate::actors::storage;
 use crate::actors::validation::{Job, Source, ValidationMessage};
 use crate::events::NodeEvent;
+use crate::interceptor;
 use crate::node::Observer;
 
 /// Longest time between two ticks.
@@ -224,7 +225,8 @@ impl ChainActor {
         } else {
             TICK_INTERVAL
         };
-        ctx.send_after(until_slot.min(longest), ChainMessage::Tick);
+        let delay = interceptor::tick_delay(until_slot.min(longest));
+        ctx.send_after(delay, ChainMessage::Tick);
     }
 
     async fn on_tick(&mut self, ctx: &Context<Self>) -> Result<(), ChainError> {

@@ -183,10 +183,12 @@ impl PeerActor {
     /// planner gives up ranges itself, and the chain repeats the others.
     fn expire(&mut self) {
         let now = alys_runtime::time::now();
-        let overdue = self.pending.extract_if(.., |_, one| one.until <= now);
-        let overdue: Vec<u64> = overdue.map(|(tag, _)| tag).collect();
-        for tag in overdue {
-            self.end(tag, Ending::GivenUp);
+        if interceptor::requests_expire() {
+            let overdue = self.pending.extract_if(.., |_, one| one.until <= now);
+            let overdue: Vec<u64> = overdue.map(|(tag, _)| tag).collect();
+            for tag in overdue {
+                self.end(tag, Ending::GivenUp);
+            }
         }
         if interceptor::fetches_expire() {
             self.fetching.retain(|_, until| now < *until);
@@ -420,7 +422,9 @@ impl PeerActor {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a request for a block failed");
-                self.planner.block_timed_out(&peer, now);
+                if interceptor::failed_blocks_count() {
+                    self.planner.block_timed_out(&peer, now);
+                }
                 return Ending::Failed;
             }
         };
