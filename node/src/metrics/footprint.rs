@@ -74,6 +74,7 @@ impl NodeMetrics {
     pub fn footprint(&self) -> Footprint {
         let actors = [
             ("chain", &self.chain.tables),
+            ("engine", &self.engine.tables),
             ("network", &self.network.tables),
             ("peers", &self.peers.tables),
             ("tx_pool", &self.tx_pool.tables),

@@ -277,7 +277,7 @@ impl Calm {
         }
         self.work(node, height, footprint.costs)?;
         match self.rest_ms {
-            Some(rest_ms) if at_ms >= rest_ms + REST_MS => self.tables(node, footprint),
+            Some(rest_ms) if at_ms >= rest_ms + REST_MS => self.tables(at_ms, node, footprint),
             _ => Ok(()),
         }
     }
@@ -341,15 +341,22 @@ impl Calm {
 
     /// The most entries of each table that the present state justifies: all authorities are
     /// connected, two slots at most are not final, and nothing is missing.
-    fn tables(&mut self, node: u8, footprint: &Footprint) -> Result<(), Violation> {
+    fn tables(&mut self, at_ms: u64, node: u8, footprint: &Footprint) -> Result<(), Violation> {
         let authorities = u64::from(self.nodes);
         let peers = authorities - 1;
         // Two kinds of votes and a proposal of each authority, in the present slot, the one before,
         // and the next one, whose leader's clock may be ahead.
         let open_votes = 3 * 3 * authorities;
+        // Votes are remembered for 256 slots, and a run has fewer before its end.
+        let slots = (at_ms / self.slot_ms + 2).min(257);
+        let remembered = 3 * authorities * slots;
         let rows = [
             ("chain", "blocks", 4),
             ("chain", "bodies", 2),
+            ("chain", "asked_executions", 2),
+            ("chain", "remembered_votes", remembered),
+            ("engine", "refused_forkchoices", 0),
+            ("engine", "replays", 0),
             ("chain", "buffered_votes", open_votes),
             ("chain", "latest_votes", authorities),
             ("chain", "screened_votes", open_votes),

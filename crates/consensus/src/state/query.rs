@@ -39,6 +39,8 @@ pub struct Sizes {
     pub blocks: usize,
     /// Blocks whose bodies are in memory only.
     pub bodies: usize,
+    /// Blocks of which the execution layer has not given its verdict yet, though it was asked.
+    pub asked_executions: usize,
     /// Votes whose block is unknown.
     pub buffered_votes: usize,
     /// Authorities whose latest votes are kept.
@@ -53,9 +55,11 @@ impl State {
     /// The entries of the tables.
     pub fn sizes(&self) -> Sizes {
         let in_memory = |e: &Entry| matches!(e.body, BodyState::Memory(_));
+        let is_asked = |e: &Entry| e.execution == Execution::Asked;
         Sizes {
             blocks: self.tree.len(),
             bodies: self.tree.iter().filter(|(_, e)| in_memory(e)).count(),
+            asked_executions: self.tree.iter().filter(|(_, e)| is_asked(e)).count(),
             buffered_votes: self.buffered_votes.values().flatten().count(),
             latest_votes: self.latest_votes.len(),
             remembered_votes: self.equivocations.remembered(),

@@ -248,6 +248,7 @@ impl ChainActor {
         let Sizes {
             blocks,
             bodies,
+            asked_executions,
             buffered_votes,
             latest_votes,
             remembered_votes,
@@ -256,6 +257,7 @@ impl ChainActor {
         let tables = &self.metrics.tables;
         tables.set("blocks", blocks);
         tables.set("bodies", bodies);
+        tables.set("asked_executions", asked_executions);
         tables.set("buffered_votes", buffered_votes);
         tables.set("latest_votes", latest_votes);
         tables.set("remembered_votes", remembered_votes);
