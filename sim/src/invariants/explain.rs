@@ -278,6 +278,13 @@ const TABLE: &[(&str, &str, &str)] = &[
          checking it.",
     ),
     (
+        "quorum-ignored",
+        "A quorum of votes made no certificate",
+        "The node had approved the block and counted the votes of a quorum, so that the block must \
+         be certified, or final, before its next message. Look at the way of each vote to the \
+         count, and at the set that it was checked against.",
+    ),
+    (
         "wrong-timestamp",
         "The timestamp of a block differs from its slot",
         "Every block of a slot has the same timestamp, so that its execution gives the same \

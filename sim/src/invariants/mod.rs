@@ -19,6 +19,7 @@ mod headers;
 mod ledger;
 mod model;
 mod outside;
+mod quorums;
 mod rejoin;
 mod requests;
 mod votes;
@@ -44,6 +45,7 @@ pub use explain::{explain, names};
 pub use finality::{Final, Finality};
 pub use ledger::{Action, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
+pub use quorums::Quorums;
 pub use rejoin::{Loss, Rejoin};
 pub use requests::Requests;
 pub use votes::Votes;
@@ -132,6 +134,14 @@ pub enum Violation {
         hash: String,
         approvals: usize,
         quorum: usize,
+    },
+    /// A node counted a quorum of votes for a block that it had approved, and the block is not
+    /// certified or final on it; `reached` is the highest slot that is.
+    QuorumIgnored {
+        node: u8,
+        kind: String,
+        slot: u64,
+        reached: u64,
     },
     /// The timestamp of a block differs from that of its slot; both are in seconds since the epoch.
     WrongTimestamp {
@@ -418,6 +428,8 @@ pub struct Oracles {
     pub blocks: Blocks,
     /// Evidence that must follow from counted votes.
     pub accusations: Accusations,
+    /// Certificates that must follow from counted votes.
+    pub quorums: Quorums,
     /// Calm stretches, and the demands in them.
     pub calm: Calm,
     /// The parents of the leaders' blocks.
@@ -482,6 +494,7 @@ impl Oracles {
             votes: Votes::new(plan),
             blocks: Blocks::new(plan),
             accusations: Accusations::default(),
+            quorums: Quorums::new(plan),
             calm: Calm::new(plan),
             choices: Choices::default(),
             clocks: Clocks::new(plan),
@@ -517,6 +530,7 @@ impl Oracles {
         self.actors.born(node);
         self.requests.born(node);
         self.accusations.restored(node);
+        self.quorums.restored(node);
     }
 
     /// Stops judging a node's reports, because its disk lied or was restored; its signature may now
@@ -597,6 +611,7 @@ impl Oracles {
                         .signed(node, target, self.finality.slot_of(node));
                     self.note(at_ms, result);
                 }
+                self.quorums.signed(at_ms, node, target);
                 // The more specific violation comes first because only one is kept.
                 let signed = self.votes.signed(node, target, &self.blocks);
                 (
@@ -659,6 +674,7 @@ impl Oracles {
             NodeEvent::Peers { .. } => ("peers", Ok(())),
             NodeEvent::Restored { .. } => {
                 self.accusations.restored(node);
+                self.quorums.restored(node);
                 ("restored", Ok(()))
             }
             NodeEvent::Counts {
@@ -667,8 +683,12 @@ impl Oracles {
                 set_hash,
             } => {
                 let now = self.calm.slot_at(at_ms);
-                let is_near = self.clocks.is_right(node)
-                    && target.slot.0.abs_diff(now) <= accusations::NEAR_SLOTS;
+                let is_right = self.clocks.is_right(node);
+                let distance = target.slot.0.abs_diff(now);
+                let is_recent = is_right && distance <= quorums::RECENT_SLOTS;
+                self.quorums
+                    .counts(at_ms, node, target, *signer, *set_hash, is_recent);
+                let is_near = is_right && distance <= accusations::NEAR_SLOTS;
                 let all = &mut self.accusations;
                 (
                     "counts",
@@ -779,6 +799,8 @@ impl Oracles {
             .stands(node, asked.1, summary.final_height.0, last);
         self.note(at_ms, result);
         let result = self.votes.stands(asked.0, node, last);
+        self.note(at_ms, result);
+        let result = self.quorums.stands(asked.0, node, &summary);
         self.note(at_ms, result);
         if summary.highest_height.0 > 0 {
             let slot = summary.highest.slot.0;
