@@ -1,6 +1,6 @@
-//! Requests to peers: each ends in time, and each goes to the peer, and for the range, that the
-//! plan of docs/protocol.md and the records of the peers demand. The PeerActor reports what it
-//! learns and what it asks; this file repeats every decision.
+//! Requests to peers: each ends in time, goes to the best peer, and asks for the next range, as the
+//! sync planner promises. The PeerActor reports what it learns and what it asks; this file repeats
+//! every decision by its own arithmetic.
 
 use std::collections::BTreeMap;
 
