@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn two_votes_of_a_slot_need_evidence_at_once() {
-        let missing = |node, slot| {
+        let missing = |node: u8, slot: u64| {
             Err(Violation::NotAccused {
                 node: node + 1,
                 signer: 3,
