@@ -363,6 +363,10 @@ impl Calm {
             ("chain", "sought_parents", 0),
             ("chain", "queue", 0),
             ("network", "requests", 1),
+            ("network", "dials", 0),
+            ("network", "bans", 0),
+            ("network", "outbound_requests", 1),
+            ("network", "queued_events", 0),
             ("peers", "requests", 1),
             ("peers", "fetches", 1),
             ("validation", "strangers", 0),
@@ -373,6 +377,9 @@ impl Calm {
         let of_peers = [
             ("chain", "vouched_peers", peers),
             ("network", "connected", peers),
+            ("network", "connections", peers),
+            ("network", "inbound_requests", 1),
+            ("network", "unread_answers", 1),
             ("peers", "peers", peers),
             ("peers", "remembered_peers", 0),
         ];

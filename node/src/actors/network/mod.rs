@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use alys_actor_system::{Addr, AlysActor, Context, Health, Message};
 use alys_net::{
     Command, Config, Event, GossipId, GossipVerdict, Handle as NetHandle, InboundId, PeerId,
-    Protocol, Refusal, RequestError, RequestId, SendError, Service, SetupError, Topic,
+    Protocol, Refusal, RequestError, RequestId, SendError, Service, SetupError, Sizes, Topic,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
@@ -102,6 +102,8 @@ pub struct NetworkActor {
     is_peers_outdated: bool,
     /// True unless the node is the only authority.
     needs_peers: bool,
+    /// The last sizes of the service's tables that the metrics have.
+    sizes: Option<Sizes>,
     metrics: Metrics,
 }
 
@@ -135,6 +137,7 @@ impl NetworkActor {
             connected: BTreeMap::new(),
             is_peers_outdated: false,
             needs_peers,
+            sizes: None,
             metrics,
         })
     }
@@ -167,10 +170,30 @@ impl NetworkActor {
         }
     }
 
-    fn count_entries(&self) {
+    fn count_entries(&mut self) {
         let tables = &self.metrics.tables;
         tables.set("requests", self.pending.len());
         tables.set("connected", self.connected.len());
+        let sizes = self.handle.sizes();
+        if self.sizes.replace(sizes) == Some(sizes) {
+            return;
+        }
+        let Sizes {
+            connections,
+            dials,
+            bans,
+            inbound_requests,
+            outbound_requests,
+            unread_answers,
+            queued_events,
+        } = sizes;
+        tables.set("connections", connections);
+        tables.set("dials", dials);
+        tables.set("bans", bans);
+        tables.set("inbound_requests", inbound_requests);
+        tables.set("outbound_requests", outbound_requests);
+        tables.set("unread_answers", unread_answers);
+        tables.set("queued_events", queued_events);
     }
 
     fn judge(&mut self, gossip: GossipRef, verdict: GossipVerdict) {
