@@ -1,8 +1,8 @@
 //! Commands and events between the node and the network service.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_runtime::sync::mpsc;
@@ -269,9 +269,34 @@ pub struct Handle {
     pub(crate) next_request: Arc<AtomicU64>,
     pub(crate) local: PeerId,
     pub(crate) addr: SocketAddr,
+    pub(crate) sizes: Arc<Mutex<Sizes>>,
+}
+
+/// Entries of the tables of a service, as it counted them at its last tick.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Connections, those without a status included.
+    pub connections: usize,
+    /// Dials in progress.
+    pub dials: usize,
+    /// Banned peers.
+    pub bans: usize,
+    /// Requests of peers that the node has not answered.
+    pub inbound_requests: usize,
+    /// Requests of the node, its status requests included, that peers have not answered.
+    pub outbound_requests: usize,
+    /// Answers that peers have not read.
+    pub unread_answers: usize,
+    /// Events for which the node had no room.
+    pub queued_events: usize,
 }
 
 impl Handle {
+    /// The entries of the tables of the service.
+    pub fn sizes(&self) -> Sizes {
+        *self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The id of this node.
     pub fn peer_id(&self) -> PeerId {
         self.local

@@ -69,7 +69,7 @@ pub mod wire;
 pub use addr::{AddrError, NodeKey, PeerAddr};
 pub use api::{
     Command, DisconnectReason, Event, Events, GossipId, GossipVerdict, Handle, InboundId,
-    RequestError, RequestId, SendError,
+    RequestError, RequestId, SendError, Sizes,
 };
 pub use codec::{FrameError, Refusal};
 pub use config::{Config, Limits, Timing};

@@ -53,6 +53,149 @@ pub enum NodeEvent {
         slot: Slot,
     },
     Notice(Notice),
+    /// The ChainActor starts with what is stored. What earlier incarnations had in memory only is
+    /// forgotten.
+    Restored {
+        incarnation: u64,
+    },
+    /// A verified vote, of this node too, is about to be counted.
+    Counts {
+        target: VoteTarget,
+        signer: u8,
+        /// The set that the number of the signer refers to.
+        set_hash: Hash,
+    },
+    /// The PeerActor learned something about its peers, or made or ended a request.
+    Peering(PeerEvent),
+}
+
+/// What the PeerActor decides from, and its decisions, in their order: an observer can repeat each
+/// decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// An incarnation starts, without peers and requests.
+    Started {
+        incarnation: u64,
+    },
+    Connected {
+        peer: PeerId,
+        /// Named by the operator, or a proven authority.
+        is_expected: bool,
+    },
+    Disconnected {
+        peer: PeerId,
+    },
+    /// All connections and requests are gone.
+    NetworkRestarted,
+    /// Blocks are missing: the last final height, that of the highest certified block, and the
+    /// height to reach.
+    Goal {
+        final_height: Height,
+        highest: Height,
+        to: Height,
+    },
+    /// A request is made. Tags rise, and contain the incarnation in their upper half.
+    Requested {
+        tag: u64,
+        peer: PeerId,
+        wanted: Wanted,
+    },
+    /// A request of this incarnation ends.
+    Ended {
+        tag: u64,
+        ending: Ending,
+    },
+    /// The range of a peer was answered or is on its way, and took too long.
+    RangeOverdue {
+        peer: PeerId,
+    },
+    /// The range of a peer is imported.
+    RangeTaken {
+        peer: PeerId,
+        has_progress: bool,
+    },
+    /// A restart inside of the node lost the range that was answered.
+    RangeLost,
+    /// The answer of a peer was invalid.
+    Misbehaved {
+        peer: PeerId,
+    },
+    /// Overdue requests are given up, and the next range is requested if one is due. Repeated at
+    /// intervals.
+    Planned,
+}
+
+/// The subject of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Range { start: Height, count: u64 },
+    Block { hash: Hash },
+    Status,
+}
+
+/// The end of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With an answer, which the chain has.
+    Answered,
+    /// The peer does not have the block.
+    Missing,
+    /// With an error of the network or the peer, or the chain had no room for the answer.
+    Failed,
+    /// The answer cannot be decoded, or is about something else.
+    Unusable,
+    /// The network did not take the request.
+    NotSent,
+    /// No answer came in time, or newer requests needed its place.
+    GivenUp,
+}
+
+impl fmt::Display for PeerEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { incarnation } => write!(f, "incarnation {incarnation} starts"),
+            Self::Connected { peer, is_expected } => {
+                let kind = if *is_expected {
+                    "expected peer"
+                } else {
+                    "peer"
+                };
+                write!(f, "{kind} {peer} is connected")
+            }
+            Self::Disconnected { peer } => write!(f, "peer {peer} is disconnected"),
+            Self::NetworkRestarted => f.write_str("the network restarted"),
+            Self::Goal {
+                final_height,
+                highest,
+                to,
+            } => write!(
+                f,
+                "blocks up to {to} are missing above {highest}, final {final_height}"
+            ),
+            Self::Requested { tag, peer, wanted } => {
+                write!(f, "request {tag:x} to {peer}: {wanted}")
+            }
+            Self::Ended { tag, ending } => write!(f, "request {tag:x} ends: {ending:?}"),
+            Self::RangeOverdue { peer } => write!(f, "the range of {peer} is overdue"),
+            Self::RangeTaken { peer, has_progress } => {
+                let progress = if *has_progress { "with" } else { "without" };
+                write!(f, "the range of {peer} is imported {progress} progress")
+            }
+            Self::RangeLost => f.write_str("an answered range is lost"),
+            Self::Misbehaved { peer } => write!(f, "an answer of {peer} is invalid"),
+            Self::Planned => f.write_str("the plan is checked"),
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range { start, count } => write!(f, "{count} blocks from {start} on"),
+            Self::Block { hash } => write!(f, "block {hash}"),
+            Self::Status => f.write_str("its status"),
+        }
+    }
 }
 
 /// A final block.

@@ -5,6 +5,8 @@
 //! each one and the invariant that must find it. Outside of simulations no bug is active, and the
 //! functions are constant.
 
+use std::time::Duration;
+
 use alys_consensus::Verdict;
 use alys_net::{Command, Event, GossipVerdict, Handle, SendError};
 use alys_runtime::mutant;
@@ -55,6 +57,25 @@ pub(crate) fn syncing_payload() -> Verdict {
 /// True if a fetch by hash expires, so that another peer is asked.
 pub(crate) fn fetches_expire() -> bool {
     !mutant::active("fetch-never-again")
+}
+
+/// True if a request without an answer is given up.
+pub(crate) fn requests_expire() -> bool {
+    !mutant::active("request-kept")
+}
+
+/// True if a peer that does not send a block ranks behind others.
+pub(crate) fn failed_blocks_count() -> bool {
+    !mutant::active("failed-block-forgiven")
+}
+
+/// The time until the ChainActor wakes; with the bug it does not know when a slot starts.
+pub(crate) fn tick_delay(delay: Duration) -> Duration {
+    if mutant::active("slot-start-unscheduled") {
+        Duration::from_secs(1)
+    } else {
+        delay
+    }
 }
 
 /// True if a restarted PeerActor asks the network for the connected peers.
@@ -113,7 +134,6 @@ impl NetworkInterceptor {
 #[cfg(madsim)]
 mod simulated {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use alys_runtime::{spawn, time};
 

@@ -17,10 +17,10 @@ use alys_types::{FederationOrder, Genesis};
 
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
-use crate::metrics::{MetricsView, Monitor, NodeMetrics};
+use crate::metrics::{Footprint, MetricsView, Monitor, NodeMetrics};
 use crate::wiring::{self, table::MailboxSizes};
 
-pub use crate::events::{FinalBlock, NodeEvent, Notice, Observer};
+pub use crate::events::{Ending, FinalBlock, NodeEvent, Notice, Observer, PeerEvent, Wanted};
 
 /// File in the datadir that marks a key that never voted; see [`NodeConfig::fresh_votes`].
 pub const FRESH_VOTES_FILE: &str = "votes.new";
@@ -165,6 +165,11 @@ impl Node {
             chain: self.chain.clone(),
             progress: Mutex::default(),
         }
+    }
+
+    /// The sizes of the node's tables and its work so far.
+    pub fn footprint(&self) -> Footprint {
+        self.metrics.footprint()
     }
 
     /// The view of the node for its embedded execution client.

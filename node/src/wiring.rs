@@ -148,7 +148,9 @@ impl Wiring {
     ) -> Result<(), StartError> {
         let rules = self.rules();
         let chain = self.chain.clone();
-        let make = always(move || ValidationActor::new(rules.clone(), chain.clone()));
+        let metrics = self.metrics.validation.clone();
+        let make =
+            always(move || ValidationActor::new(rules.clone(), chain.clone(), metrics.clone()));
         group.start(VALIDATION.child(&self.rights)?, slot, make)?;
         Ok(())
     }

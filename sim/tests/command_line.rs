@@ -205,6 +205,25 @@ fn running_twice_fails_when_an_invariant_breaks_the_same_way_twice() {
 }
 
 #[test]
+fn a_sweep_that_misses_a_planted_bug_says_whether_its_code_ran() {
+    let sweep = |scenario: &str| {
+        let mutant = ["--mutant", "votes-while-silent"];
+        let seeds = ["--seeds", "1..2", "--stack", "fast", "--jobs", "1"];
+        let args = [&["sweep", "--scenario", scenario][..], &seeds, &mutant].concat();
+        sim(&args)
+    };
+    let output = sweep("steady");
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let told = text(&output);
+    assert!(
+        told.contains("votes-while-silent: NOT FOUND in 1 runs") && told.contains("its code was"),
+        "{told}"
+    );
+    let output = sweep("wiped_disk");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+}
+
+#[test]
 fn a_shard_that_has_no_run_of_some_scenarios_ends() {
     let args = [
         "sweep",

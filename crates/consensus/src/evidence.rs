@@ -56,6 +56,11 @@ impl EquivocationDetector {
         })
     }
 
+    /// Number of votes that are remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.seen.len()
+    }
+
     fn forget_before(&mut self, oldest: Slot) {
         while let Some(entry) = self.seen.first_entry()
             && entry.key().0 < oldest

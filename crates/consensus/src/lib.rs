@@ -41,5 +41,5 @@ pub use input::{
 };
 pub use restore::{RestoreError, Stored, StoredBlock};
 pub use rules::{PlantedBug, Refusal};
-pub use state::{ProposalContext, State, Summary};
+pub use state::{ProposalContext, Sizes, State, Summary};
 pub use verify::{CertifiedBlock, VerifiedBody, VerifiedProposal, VerifiedVote};

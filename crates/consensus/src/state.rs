@@ -18,7 +18,7 @@ use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::HeldVotes;
 use alys_types::{AuthoritySet, Block, Certificate, FederationOrder, Hash, Header, Slot};
 
-pub use query::Summary;
+pub use query::{Sizes, Summary};
 
 use crate::clock::ClockWatchdog;
 use crate::config::Config;

@@ -188,6 +188,23 @@ fn votes_that_arrive_before_their_block_are_buffered() {
 }
 
 #[test]
+fn votes_of_decided_slots_are_not_kept() {
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    let lost = w.proposal(1, &genesis, None, 1);
+    w.at_slot(2, 10);
+    let a = w.proposal(2, &genesis, None, 0);
+    let vote = w.vote(0, VoteKind::Approval, &lost.block.header);
+    w.give_vote(vote);
+    assert_eq!(w.state.sizes().buffered_votes, 1);
+    assert!(w.approves(&a));
+    w.give_certificate(VoteKind::Approval, &a.block.header);
+    let effects = w.give_certificate(VoteKind::Confirmation, &a.block.header);
+    assert_eq!(finals(&effects), 1);
+    assert_eq!(w.state.sizes().buffered_votes, 0);
+}
+
+#[test]
 fn lost_votes_silence_a_node_until_a_later_slot_is_final() {
     let mut w = World::with(|_| None);
     let silent = Slot(FIRST + 1 + 3);

@@ -225,13 +225,20 @@ impl<P: Ord + Clone> Planner<P> {
         }
     }
 
+    /// Gives up the outstanding range once its peer had [`RANGE_TIMEOUT_MS`] for it. The peer,
+    /// which has failed, is returned.
+    pub fn expire_range(&mut self, now_ms: u64) -> Option<P> {
+        let is_over = |since: u64| now_ms >= since.saturating_add(RANGE_TIMEOUT_MS);
+        let (peer, _) = self.outstanding.clone().filter(|(_, at)| is_over(*at))?;
+        self.range_failed(&peer, now_ms);
+        Some(peer)
+    }
+
     /// The next range request, if one is due.
     pub fn next_range(&mut self, now_ms: u64) -> Option<Request<P>> {
-        if let Some((peer, since)) = self.outstanding.clone() {
-            if now_ms < since.saturating_add(RANGE_TIMEOUT_MS) {
-                return None;
-            }
-            self.range_failed(&peer, now_ms);
+        self.expire_range(now_ms);
+        if self.outstanding.is_some() {
+            return None;
         }
         let goal = self.goal?;
         let position = goal.highest.min(goal.to).max(goal.final_height);
@@ -261,6 +268,11 @@ impl<P: Ord + Clone> Planner<P> {
     /// The connected peers.
     pub fn peers(&self) -> impl Iterator<Item = &P> {
         self.peers.keys()
+    }
+
+    /// Number of disconnected peers whose failures are remembered.
+    pub fn remembered(&self) -> usize {
+        self.disconnected.len()
     }
 
     /// Picks the peer to ask next, and counts it as asked.
@@ -341,6 +353,19 @@ mod tests {
             let request = request.map(|request| (request.start.0, request.count));
             assert_eq!(request, expected, "{last}, {highest}, {to}");
         }
+    }
+
+    #[test]
+    fn an_overdue_range_is_given_up_once() {
+        let mut planner = Planner::default();
+        planner.connected("a", false);
+        planner.set_goal(goal(10, 12, 500));
+        assert_eq!(planner.expire_range(0), None, "none is outstanding");
+        assert!(planner.next_range(5).is_some());
+        assert_eq!(planner.expire_range(4 + RANGE_TIMEOUT_MS), None);
+        assert_eq!(planner.expire_range(5 + RANGE_TIMEOUT_MS), Some("a"));
+        assert_eq!(planner.expire_range(6 + RANGE_TIMEOUT_MS), None);
+        assert_eq!(planner.next_range(6 + RANGE_TIMEOUT_MS), None, "avoided");
     }
 
     #[test]

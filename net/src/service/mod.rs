@@ -11,8 +11,8 @@ mod requests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_runtime::net::Listener;
@@ -24,7 +24,7 @@ use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{PeerId, noise, swarm};
 
 use crate::addr::to_multiaddr;
-use crate::api::{Command, DisconnectReason, Event, Events, Handle};
+use crate::api::{Command, DisconnectReason, Event, Events, Handle, Sizes};
 use crate::backlog::Meters;
 use crate::behaviour::{Behaviour, BehaviourEvent, ProtocolEvent, millis};
 use crate::budgets::Budgets;
@@ -110,6 +110,8 @@ pub struct Service {
     status: Option<Vec<u8>>,
     nonce: u64,
     closing: bool,
+    /// For the handles.
+    sizes: Arc<Mutex<Sizes>>,
 }
 
 impl Service {
@@ -151,11 +153,13 @@ impl Service {
             EVENT_CHANNEL
         };
         let (events, event_receiver) = mpsc::channel(channel);
+        let sizes = Arc::new(Mutex::default());
         let handle = Handle {
             commands: command_sender,
             next_request: Arc::new(AtomicU64::new(1)),
             local,
             addr,
+            sizes: sizes.clone(),
         };
         let mut service = Self {
             swarm,
@@ -183,6 +187,7 @@ impl Service {
             // them.
             nonce: rand::u64(),
             closing: false,
+            sizes,
             config,
         };
         for peer in service.config.peers.clone() {
@@ -304,6 +309,20 @@ impl Service {
         }
     }
 
+    fn count_entries(&self, now_ms: u64) {
+        let (inbound_requests, outbound_requests, unread_answers) = self.requests.counts();
+        let sizes = Sizes {
+            connections: self.peers.len(),
+            dials: self.dials.len(),
+            bans: self.scores.banned(now_ms).count(),
+            inbound_requests,
+            outbound_requests,
+            unread_answers,
+            queued_events: self.outbox.len(),
+        };
+        *self.sizes.lock().unwrap_or_else(PoisonError::into_inner) = sizes;
+    }
+
     fn on_tick(&mut self) {
         let now_ms = self.now_ms();
         self.swarm
@@ -313,6 +332,7 @@ impl Service {
         self.dial_due(now_ms);
         self.check_peers(now_ms);
         self.check_backlogs();
+        self.count_entries(now_ms);
         if buggify!("net.service.disconnect", 5_000)
             && let Some(peer) = self.peers.keys().next().copied()
         {

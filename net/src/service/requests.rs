@@ -44,6 +44,12 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    /// Numbers of requests from peers and to them without an answer, and of answers that are not
+    /// read.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (self.inbound.len(), self.outbound.len(), self.unread.len())
+    }
+
     /// Drops the unanswered requests of a disconnected peer.
     pub(super) fn forget_peer(&mut self, peer: &PeerId) {
         self.inbound.retain(|_, inbound| inbound.peer != *peer);

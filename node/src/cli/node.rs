@@ -268,6 +268,9 @@ fn observer() -> Observer {
         | NodeEvent::Banned { .. }
         | NodeEvent::Evidence { .. }
         | NodeEvent::Notice(_)
+        | NodeEvent::Peering(_)
+        | NodeEvent::Restored { .. }
+        | NodeEvent::Counts { .. }
         | NodeEvent::Signed { .. }
         | NodeEvent::VotesFor { .. }
         | NodeEvent::Proposed { .. }

@@ -4,6 +4,7 @@
 //! bounded set of values: no peer, address, hash, error text or name from outside becomes a label.
 
 mod collectors;
+mod footprint;
 mod pages;
 mod server;
 #[cfg(test)]
@@ -12,9 +13,10 @@ mod view;
 
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
 
-use crate::actors::{chain, engine, network, peers, storage, tx_pool};
+use crate::actors::{chain, engine, network, peers, storage, tx_pool, validation};
 
 pub use collectors::{register_refusals, register_requests};
+pub use footprint::{Costs, Footprint, Tables};
 pub use pages::Monitor;
 pub use server::{MetricsServer, Monitors};
 pub use view::MetricsView;
@@ -31,6 +33,7 @@ pub struct NodeMetrics {
     pub peers: peers::Metrics,
     pub storage: storage::Metrics,
     pub tx_pool: tx_pool::Metrics,
+    pub validation: validation::Metrics,
 }
 
 impl NodeMetrics {
@@ -41,5 +44,6 @@ impl NodeMetrics {
         self.peers.register(registry);
         self.storage.register(registry);
         self.tx_pool.register(registry);
+        self.validation.register(registry);
     }
 }

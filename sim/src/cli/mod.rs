@@ -13,6 +13,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,14 +42,24 @@ const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 /// Exit code: no invariant broke, and at least one run exceeded its real-time limit.
 const TIMEOUT: u8 = 3;
+/// Exit code of a sweep with `--mutant` whose runs all passed: the planted bug was not found.
+const MISSED: u8 = 4;
 /// Exit code after Ctrl-C or SIGTERM.
 const INTERRUPTED: u8 = 130;
 
 /// Simulate whole Alys networks, each on one thread and from one seed. Without a command, run the
 /// scenarios one after the other on the fast stack for a minute.
 #[derive(Parser)]
-#[command(name = "cargo sim", bin_name = "cargo sim", version)]
+#[command(
+    name = "cargo sim",
+    bin_name = "cargo sim",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
+    /// First seed of the run without a command, 1 by default; random draws one and prints it.
+    #[arg(long, value_name = "SEED", value_parser = parse_from)]
+    from: Option<u64>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -112,15 +123,16 @@ struct SweepArgs {
     #[arg(long, value_parser = parse_seeds)]
     seeds: Option<Seeds>,
     /// Run a predefined set of scenarios: smoke takes a minute, change five, night runs until it is
-    /// stopped, long has the scenarios of an hour of simulated time.
+    /// stopped, long has the scenarios of an hour of simulated time; written runs every handwritten
+    /// scenario once and nothing else.
     #[arg(long, value_enum, conflicts_with_all = ["seeds", "scenario"])]
     preset: Option<Preset>,
     /// Run every handwritten scenario at least once, even after the time limit.
     #[arg(long, requires = "preset")]
     every: bool,
-    /// First seed of the preset.
-    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "preset")]
-    from: u64,
+    /// First seed of the preset, 1 by default; random draws one. The output names it.
+    #[arg(long, value_name = "SEED", value_parser = parse_from, requires = "preset")]
+    from: Option<u64>,
     /// Run only shard I of N, with I from 0: the runs whose seed modulo N equals I (in a preset,
     /// shifted by one for each scenario).
     #[arg(long, value_name = "I/N")]
@@ -152,7 +164,7 @@ struct SweepArgs {
     #[arg(long, value_enum)]
     stack: Option<Stack>,
     /// Planted bug to enable, see `cargo sim list --mutants`. A sweep that finds the bug exits with
-    /// code 1, as for any failure.
+    /// code 1, as for any failure, and one that does not with code 4.
     #[arg(long, value_parser = parse_mutant)]
     mutant: Option<String>,
     /// Stop at the first failure.
@@ -473,6 +485,20 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
         .ok_or_else(error)
 }
 
+/// Seeds below this limit are drawn by `--from random`, so that they stay short.
+const DRAWN_SEEDS: u64 = 1_000_000_000;
+
+/// Parses the first seed of a sweep; `random` draws one.
+fn parse_from(text: &str) -> Result<u64, String> {
+    if text == "random" {
+        // The keys of a new hasher are random.
+        let drawn = RandomState::new().hash_one(std::process::id());
+        return Ok(1 + drawn % DRAWN_SEEDS);
+    }
+    text.parse()
+        .map_err(|_| format!("{text:?}: expected a seed, as 7, or random"))
+}
+
 fn parse_messages(text: &str) -> Result<String, String> {
     events::parse_window(text).map(|_| text.to_owned())
 }
@@ -486,12 +512,15 @@ fn parse_mutant(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let names = planted::ALL.iter().map(|planted| planted.name);
-    let meant = format::nearest(text, names.clone())
-        .map_or(String::new(), |m| format!("; did you mean {m}?"));
-    Err(format!(
-        "no planted bug {text:?}; there are {}{meant}",
-        names.collect::<Vec<_>>().join(", ")
-    ))
+    Err(match format::nearest(text, names.clone()) {
+        Some(meant) => format!(
+            "no planted bug {text:?}; did you mean {meant}? `cargo sim list --mutants` shows all"
+        ),
+        None => format!(
+            "no planted bug {text:?}; there are {}",
+            names.collect::<Vec<_>>().join(", ")
+        ),
+    })
 }
 
 /// Parses the command line, runs the command and returns its exit code.
@@ -499,7 +528,7 @@ pub fn main() -> ExitCode {
     process::end_with_the_reader();
     let cli = Cli::parse();
     let result = match cli.command {
-        None => runs::default_sweep(),
+        None => runs::default_sweep(cli.from),
         Some(Command::Sweep(args)) => runs::sweep(&args),
         Some(Command::Run(args)) => runs::run(&args),
         Some(Command::Check(args)) => runs::check(&args),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::summary::Summary;
 use super::{
-    CheckArgs, FAILED, INTERRUPTED, PASSED, RunArgs, SweepArgs, TIMEOUT, job, jobs, pages,
+    CheckArgs, FAILED, INTERRUPTED, MISSED, PASSED, RunArgs, SweepArgs, TIMEOUT, job, jobs,
+    mutants, pages,
 };
 use crate::fleet::ledger::{Build, Entry, Ledger, LedgerError, MAX_ENTRIES};
 use crate::fleet::process::{self, Job, is_interrupted};
@@ -49,19 +50,25 @@ fn code_of(verdict: Verdict) -> u8 {
     }
 }
 
+/// First seed of a preset, unless `--from` names another one.
+const FIRST_SEED: u64 = 1;
+
 /// Runs every scenario once, then the mixed one until the time is over.
-pub fn default_sweep() -> anyhow::Result<u8> {
+pub fn default_sweep(from: Option<u64>) -> anyhow::Result<u8> {
     println!(
         "running every scenario on the fast stack for a minute; \
          `cargo sim --help` lists other commands"
     );
+    if from.is_none() {
+        println!("the seeds are the same each time; `cargo sim --from random` draws others");
+    }
     let timeout = process::PATIENCE.as_secs();
     let stack = Some(Stack::Fast);
     sweep(&SweepArgs {
         preset: Some(Preset::Smoke),
         stack,
         timeout,
-        from: 1,
+        from,
         ..SweepArgs::default()
     })
 }
@@ -89,7 +96,7 @@ fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (u
                 .iter()
                 .map(|scenario| scenario.swarm.is_some())
                 .collect();
-            let first = args.from;
+            let first = args.from.unwrap_or(FIRST_SEED);
             Box::new(
                 preset
                     .runs(&is_drawn)
@@ -123,6 +130,11 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     let scenarios = chosen(args)?;
     let limit = limit(args)?;
     let diary = RefCell::new(Diary::open(args)?);
+    if let Some(preset) = args.preset
+        && !args.json
+    {
+        println!("{}", seeds_of(preset, args.from.unwrap_or(FIRST_SEED)));
+    }
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     // The total is counted one by one, because ranges of seeds are short.
     let total = args
@@ -180,11 +192,33 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
         println!("{}", verdict(mutant, &summary, diary.failed.as_ref()));
     }
     // A failure in the ledger counts, because a resumed sweep would otherwise hide it.
-    Ok(code_of(if diary.failed.is_some() {
+    let verdict = if diary.failed.is_some() {
         Verdict::Failed
     } else {
         summary.verdict()
-    }))
+    };
+    Ok(match code_of(verdict) {
+        PASSED if args.mutant.is_some() => MISSED,
+        code => code,
+    })
+}
+
+/// The seeds of a preset, and the option that repeats them.
+fn seeds_of(preset: Preset, from: u64) -> String {
+    let of_fixed = match preset.seeds() {
+        Some(1) => format!("handwritten scenarios with seed {from}"),
+        Some(seeds) => {
+            let last = from.saturating_add(seeds - 1);
+            format!("handwritten scenarios with seeds {from} to {last}")
+        }
+        None => format!("handwritten scenarios with seeds from {from} on"),
+    };
+    let of_drawn = match preset {
+        Preset::Written => String::new(),
+        Preset::Smoke | Preset::Change => format!(", then the mixed one from seed {from} on"),
+        Preset::Night => format!(", generated ones from seed {from} on"),
+    };
+    format!("{of_fixed}{of_drawn}; --from {from} repeats them")
 }
 
 /// Returns for each scenario if its first run is started even after the time limit: handwritten
@@ -193,7 +227,8 @@ fn owed(args: &SweepArgs, scenarios: &[Scenario], shard: Shard) -> Vec<bool> {
     let seeds = args.preset.and_then(Preset::seeds).unwrap_or(u64::MAX);
     // The shards of a scenario's seeds repeat after as many seeds as there are shards.
     let any_seed = |at| {
-        (0..seeds.min(shard.count())).any(|nth| shard.has((at, args.from.saturating_add(nth))))
+        let from = args.from.unwrap_or(FIRST_SEED);
+        (0..seeds.min(shard.count())).any(|nth| shard.has((at, from.saturating_add(nth))))
     };
     let is_owed = |(at, one): (usize, &Scenario)| args.every && one.swarm.is_none() && any_seed(at);
     scenarios.iter().enumerate().map(is_owed).collect()
@@ -310,10 +345,14 @@ fn verdict(mutant: &str, summary: &Summary, known: Option<&(String, u64)>) -> St
             )
         }
         None if known.is_some() => format!("{mutant}: found before, the ledger has the run"),
-        None => format!(
-            "{mutant}: NOT FOUND in {} runs and {seconds:.0} s",
-            summary.runs()
-        ),
+        None => {
+            let runs = summary.runs();
+            let reached = match summary.counter(mutants::REACHED) {
+                0 => "its code was NEVER REACHED".to_owned(),
+                times => format!("its code was reached {times} times"),
+            };
+            format!("{mutant}: NOT FOUND in {runs} runs and {seconds:.0} s; {reached}")
+        }
     }
 }
 

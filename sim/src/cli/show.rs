@@ -10,7 +10,7 @@ use crate::invariants;
 use crate::params::{Behaviour, Conduct, FaultModelWord, Ms};
 use crate::plan::Expect;
 use crate::plan::format;
-use crate::plan::mutants::{self, Planted};
+use crate::plan::mutants::{self, Origin, Planted};
 use crate::run::recovery;
 
 /// Width of the guide, in columns.
@@ -149,28 +149,42 @@ fn list_mutants(as_json: bool) -> anyhow::Result<u8> {
                     "broken": planted.broken,
                     "scenario": planted.scenario,
                     "found_by": planted.found_by,
+                    "origin": planted.origin,
+                    "argument": planted.argument,
                 })
             })
             .collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
         return Ok(PASSED);
     }
-    for Planted {
+    for origin in Origin::ALL {
+        let of_origin = mutants::ALL
+            .iter()
+            .filter(|planted| planted.origin == origin);
+        let count = of_origin.clone().count();
+        println!("{}: {count}", origin.title());
+        of_origin.for_each(show_mutant);
+    }
+    Ok(PASSED)
+}
+
+fn show_mutant(planted: &Planted) {
+    let Planted {
         name,
         area,
         broken,
-        scenario,
         found_by,
-    } in mutants::ALL
-    {
-        println!("{name:<28} {area}: {broken}");
-        println!(
-            "{:<28} in {scenario}; must be found by {}",
-            "",
-            found_by.join(" or ")
-        );
+        scenario,
+        origin: _,
+        argument,
+    } = planted;
+    println!("{name:<28} {area}: {broken}");
+    if found_by.is_empty() {
+        println!("{:<28} in {scenario}; nothing finds it: {argument}", "");
+    } else {
+        let found_by = found_by.join(" or ");
+        println!("{:<28} in {scenario}; must be found by {found_by}", "");
     }
-    Ok(PASSED)
 }
 
 pub fn list(args: &ListArgs) -> anyhow::Result<u8> {

@@ -124,6 +124,11 @@ impl Summary {
         self.runs
     }
 
+    /// Returns a counter, summed over all runs.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
+    }
+
     pub fn failures(&self) -> &[(Job, Outcome)] {
         &self.failures
     }
@@ -190,10 +195,7 @@ impl Summary {
             simulated,
             simulated / wall,
             self.blocks,
-            self.counters
-                .get("transactions.final")
-                .copied()
-                .unwrap_or(0),
+            self.counter("transactions.final"),
         );
         let faults: Vec<String> = self
             .counters

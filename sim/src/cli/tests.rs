@@ -51,6 +51,10 @@ fn command_lines_that_contradict_themselves_are_refused() {
     let good = [
         "sweep --preset night --minutes 5 --shard 3/8",
         "sweep --preset change --from 7",
+        "sweep --preset change --from random",
+        "sweep --preset written --mutant quorum-off-by-one",
+        "--from random",
+        "--from 9",
         "report steady -o x.html",
         "report --ledger l",
     ];
@@ -59,6 +63,8 @@ fn command_lines_that_contradict_themselves_are_refused() {
         "sweep --preset night --scenario steady",
         "sweep --preset dusk",
         "sweep --from 7",
+        "sweep --preset change --from soon",
+        "--from 7 sweep",
         "sweep --shard 8/8",
         "report",
         "report steady --ledger l",

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use alys_integrations::embedded::{ExecutionFaultInjector, ExecutionServer, ExecutionServerConfig};
 use alys_runtime::disk::Dir;
-use alys_runtime::sim::World;
+use alys_runtime::sim::{World, here};
 use alys_runtime::{select, signal, time};
 use alys_storage::Engine;
 
@@ -31,6 +31,10 @@ pub fn execution_faults(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> 
 /// The store cannot be opened or fails, or the server does not start or stop.
 pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
+    if here().incarnation > 0 {
+        let at_ms = now_ms(World::current());
+        shared.judge.look().calm.disturbed(at_ms);
+    }
     let dir = Dir::open("/data/execution").map_err(|e| text(&e))?;
     let store = alys_storage::open(Engine::Redb, &dir).map_err(|e| text(&e))?;
     let ip = seat.ip(MachineRole::Execution);

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use alys_consensus::PlantedBug;
 use alys_integrations::http::Endpoint;
 use alys_node::interceptor::NetworkInterceptor;
-use alys_node::node::{ExecutionEndpoint, FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent};
+use alys_node::node::{
+    ExecutionEndpoint, FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent, PeerEvent,
+};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::{select, signal, time};
@@ -82,6 +84,9 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let world = World::current();
     let text = |error: &dyn std::error::Error| error.to_string();
     shared.judge.look().born(index);
+    if here().incarnation > 0 {
+        shared.judge.look().calm.disturbed(now_ms(world));
+    }
     let datadir = Dir::open("/data").map_err(|e| text(&e))?;
     if here().incarnation == 0 {
         datadir
@@ -96,11 +101,18 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
-            let announcement = Announcement::Node {
-                node: seat.name(MachineRole::Node),
-                report: Report::from(event),
-            };
-            announcement.announce(world);
+            // These are many, and tell a reader nothing that other events do not.
+            let is_frequent = matches!(
+                event,
+                NodeEvent::Peering(PeerEvent::Planned) | NodeEvent::Counts { .. }
+            );
+            if !is_frequent {
+                let announcement = Announcement::Node {
+                    node: seat.name(MachineRole::Node),
+                    report: Report::from(event),
+                };
+                announcement.announce(world);
+            }
             look_at_clock(world, &judge, index, Some(event));
             judge
                 .look()
@@ -175,6 +187,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 }
                 look_at_clock(world, &shared.judge, index, None);
                 shared.judge.look().tree(now_ms(world), index, &node.actors());
+                shared.judge.look().footprint(now_ms(world), index, &node.footprint());
             }
         }
     }

@@ -69,6 +69,8 @@ pub enum Report {
     },
     /// A sentence for the operator.
     Notice(String),
+    /// Anything else, in a sentence.
+    Other(String),
 }
 
 impl From<&NodeEvent> for Report {
@@ -109,6 +111,17 @@ impl From<&NodeEvent> for Report {
                 slot: slot.0,
             },
             NodeEvent::Notice(notice) => Self::Notice(notice.to_string()),
+            NodeEvent::Peering(event) => Self::Other(event.to_string()),
+            NodeEvent::Restored { incarnation } => {
+                Self::Other(format!("incarnation {incarnation} of the chain starts"))
+            }
+            NodeEvent::Counts { target, signer, .. } => {
+                let kind = format!("{:?}", target.kind).to_lowercase();
+                let block = BlockId::new(target.height, target.slot, &target.hash);
+                Self::Other(format!(
+                    "counts the {kind} of {block} by authority {signer}"
+                ))
+            }
         }
     }
 }
@@ -143,7 +156,7 @@ impl fmt::Display for Report {
                     "evidence: authority {signer} contradicts itself in slot {slot}"
                 )
             }
-            Self::Notice(text) => text.fmt(f),
+            Self::Notice(text) | Self::Other(text) => text.fmt(f),
         }
     }
 }

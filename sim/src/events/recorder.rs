@@ -265,8 +265,8 @@ impl Recording {
             Report::Proposed { block, .. } => (MarkKind::Proposal, block),
             Report::Head(block) => (MarkKind::Head, block),
             Report::Finalized(block) => (MarkKind::Final, block),
-            // The vote itself follows.
-            Report::VotesFor { .. } => return,
+            // The vote itself follows; requests are too many for a page.
+            Report::VotesFor { .. } | Report::Other(_) => return,
             Report::Peers { .. } => return self.mark_report(at_us, lane, MarkKind::Peers, report),
             Report::Evidence { .. } => {
                 return self.mark_report(at_us, lane, MarkKind::Evidence, report);

@@ -50,7 +50,7 @@ pub use registry::{Entry, Fault, KnownName, Place, SUBJECTS, Step, WrongValue, k
 pub use votes::Vote;
 
 use crate::cluster::{Authority, Governance, Living, now_ms};
-use crate::events::{Announcement, FaultBegan};
+use crate::events::{Announcement, FaultBegan, FaultCategory};
 use crate::invariants::Judge;
 use crate::params::{NodeRef, Slots, WorldPlan};
 use disk::Trust;
@@ -142,6 +142,19 @@ impl std::ops::Deref for Faults {
 
     fn deref(&self) -> &Inner {
         &self.0
+    }
+}
+
+/// True for a fault whose effects may outlast its step until everything heals: votes that a disk
+/// lost, a clock that nobody confirmed, messages of an actor that are still to be hit, an order of
+/// governance that no block carries yet.
+fn is_lasting(fault: &Fault) -> bool {
+    match fault.category() {
+        FaultCategory::Time
+        | FaultCategory::Disk
+        | FaultCategory::Actor
+        | FaultCategory::Federation => true,
+        FaultCategory::Network | FaultCategory::Process | FaultCategory::Execution => false,
     }
 }
 
@@ -293,7 +306,16 @@ impl Faults {
             is_instant: step.fault.is_instant(),
         });
         began.announce(self.world);
+        let is_lasting = is_lasting(&step.fault);
+        let begun_ms = now_ms(self.world);
+        self.judge
+            .look()
+            .calm
+            .fault_began(begun_ms, number, is_lasting);
         step.fault.begin(&self, &hit);
+        if step.fault.is_instant() {
+            self.judge.look().calm.fault_ended(begun_ms, number);
+        }
         let Some(ms) = step.for_ms else { return };
         time::sleep(Duration::from_millis(ms)).await;
         if self.is_healed() {
@@ -305,6 +327,8 @@ impl Faults {
         };
         ended.announce(self.world);
         step.fault.end(&self, &hit);
+        let ended_ms = now_ms(self.world);
+        self.judge.look().calm.fault_ended(ended_ms, number);
     }
 
     /// The random stream of a step. It depends on the seed and the step only, and not on the step's

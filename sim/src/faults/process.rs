@@ -110,6 +110,8 @@ impl Processes {
 impl Faults {
     /// Takes a machine down until each fault that holds it down has called [`Self::bring_up`].
     pub(super) fn take_down(&self, machine: NodeId, power: bool) {
+        let at_ms = now_ms(self.world);
+        self.judge.look().calm.disturbed(at_ms);
         self.hold_down(machine);
         if power {
             self.world.power_off(machine);

@@ -28,6 +28,8 @@ pub enum Preset {
     Night,
     /// Ten minutes: every long scenario once, then the generated one.
     Long,
+    /// Every handwritten scenario once, and no generated one.
+    Written,
 }
 
 impl Preset {
@@ -37,7 +39,7 @@ impl Preset {
             // Less than a minute, because the sweep waits for the runs in progress.
             Self::Smoke => Some(Duration::from_secs(50)),
             Self::Change => Some(Duration::from_secs(285)),
-            Self::Night => None,
+            Self::Night | Self::Written => None,
             Self::Long => Some(Duration::from_secs(600)),
         }
     }
@@ -50,7 +52,7 @@ impl Preset {
     /// Returns the number of seeds of each fixed scenario, or `None` without a limit.
     pub fn seeds(self) -> Option<u64> {
         match self {
-            Self::Smoke | Self::Long => Some(1),
+            Self::Smoke | Self::Long | Self::Written => Some(1),
             Self::Change => Some(SEEDS_ON_CHANGE),
             Self::Night => None,
         }
@@ -77,6 +79,7 @@ impl Preset {
             Self::Smoke | Self::Long => {
                 Box::new(fixed.into_iter().map(|one| (one, 1)).chain(rest(1)))
             }
+            Self::Written => Box::new(fixed.into_iter().map(|one| (one, 1))),
             Self::Change => {
                 let mut first = Vec::new();
                 for (at, (seed, one)) in (1..).zip(
@@ -219,6 +222,11 @@ mod tests {
             Preset::Smoke.runs(&[false]).count(),
             1,
             "without drawn scenarios it ends"
+        );
+        assert_eq!(
+            first(Preset::Written, 6),
+            [(0, 1), (2, 1), (4, 1)],
+            "it ends, and draws nothing"
         );
         assert_eq!(Preset::Night.runs(&[false]).take(9).count(), 9);
         assert_eq!(Preset::Night.runs(&[]).count(), 0);

@@ -1,5 +1,6 @@
-//! Supervision trees of the nodes: every accepted message is accounted for, queues stay within
-//! their capacity, and supervisors restart and give up according to their policy.
+//! Supervision trees of the nodes: every accepted message is accounted for, no timer outlives its
+//! incarnation, queues stay within their capacity, and supervisors restart and give up according to
+//! their policy.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::LazyLock;
@@ -96,8 +97,9 @@ impl Actors {
     /// Checks a snapshot of a node's tree.
     ///
     /// # Errors
-    /// [`Violation::MessageLost`], [`Violation::QueueOverrun`], [`Violation::RestartsBeyondPolicy`]
-    /// or [`Violation::GaveUpEarly`].
+    /// [`Violation::MessageLost`], [`Violation::IncarnationsCrossed`],
+    /// [`Violation::QueueOverrun`], [`Violation::RestartsBeyondPolicy`] or
+    /// [`Violation::GaveUpEarly`].
     pub fn look(&mut self, at_ms: u64, node: u8, tree: &Snapshot) -> Result<(), Violation> {
         let known = self.nodes.entry(node).or_default();
         for actor in tree.all() {
@@ -197,6 +199,14 @@ fn known_messages(
             node: node + 1,
             actor: actor.path.clone(),
             messages: missing,
+        });
+    }
+    if mailbox.crossed > 0 {
+        return Err(Violation::IncarnationsCrossed {
+            node: node + 1,
+            actor: actor.path.clone(),
+            what: format!("{} timers", mailbox.crossed),
+            living: actor.incarnation,
         });
     }
     if mailbox.depth > mailbox.capacity + ROOM_FOR_RETURNED {
@@ -358,6 +368,20 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn timers_end_with_their_incarnation() {
+        let crossed = MailboxSnapshot {
+            crossed: 1,
+            capacity: 4,
+            ..MailboxSnapshot::default()
+        };
+        let judged = Actors::default().look(0, 0, &tree(1, 1, crossed));
+        let Err(Violation::IncarnationsCrossed { living, .. }) = judged else {
+            panic!("{judged:?}");
+        };
+        assert_eq!(living, 2);
     }
 
     #[test]

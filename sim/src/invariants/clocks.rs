@@ -81,6 +81,17 @@ impl Clocks {
         }
     }
 
+    /// Returns true if the node's clock shows the true time, give or take the allowed drift.
+    pub fn is_right(&self, node: u8) -> bool {
+        let clock = self.nodes.get(&node);
+        clock.is_none_or(|clock| clock.last_ms.unsigned_abs() <= self.drift_ms)
+    }
+
+    /// The allowed drift in milliseconds.
+    pub fn drift_ms(&self) -> u64 {
+        self.drift_ms
+    }
+
     /// Trusts a node's clock because its operator confirmed it.
     pub fn confirmed(&mut self, node: u8) {
         if let Some(clock) = self.nodes.get_mut(&node) {

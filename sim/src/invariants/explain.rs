@@ -90,6 +90,18 @@ const TABLE: &[(&str, &str, &str)] = &[
          which it had signed, was final on the node.",
     ),
     (
+        "rejoined-late",
+        "An authority stayed silent after it could vote again",
+        "A block of a slot after its rejoin margin is final on the node, in the same summary that \
+         still reports the silence.",
+    ),
+    (
+        "loss-ignored",
+        "An authority does not know that its votes are lost",
+        "Its disk was emptied, so that its store has no vote state. It must report the loss from \
+         its first message on, and stay silent.",
+    ),
+    (
         "loss-unnoticed",
         "Lost votes went unnoticed",
         "The scenario empties or restores disks, and demands that a number of authorities report \
@@ -113,6 +125,12 @@ const TABLE: &[(&str, &str, &str)] = &[
         "The node reports that an authority equivocated, but the authority did not.",
     ),
     (
+        "not-accused",
+        "Contradicting votes without evidence",
+        "The node counted two votes of one authority, kind and slot for different blocks, and did \
+         not report evidence with the second. Look at the node's memory of votes.",
+    ),
+    (
         "wrong-leader",
         "A proposal in a slot of another leader",
         "The proposer does not lead the slot. Look at the clock of the node, and at its \
@@ -131,6 +149,43 @@ const TABLE: &[(&str, &str, &str)] = &[
         "All faults were over and enough nodes were up, but finality did not advance far enough \
          in time. Look at the end of the run: at the nodes that still propose, those that still \
          sign, and the messages that the others wait for.",
+    ),
+    (
+        "block-late",
+        "A calm slot has no final block in time",
+        "No fault acted, all authorities ran, and everything had time to settle. The leader \
+         proposes late or not at all, or a vote or certificate takes a way around.",
+    ),
+    (
+        "silent-in-calm",
+        "A node may not vote without a reason",
+        "No fault acted on clocks or disks, and everything had time to settle. Look at the notices \
+         of the node about its clock and its votes.",
+    ),
+    (
+        "too-costly",
+        "Blocks cost more than their budget",
+        "In a calm stretch nothing is sent again, asked again, or checked twice. Compare the \
+         metrics of the node with those of a run without the change.",
+    ),
+    (
+        "table-not-shrunk",
+        "A table keeps what is not needed any more",
+        "The run is calm and the users have stopped, so that the entries follow from the present \
+         state. Look for entries of peers that are gone, requests that ended, and slots that are \
+         final.",
+    ),
+    (
+        "peers-missing",
+        "A node does not know its peers",
+        "All authorities run and no link is cut, so that all are connected to each other, and the \
+         PeerActor knows the peers of the NetworkActor.",
+    ),
+    (
+        "wrong-parent",
+        "A leader built on an old block",
+        "It had reported a certified block of a later slot before its own slot began. Such a block \
+         is valid, and pushes out the certified one.",
     ),
     (
         "too-few-blocks",
@@ -237,6 +292,13 @@ const TABLE: &[(&str, &str, &str)] = &[
          checking it.",
     ),
     (
+        "quorum-ignored",
+        "A quorum of votes made no certificate",
+        "The node had approved the block and counted the votes of a quorum, so that the block must \
+         be certified, or final, before its next message. Look at the way of each vote to the \
+         count, and at the set that it was checked against.",
+    ),
+    (
         "wrong-timestamp",
         "The timestamp of a block differs from its slot",
         "Every block of a slot has the same timestamp, so that its execution gives the same \
@@ -284,6 +346,30 @@ const TABLE: &[(&str, &str, &str)] = &[
         "ask-late",
         "An ask ended after its timeout",
         "Every ask must end with an answer or an error within its timeout.",
+    ),
+    (
+        "ask-early",
+        "An ask timed out too early",
+        "An ask may fail at any time, but not with a timeout before its time limit.",
+    ),
+    (
+        "request-overdue",
+        "A request to a peer did not end in time",
+        "The PeerActor must end each request: with the answer, with an error, or by giving it up. \
+         A request that stays open holds a place, and what it was for is not asked again.",
+    ),
+    (
+        "wrong-request",
+        "A request that does not follow from what the node had seen",
+        "The range follows from the node's position and the height to reach; the peer from the \
+         failures of all connected peers, their last turns, and whether the operator named them. \
+         Compare the events `said` of the node before the request.",
+    ),
+    (
+        "incarnations-crossed",
+        "A timer or request of a former life acted in the next one",
+        "Timers end with the incarnation that set them, and requests belong to the one that made \
+         them. What arrives later must be ignored.",
     ),
     (
         "two-incarnations",

@@ -5,9 +5,12 @@
 //! observer are the only input from a node. **Never** trusts a node's own judgement of a quorum, a
 //! leader or finality.
 
+mod accusations;
 mod actors;
 mod arithmetic;
 mod blocks;
+mod calm;
+mod choices;
 mod clocks;
 pub mod coverage;
 mod executions;
@@ -17,7 +20,10 @@ mod forgeries;
 mod headers;
 mod ledger;
 mod model;
+mod outside;
+mod quorums;
 mod rejoin;
+mod requests;
 mod sets;
 mod votes;
 
@@ -26,14 +32,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_actor_system::Snapshot;
 use alys_consensus::Summary;
+use alys_node::metrics::Footprint;
 use alys_node::node::NodeEvent;
-use alys_types::wire::{BlockRange, HeaderRange};
 use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
+pub use accusations::Accusations;
 pub use actors::{Actors, unrested};
 pub use arithmetic::{base_fee, next_base_fee};
 pub use blocks::{Blocks, Proposed};
+pub use calm::Calm;
+pub use choices::Choices;
 pub use clocks::Clocks;
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
@@ -41,7 +50,9 @@ pub use finality::{Final, Finality};
 pub use forgeries::{Forgeries, Forgery, Tolerance};
 pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
+pub use quorums::Quorums;
 pub use rejoin::{Loss, Rejoin};
+pub use requests::Requests;
 pub use sets::{Changes, Members, Sets};
 pub use votes::Votes;
 
@@ -134,6 +145,14 @@ pub enum Violation {
         approvals: usize,
         quorum: usize,
     },
+    /// A node counted a quorum of votes for a block that it had approved, and the block is not
+    /// certified or final on it; `reached` is the highest slot that is.
+    QuorumIgnored {
+        node: u8,
+        kind: String,
+        slot: u64,
+        reached: u64,
+    },
     /// The timestamp of a block differs from that of its slot; both are in seconds since the epoch.
     WrongTimestamp {
         node: u8,
@@ -178,10 +197,20 @@ pub enum Violation {
         final_slot: u64,
         until: u64,
     },
+    /// An authority remains silent although a block of a slot after `until` is final on it.
+    RejoinedLate {
+        node: u8,
+        final_slot: u64,
+        until: u64,
+    },
+    /// An authority whose disk was emptied runs and does not report its votes as lost.
+    LossIgnored { node: u8 },
     /// Fewer authorities reported the loss of their votes than the scenario demands.
     LossUnnoticed { noticed: u64, needed: u64 },
     /// A node holds evidence against an authority that follows the protocol.
     WronglyAccused { node: u8, signer: u8, slot: u64 },
+    /// A node counted contradicting votes of an authority and holds no evidence.
+    NotAccused { node: u8, signer: u8, slot: u64 },
     /// An authority proposed in a slot that another authority leads.
     WrongLeader { node: u8, slot: u64 },
     /// Two answers about one final state differ, or the execution gave another result than
@@ -193,6 +222,41 @@ pub enum Violation {
         reached: u64,
         needed: u64,
         within_ms: u64,
+    },
+    /// In a calm stretch, a slot has no block that was final on the node in time.
+    BlockLate { node: u8, slot: u64, limit_ms: u64 },
+    /// In a calm stretch, a node may not vote.
+    SilentInCalm { node: u8 },
+    /// In a calm stretch, blocks cost a node more than their budget.
+    TooCostly {
+        node: u8,
+        what: String,
+        blocks: u64,
+        found: u64,
+        budget: u64,
+    },
+    /// In a calm stretch without users, a table has more entries than the state of the node
+    /// justifies.
+    TableNotShrunk {
+        node: u8,
+        table: String,
+        found: u64,
+        limit: u64,
+    },
+    /// In a calm stretch, an authority is not connected to a node, or its PeerActor does not know
+    /// all connected peers.
+    PeersMissing {
+        node: u8,
+        connected: u64,
+        known: u64,
+        authorities: u64,
+    },
+    /// A leader built on another block than the highest certified one that it knew; all slots.
+    WrongParent {
+        node: u8,
+        slot: u64,
+        parent_slot: u64,
+        known: u64,
     },
     /// A node finalized fewer blocks than the scenario demands.
     TooFewBlocks { node: u8, reached: u64, needed: u64 },
@@ -291,6 +355,29 @@ pub enum Violation {
         after_ms: u64,
         limit_ms: u64,
     },
+    /// An ask ended with a timeout before its time limit.
+    AskEarly {
+        what: String,
+        after_ms: u64,
+        limit_ms: u64,
+    },
+    /// A request to a peer was neither answered nor given up by its deadline.
+    RequestOverdue {
+        node: u8,
+        what: String,
+        after_ms: u64,
+        limit_ms: u64,
+    },
+    /// A request went to another peer, or for other blocks, than what the node had seen demands.
+    WrongRequest { node: u8, what: String },
+    /// An actor dealt with a timer or a request of an earlier incarnation, or `what` is unknown to
+    /// the living one.
+    IncarnationsCrossed {
+        node: u8,
+        actor: String,
+        what: String,
+        living: u64,
+    },
     /// A task of a dead incarnation of an actor still runs beside the living incarnation.
     TwoIncarnations {
         actor: String,
@@ -365,6 +452,14 @@ pub struct Oracles {
     pub votes: Votes,
     /// Proposed blocks, including those that lost.
     pub blocks: Blocks,
+    /// Evidence that must follow from counted votes.
+    pub accusations: Accusations,
+    /// Certificates that must follow from counted votes.
+    pub quorums: Quorums,
+    /// Calm stretches, and the demands in them.
+    pub calm: Calm,
+    /// The parents of the leaders' blocks.
+    pub choices: Choices,
     /// Offsets of the nodes' clocks.
     pub clocks: Clocks,
     /// Mailboxes and restarts in the nodes' supervision trees.
@@ -377,6 +472,8 @@ pub struct Oracles {
     pub model: Conformance,
     /// Authorities that lost their votes and have not resumed voting.
     pub rejoin: Rejoin,
+    /// Requests of the nodes to their peers.
+    pub requests: Requests,
     /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
     /// Messages that adversaries made.
@@ -425,6 +522,10 @@ impl Oracles {
             finality: Finality::default(),
             votes: Votes::new(plan).sharing(&sets),
             blocks: Blocks::new(plan).sharing(&sets),
+            accusations: Accusations::default(),
+            quorums: Quorums::new(plan),
+            calm: Calm::new(plan),
+            choices: Choices::default(),
             clocks: Clocks::new(plan),
             actors: Actors::default(),
             heads: BTreeMap::new(),
@@ -432,6 +533,7 @@ impl Oracles {
             model: Conformance::new(plan).sharing(&sets),
             sets,
             rejoin: Rejoin::default(),
+            requests: Requests::new(plan.buggify),
             ledger: Ledger::default(),
             forgeries: Forgeries::default(),
             found: None,
@@ -457,12 +559,16 @@ impl Oracles {
         self.votes.pending.remove(&node);
         self.clocks.born(node);
         self.actors.born(node);
+        self.requests.born(node);
+        self.accusations.restored(node);
+        self.quorums.restored(node);
     }
 
     /// Stops judging a node's reports, because its disk lied or was restored; its signature may now
     /// be on any block.
     pub fn distrust(&mut self, node: u8) {
         self.rejoin.forget(node);
+        self.choices.forget(node);
         if self.distrusted.insert(node) {
             self.votes.distrust(node);
             self.model.distrust(node);
@@ -505,6 +611,7 @@ impl Oracles {
         self.votes.lose(node);
         self.model.distrust(node);
         self.finality.forget(node);
+        self.choices.forget(node);
     }
 
     /// Checks an event that a node reported; `node` counts from 0.
@@ -523,6 +630,7 @@ impl Oracles {
                 // A confirmation requires a certified block.
                 let of_certified = match target.kind {
                     VoteKind::Confirmation => {
+                        self.choices.certified(at_ms, node, target.slot.0);
                         self.votes.certified(node, target.slot.0, target.hash)
                     }
                     VoteKind::Proposal => Ok(()),
@@ -534,6 +642,7 @@ impl Oracles {
                         .signed(node, target, self.finality.slot_of(node));
                     self.note(at_ms, result);
                 }
+                self.quorums.signed(at_ms, node, target);
                 // The more specific violation comes first because only one is kept.
                 let for_forged = self.forgeries.signed(node, target);
                 let signed = self.votes.signed(node, target, &self.blocks);
@@ -550,6 +659,7 @@ impl Oracles {
                 ("votes-for", self.model.votes_for(node, *block, *parent))
             }
             NodeEvent::Finalized(block) => {
+                self.calm.finalized(at_ms, node, block.slot.0);
                 self.votes
                     .finalized(at_ms, node, block.height.0, block.hash);
                 let result = self.finality.reported(node, block);
@@ -564,7 +674,14 @@ impl Oracles {
                 )
             }
             NodeEvent::Proposed { hash, block, .. } => {
+                let is_new = self.blocks.get(hash).is_none();
                 let result = self.blocks.proposed(at_ms, node, *hash, block);
+                if is_new {
+                    let slot = block.header.slot.0;
+                    self.calm.proposed(slot, &block.body.payload.transactions);
+                    let result = self.parent_is_right(node, hash, slot);
+                    self.note(at_ms, result);
+                }
                 let parent = block
                     .header
                     .parent_certificate
@@ -578,6 +695,7 @@ impl Oracles {
             NodeEvent::Head { height, slot, hash } => {
                 self.heads.insert(node, *hash);
                 let certified = if height.0 > 0 {
+                    self.choices.certified(at_ms, node, slot.0);
                     self.votes.certified(node, slot.0, *hash)
                 } else {
                     Ok(())
@@ -593,10 +711,35 @@ impl Oracles {
                 ("banned", result.map_or(Ok(()), Err))
             }
             NodeEvent::Peers { .. } => ("peers", Ok(())),
+            NodeEvent::Restored { .. } => {
+                self.accusations.restored(node);
+                self.quorums.restored(node);
+                ("restored", Ok(()))
+            }
+            NodeEvent::Counts {
+                target,
+                signer,
+                set_hash,
+            } => {
+                let now = self.calm.slot_at(at_ms);
+                let is_right = self.clocks.is_right(node);
+                let distance = target.slot.0.abs_diff(now);
+                let is_recent = is_right && distance <= quorums::RECENT_SLOTS;
+                self.quorums
+                    .counts(at_ms, node, target, *signer, *set_hash, is_recent);
+                let is_near = is_right && distance <= accusations::NEAR_SLOTS;
+                let all = &mut self.accusations;
+                (
+                    "counts",
+                    all.counts(node, target, *signer, *set_hash, is_near),
+                )
+            }
             NodeEvent::Evidence { signer, slot } => {
+                self.accusations.accuses(node, *signer, slot.0);
                 ("evidence", self.votes.accused(node, *signer, slot.0))
             }
             NodeEvent::Notice(_) => ("notice", Ok(())),
+            NodeEvent::Peering(event) => ("peering", self.requests.report(at_ms, node, event)),
         };
         *self.heard.entry(kind).or_default() += 1;
         if !self.distrusted.contains(&node) {
@@ -620,161 +763,24 @@ impl Oracles {
         }
     }
 
+    /// Checks the parent of a new block, unless the node's clock is wrong or its disk lied: the
+    /// start of the slot is unknown then, or the node may have forgotten what it reported.
+    fn parent_is_right(&self, node: u8, hash: &Hash, slot: u64) -> Result<(), Violation> {
+        let is_judged = !self.distrusted.contains(&node) && self.clocks.is_right(node);
+        match self.blocks.parent_slot(hash).filter(|_| is_judged) {
+            Some(parent_slot) => {
+                let before_ms = self.calm.before_ms(slot, 2 * self.clocks.drift_ms());
+                self.choices.proposed(node, before_ms, slot, parent_slot)
+            }
+            None => Ok(()),
+        }
+    }
+
     fn head(&self, node: u8, height: u64, hash: Hash) -> Result<(), Violation> {
         let last = self.finality.of(node);
         match self.finality.blocks.get(&last) {
             Some(block) => self.blocks.head(node, (height, hash), (last, block.hash)),
             None => Ok(()),
-        }
-    }
-
-    /// Checks the receipts of all final blocks up to `height`, and the answers that users got about
-    /// accounts.
-    ///
-    /// # Errors
-    /// [`Violation::WrongExecution`], [`Violation::WrongBalance`], or those of [`Ledger::settle`].
-    pub fn check_execution(
-        &mut self,
-        node: u8,
-        height: u64,
-        users: u8,
-        receipts: &[Receipt],
-    ) -> Result<(), Violation> {
-        let Self {
-            ledger,
-            blocks,
-            finality,
-            ..
-        } = self;
-        ledger.check_receipts(node, height, receipts, blocks, finality)?;
-        ledger.check_answers(users, height, receipts)
-    }
-
-    /// Checks a correct node's verdict on a forged message of gossip.
-    pub fn judged(&mut self, at_ms: u64, node: u8, forgery: &Forgery, is_accepted: bool) {
-        let result = self.forgeries.judged(node, forgery, is_accepted);
-        self.note(at_ms, result);
-    }
-
-    /// Checks that a peer is an authority which a correct node takes for one.
-    pub fn vouched(&mut self, at_ms: u64, node: u8, peer: &str) {
-        let result = self.forgeries.vouched(node, peer);
-        self.note(at_ms, result);
-    }
-
-    /// Checks a node's answer to a request for headers; `asked` is (first height, count), and
-    /// `range` is `None` for a malformed answer. Returns the height of the last header, or 0 if
-    /// there is none or the answer is wrong.
-    pub fn headers(
-        &mut self,
-        at_ms: u64,
-        node: u8,
-        asked: (u64, u64),
-        range: Option<&HeaderRange>,
-    ) -> u64 {
-        *self.heard.entry("headers").or_default() +=
-            range.map_or(0, |range| range.headers.len() as u64);
-        if self.distrusted.contains(&node) {
-            return 0;
-        }
-        let result = headers::answered(node, asked, range, &self.votes, &self.finality);
-        let last = result.as_ref().copied().unwrap_or(0);
-        self.note(at_ms, result.map(|_| ()));
-        last
-    }
-
-    /// Checks a node's answer to a request for blocks, including nodes with a faulty disk, because
-    /// a node must verify stored blocks before it serves them.
-    pub fn answered_blocks(
-        &mut self,
-        at_ms: u64,
-        node: u8,
-        asked: (u64, u64),
-        range: Option<&BlockRange>,
-    ) {
-        *self.heard.entry("blocks").or_default() +=
-            range.map_or(0, |range| range.blocks.len() as u64);
-        let result = headers::answered_blocks(node, asked, range, &self.votes, &self.finality);
-        self.note(at_ms, result);
-    }
-
-    /// Records a node's clock against the true time, both in milliseconds since the epoch. Must
-    /// precede [`observe`](Self::observe) for the same event.
-    pub fn clock(
-        &mut self,
-        at_ms: u64,
-        node: u8,
-        wall_ms: u64,
-        true_ms: u64,
-        event: Option<&NodeEvent>,
-    ) {
-        if self.votes.is_byzantine(node) {
-            return;
-        }
-        self.clocks.look(at_ms, node, wall_ms, true_ms);
-        let Some(NodeEvent::Signed { target }) = event else {
-            return;
-        };
-        if self.distrusted.contains(&node) {
-            return;
-        }
-        let slot = target.slot.0;
-        if target.kind == VoteKind::Confirmation || self.votes.has_signed(node, target.kind, slot) {
-            return;
-        }
-        let needed = self.sets.current().quorum().saturating_sub(1);
-        let votes = &self.votes;
-        let others = |slot| {
-            votes
-                .signers_in(slot)
-                .filter(|other| *other != node)
-                .collect()
-        };
-        let result = self
-            .clocks
-            .signs(at_ms, (node, slot), wall_ms, needed, others);
-        self.note(at_ms, result);
-    }
-
-    /// Checks that a node's own execution client executed a block of another leader before the node
-    /// approves it. Must precede [`observe`](Self::observe) for the same event.
-    pub fn executed(
-        &mut self,
-        at_ms: u64,
-        node: u8,
-        event: &NodeEvent,
-        executed: &ExecutionClients,
-    ) {
-        if self.votes.is_byzantine(node) {
-            return;
-        }
-        let NodeEvent::Signed { target } = event else {
-            return;
-        };
-        if self.distrusted.contains(&node) {
-            return;
-        }
-        let is_new = target.kind == VoteKind::Approval
-            && !self.votes.has_signed(node, target.kind, target.slot.0);
-        let Some(proposed) = self.blocks.get(&target.hash).filter(|_| is_new) else {
-            return;
-        };
-        let header = &proposed.block.header;
-        // The leader's own execution client built the block, so it need not have executed it
-        // before.
-        if self.sets.node_at(&target.hash, header.proposer) != node
-            && executed.cannot_have_executed(node, header.execution_hash.into(), proposed.at_ms)
-        {
-            let height = header.height.0;
-            let slot = header.slot.0;
-            self.note(
-                at_ms,
-                Err(Violation::ApprovedUnexecuted {
-                    node: node + 1,
-                    height,
-                    slot,
-                }),
-            );
         }
     }
 
@@ -787,12 +793,28 @@ impl Oracles {
         self.note(at_ms, result);
     }
 
+    /// Checks the sizes of a node's tables and its work.
+    pub fn footprint(&mut self, at_ms: u64, node: u8, footprint: &Footprint) {
+        if self.votes.is_byzantine(node) || self.distrusted.contains(&node) {
+            return;
+        }
+        let height = self.finality.of(node);
+        let result = self.calm.footprint(at_ms, node, height, footprint);
+        self.note(at_ms, result);
+    }
+
     /// Checks a node's summary. `asked` is the time of the request in milliseconds and the node's
     /// final height at that time; the node may have advanced since.
     pub fn stands(&mut self, at_ms: u64, node: u8, asked: (u64, u64), summary: Summary) {
         if self.votes.is_byzantine(node) {
             return;
         }
+        let result = self.calm.look(at_ms);
+        self.note(at_ms, result);
+        let result = self.calm.stands(at_ms, node, &summary);
+        self.note(at_ms, result);
+        let result = self.accusations.stands(node);
+        self.note(at_ms, result);
         let until = summary.votes.silent_until.map(|slot| slot.0);
         let final_slot = summary.finalized.slot.0;
         match self
@@ -817,7 +839,11 @@ impl Oracles {
         self.note(at_ms, result);
         let result = self.votes.stands(asked.0, node, last);
         self.note(at_ms, result);
+        let result = self.quorums.stands(asked.0, node, &summary);
+        self.note(at_ms, result);
         if summary.highest_height.0 > 0 {
+            let slot = summary.highest.slot.0;
+            self.choices.certified(at_ms, node, slot);
             let result = self
                 .votes
                 .certified(node, summary.highest.slot.0, summary.highest.hash);

@@ -83,7 +83,7 @@ impl Rejoin {
     /// if the authority has just resumed voting.
     ///
     /// # Errors
-    /// [`Violation::RejoinedEarly`].
+    /// [`Violation::RejoinedEarly`], [`Violation::RejoinedLate`] or [`Violation::LossIgnored`].
     pub fn stands(
         &mut self,
         node: u8,
@@ -91,6 +91,14 @@ impl Rejoin {
         final_slot: u64,
         highest: u64,
     ) -> Result<Option<u64>, Violation> {
+        // The silence ends in the write that makes the block final.
+        if let Some(until) = silent_until.filter(|until| final_slot > *until) {
+            return Err(Violation::RejoinedLate {
+                node: node + 1,
+                final_slot,
+                until,
+            });
+        }
         let Some(without) = self.without.get_mut(&node) else {
             return Ok(None);
         };
@@ -104,6 +112,10 @@ impl Rejoin {
             (Some(before), Some(until)) => {
                 without.until = Some(until.max(before));
                 Ok(None)
+            }
+            // A node knows from its start that its store has no votes.
+            (None, None) if without.loss == Loss::Emptied => {
+                Err(Violation::LossIgnored { node: node + 1 })
             }
             (None, None) => Ok(None),
             (Some(until), None) if final_slot > until => {
@@ -185,6 +197,23 @@ mod tests {
     }
 
     #[test]
+    fn a_late_rejoin_and_an_ignored_loss_are_found() {
+        let mut rejoin = Rejoin::default();
+        assert_eq!(rejoin.stands(1, Some(60), 60, 45), Ok(None));
+        let late = Err(Violation::RejoinedLate {
+            node: 2,
+            final_slot: 61,
+            until: 60,
+        });
+        assert_eq!(rejoin.stands(1, Some(60), 61, 45), late);
+        rejoin.lose(1, Loss::Emptied);
+        let ignored = Err(Violation::LossIgnored { node: 2 });
+        assert_eq!(rejoin.stands(1, None, 40, 45), ignored);
+        rejoin.lose(1, Loss::PutBack);
+        assert_eq!(rejoin.stands(1, None, 40, 45), Ok(None), "unknown to it");
+    }
+
+    #[test]
     fn an_early_rejoin_is_found() {
         let mut rejoin = Rejoin::default();
         rejoin.lose(1, Loss::Emptied);
@@ -207,7 +236,7 @@ mod tests {
         );
         rejoin.lose(1, Loss::Emptied);
         assert_eq!(
-            rejoin.stands(1, Some(20), 40, 66),
+            rejoin.stands(1, Some(20), 15, 66),
             Ok(None),
             "its clock is behind what it had signed"
         );

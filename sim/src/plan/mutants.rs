@@ -4,6 +4,38 @@
 //! `alys-consensus` for its rules, and [`alys_runtime::mutant`] with a name of this table
 //! elsewhere. No production build has the switches. Each bug declares in advance the invariant of
 //! the simulator that must find it, and the scenario to search.
+//!
+//! The table keeps the bugs apart by their [`Origin`], because a table by the authors of the
+//! invariants measures what they thought of.
+
+use serde::Serialize;
+
+/// The knowledge with which a bug was planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// By somebody who knew the simulator's invariants and scenarios.
+    InView,
+    /// By somebody who had not read the simulator; the invariants were built without seeing it.
+    Blind,
+    /// No mistake that an observer can tell from correct code, or one without a consequence. The
+    /// table argues it, and no run may find it.
+    Harmless,
+}
+
+impl Origin {
+    /// All origins, in the order of the table.
+    pub const ALL: [Self; 3] = [Self::InView, Self::Blind, Self::Harmless];
+
+    /// The heading of its rows.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::InView => "Planted with the simulator in view",
+            Self::Blind => "Planted blind",
+            Self::Harmless => "Equivalent or harmless",
+        }
+    }
+}
 
 /// A planted bug and the invariants expected to find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +51,9 @@ pub struct Planted {
     pub found_by: &'static [&'static str],
     /// Scenario to search.
     pub scenario: &'static str,
+    pub origin: Origin,
+    /// The reason for which nothing can find a harmless bug; empty for the others.
+    pub argument: &'static str,
 }
 
 /// A canary that always violates an invariant.
@@ -26,19 +61,37 @@ pub const ALWAYS_FAILS: &str = "canary-always-fails";
 /// A canary that makes two runs of one seed differ.
 pub const LEAKS: &str = "canary-leaks";
 
+macro_rules! origin {
+    () => {
+        (Origin::InView, "")
+    };
+    (blind) => {
+        (Origin::Blind, "")
+    };
+    (harmless $argument:literal) => {
+        (Origin::Harmless, $argument)
+    };
+}
+
+/// Rows: `"name", "area", "scenario": "The mistake." => "invariant", "another";`. A bug that was
+/// planted blind has `[blind]` in front of its invariants, a harmless one
+/// `[harmless "The argument."]` in place of them.
 macro_rules! planted {
     ($(
         $name:literal, $area:literal, $scenario:literal:
             $broken:literal
-            => $($found_by:literal),+;
+            $([$($origin:tt)+])?
+            $(=> $($found_by:literal),+)?;
     )+) => {
         /// All planted bugs.
         pub const ALL: &[Planted] = &[$(Planted {
             name: $name,
             area: $area,
             broken: $broken,
-            found_by: &[$($found_by),+],
+            found_by: &[$($($found_by),+)?],
             scenario: $scenario,
+            origin: origin!($($($origin)+)?).0,
+            argument: origin!($($($origin)+)?).1,
         }),+];
     };
 }
@@ -79,10 +132,10 @@ planted! {
         => "loss-unnoticed";
     "certificate-not-persisted", "certificates", "certificate_kept":
         "The certificate is not written with the lock."
-        => "no-progress";
+        => "no-progress", "wrong-parent";
     "highest-not-restored", "certificates", "certificate_kept":
         "A node that starts takes its last final block for the highest certified one."
-        => "no-progress";
+        => "no-progress", "wrong-parent";
     "quorum-off-by-one", "certificates", "steady":
         "A quorum is one vote too small."
         => "certified-without-quorum", "final-without-quorum";
@@ -139,7 +192,16 @@ planted! {
         => "error-line";
     "fetch-never-again", "sync", "mixed":
         "A block that was requested by hash once is never requested again."
-        => "silent-leader", "no-progress";
+        => "silent-leader", "no-progress", "table-not-shrunk";
+    "request-kept", "sync", "mixed":
+        "A request whose answer was lost inside of the node is never given up."
+        => "request-overdue", "table-not-shrunk";
+    "failed-block-forgiven", "sync", "mixed":
+        "A peer that does not send a block that was requested by hash keeps its rank."
+        => "wrong-request";
+    "slot-start-unscheduled", "consensus", "steady":
+        "The ChainActor wakes once a second, and not at the start of each slot."
+        => "block-late", "too-few-blocks";
     "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
         "The PeerActor does not get the connected peers when it restarts."
         => "no-progress", "too-few-blocks";
@@ -152,11 +214,11 @@ planted! {
     "write-deferred", "storage", "rolling_restarts":
         "Records are committed without durability."
         => "finality-went-back", "head-beside-final", "signed-twice", "votes-lost",
-            "not-a-transition";
+            "not-a-transition", "wrong-parent";
     "sync-left-out", "storage", "rolling_restarts":
         "The database's file is never synced."
         => "process-ended", "finality-went-back", "signed-twice", "votes-lost",
-            "not-a-transition";
+            "not-a-transition", "wrong-parent";
     "index-before-block", "storage", "power_at_writes":
         "The index of blocks is written before the blocks, in a write of its own."
         => "no-progress", "process-ended";
@@ -165,7 +227,7 @@ planted! {
         => "error-line";
     "lost-blocks-not-sent", "execution", "one_execution_client_lost_blocks":
         "Blocks that the execution client lost are not sent again."
-        => "execution-behind", "no-progress", "silent-leader";
+        => "execution-behind", "no-progress", "silent-leader", "block-late";
     "syncing-is-invalid", "execution", "one_execution_client_lost_blocks":
         "SYNCING counts as INVALID."
         => "error-line";
@@ -186,7 +248,7 @@ planted! {
         => "wrong-execution";
     "token-kept", "execution", "steady":
         "The token for the execution client is reused for two minutes, longer than it is valid."
-        => "too-few-blocks";
+        => "too-few-blocks", "block-late";
     "stop-waits-for-execution", "execution", "stop_without_execution_client":
         "A node that stops waits for its execution client with the usual timeouts."
         => "process-ended";
@@ -263,5 +325,40 @@ mod tests {
         assert!(names.iter().all(|name| is_plain(name)), "{names:?}");
         assert!(find(ALWAYS_FAILS).is_some_and(Planted::is_canary));
         assert!(find(LEAKS).is_some_and(Planted::is_canary));
+    }
+
+    #[test]
+    fn harmless_bugs_are_argued_and_others_have_invariants() {
+        for planted in ALL {
+            let is_harmless = planted.origin == Origin::Harmless;
+            assert_eq!(is_harmless, planted.found_by.is_empty(), "{}", planted.name);
+            assert_eq!(
+                is_harmless,
+                !planted.argument.is_empty(),
+                "{}",
+                planted.name
+            );
+        }
+        planted_rows();
+    }
+
+    /// Each form of a row is understood.
+    fn planted_rows() {
+        mod rows {
+            use super::super::{Origin, Planted};
+            planted! {
+                "one", "area", "steady": "A mistake." => "no-progress", "canary";
+                "two", "area", "steady": "A mistake." [blind] => "no-progress";
+                "three", "area", "steady": "A mistake." [harmless "No reader."];
+            }
+        }
+        let of = |planted: &Planted| (planted.origin, planted.found_by.len(), planted.argument);
+        let found: Vec<_> = rows::ALL.iter().map(of).collect();
+        let expected = [
+            (Origin::InView, 2, ""),
+            (Origin::Blind, 1, ""),
+            (Origin::Harmless, 0, "No reader."),
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -244,6 +244,7 @@ fn collect_counters(
     all.extend(changes.map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.forgeries.counts());
+    all.extend(oracles.calm.counts().map(|(name, n)| (name.to_owned(), n)));
     let coverage = &oracles.ledger.coverage;
     all.extend(
         coverage
@@ -380,6 +381,7 @@ impl Cluster {
         configure_world(world, &plan.world);
         let nodes = plan.world.nodes;
         let start_ms = world.wall_ms(NodeId::WORLD);
+        judge.look().calm.begin(start_ms);
         let chain = Chain::new(&plan.world, &plan.workload, start_ms);
         let reactions = Reactions::default();
         let living = Living::default();
@@ -618,6 +620,7 @@ impl Users {
 /// Ends all faults and restores a core of authorities. Then requires, in this order: progress of
 /// the core, the same states when a fresh execution client executes the final chain, the final
 /// chain and correct balances on the core's execution clients, and that every actor becomes idle.
+/// Some runs go on until they are calm, see [`crate::invariants::Calm`].
 async fn recover(
     world: World,
     plan: &Plan,
@@ -642,6 +645,8 @@ async fn recover(
         .filter(|node| !plan.world.is_byzantine(*node));
     faults.leave_dead(left_dead);
     faults.heal();
+    let is_whole = core.len() == usize::from(nodes) && mute.is_empty();
+    judge.look().calm.healed(now_ms(world), is_whole);
     spawn("operators", faults.clone().confirm_clocks(core.clone()));
     world.set_buggify(None);
     match recovery::progress(world, judge, plan, &core, &mute).await? {
@@ -653,6 +658,7 @@ async fn recover(
         Progress::Made => {}
     }
     users.is_over.store(true, Ordering::SeqCst);
+    judge.look().calm.rests(now_ms(world));
     let replayed = reexecution::replay(judge, &shared.chain.execution)?;
     Announcement::Reexecuted { blocks: replayed }.announce(world);
     let auditor = judge.clone();
@@ -667,7 +673,9 @@ async fn recover(
             what: error.to_string(),
         })
     })?;
-    recovery::rest(world, judge, &shared.living, &core).await
+    recovery::rest(world, judge, &shared.living, &core).await?;
+    recovery::calm(world, judge, plan.world.slot_ms).await;
+    Ok(())
 }
 
 /// Checks the plan's expectations: every authority in `core` reached the minimum final height,

@@ -393,8 +393,17 @@ async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64)
             }
         };
         // The kind of failure does not matter, only its delay.
-        let _over = timeout(LONG_ASK_TIMEOUT * 2, asked).await;
+        let over = timeout(LONG_ASK_TIMEOUT * 2, asked).await;
         on_time(desk, what, begun, PROMPT_FAILURE_LIMIT);
+        if matches!(over, Ok(Err(AskError::Timeout { .. }))) {
+            let is_kept = what == "a question that is not answered";
+            let limit = if is_kept {
+                ASK_TIMEOUT
+            } else {
+                LONG_ASK_TIMEOUT
+            };
+            not_early(desk, what, begun, limit);
+        }
     }
     for sender in senders {
         let _done = timeout(LONG_ASK_TIMEOUT * 2, sender).await;
@@ -478,6 +487,19 @@ fn on_time(desk: &Desk, what: &str, begun_ms: u64, limit: Duration) {
     let limit_ms = limit.as_millis() as u64;
     if after_ms > limit_ms {
         desk.accuse(Violation::AskLate {
+            what: what.to_owned(),
+            after_ms,
+            limit_ms,
+        });
+    }
+}
+
+/// Reports a timeout before its time. Times are rounded to milliseconds.
+fn not_early(desk: &Desk, what: &str, begun_ms: u64, limit: Duration) {
+    let after_ms = now_ms(desk.world) - begun_ms;
+    let limit_ms = limit.as_millis() as u64;
+    if after_ms + 1 < limit_ms {
+        desk.accuse(Violation::AskEarly {
             what: what.to_owned(),
             after_ms,
             limit_ms,

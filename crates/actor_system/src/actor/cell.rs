@@ -75,6 +75,9 @@ pub struct MailboxSnapshot {
     pub dropped: u64,
     /// Timer messages whose handling started.
     pub timers: u64,
+    /// Timer messages whose handling started in another incarnation than the one that set them.
+    /// Always 0, because timers end with their incarnation.
+    pub crossed: u64,
     /// Messages, including those of timers, that were handled without a failure.
     pub handled: u64,
     /// Messages whose handler failed.
@@ -462,6 +465,7 @@ impl Cell {
             refused: stats.refused.load(Relaxed),
             dropped: stats.dropped.load(Relaxed),
             timers: stats.timers.load(Relaxed),
+            crossed: stats.crossed.load(Relaxed),
             handled: stats.handled.load(Relaxed),
             failed: stats.failed.load(Relaxed),
             expired: stats.expired.load(Relaxed),

@@ -85,6 +85,7 @@ impl<A: AlysActor> Incarnation<A> {
         }
         let frame = Some(Box::new(Frame::new(
             ctx.cell.number,
+            ctx.incarnation,
             ctx.cell.shared.tables.clone(),
         )));
         let health = Health::Healthy;
@@ -158,7 +159,7 @@ impl<A: AlysActor> Incarnation<A> {
             let next = if take_queue {
                 reader.pop().map(Next::Message)
             } else {
-                poll_timer(&ctx.timers, sleep, cx).map(|msg| {
+                poll_timer(&ctx.timers, sleep, cx).map(|(incarnation, msg)| {
                     let sequence = reader.next_timer();
                     let priority = msg.priority();
                     Next::Timer(Envelope {
@@ -166,6 +167,7 @@ impl<A: AlysActor> Incarnation<A> {
                         meta: Meta {
                             sequence,
                             origin: Origin::Timer,
+                            incarnation,
                             priority,
                             ..Meta::default()
                         },
@@ -207,16 +209,17 @@ impl<A: AlysActor> Incarnation<A> {
     }
 }
 
-/// Pops a due timer; otherwise registers the task to be woken when the next is due.
+/// Pops a due timer, with the incarnation that set it; otherwise registers the task to be woken
+/// when the next is due.
 fn poll_timer<M: Send + 'static>(
     timers: &Timers<M>,
     sleep: &mut Option<Sleep>,
     cx: &mut TaskContext<'_>,
-) -> Option<M> {
+) -> Option<(u64, M)> {
     loop {
         let due = timers.next_due()?;
-        if let Some(msg) = timers.pop(time::now()) {
-            return Some(msg);
+        if let Some(timer) = timers.pop(time::now()) {
+            return Some(timer);
         }
         match sleep {
             Some(sleep) if sleep.deadline() != due => sleep.reset(due),

@@ -239,6 +239,7 @@ impl<A: AlysActor> Context<A> {
                 priority: meta.priority,
                 deadline: meta.deadline,
                 sent: meta.sent(),
+                incarnation: meta.incarnation,
                 waiting: Link::chain(meta.chain.as_deref())
                     .filter_map(|link| self.shared().tables.path(link.asker))
                     .collect(),
@@ -281,7 +282,7 @@ impl<A: AlysActor> Context<A> {
     ///
     /// Setting more than [`MAX_TIMERS`](crate::MAX_TIMERS) pending timers fails the actor.
     pub fn send_after(&self, delay: Duration, msg: A::Message) -> Timer {
-        Timers::set(&self.timers, delay, msg)
+        Timers::set(&self.timers, self.incarnation, delay, msg)
     }
 
     /// Stops the actor after the current message, without a failure. A

@@ -182,7 +182,8 @@ pub(crate) struct Timers<M> {
 }
 
 struct Queue<M> {
-    due: BTreeMap<(Instant, u64), M>,
+    /// Messages, each with the incarnation that set the timer.
+    due: BTreeMap<(Instant, u64), (u64, M)>,
     next: u64,
 }
 
@@ -197,7 +198,7 @@ impl<M: Send + 'static> Timers<M> {
         }
     }
 
-    pub fn set(this: &Arc<Self>, delay: Duration, msg: M) -> Timer {
+    pub fn set(this: &Arc<Self>, incarnation: u64, delay: Duration, msg: M) -> Timer {
         let mut queue = lock(&this.queue);
         let key = (after(delay), queue.next);
         queue.next += 1;
@@ -205,7 +206,7 @@ impl<M: Send + 'static> Timers<M> {
             this.scope
                 .fail(Failure::TooManyTimers { limit: MAX_TIMERS });
         } else {
-            queue.due.insert(key, msg);
+            queue.due.insert(key, (incarnation, msg));
             this.scope.cell.control.raise(control::TIMERS);
         }
         let timers: Weak<dyn Cancel> = Arc::downgrade(&(this.clone() as Arc<dyn Cancel>));
@@ -222,8 +223,8 @@ impl<M: Send + 'static> Timers<M> {
         due
     }
 
-    /// Takes the next timer that is due at `now`.
-    pub fn pop(&self, now: Instant) -> Option<M> {
+    /// Takes the next timer that is due at `now`, with the incarnation that set it.
+    pub fn pop(&self, now: Instant) -> Option<(u64, M)> {
         let mut queue = lock(&self.queue);
         let first = queue.due.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())

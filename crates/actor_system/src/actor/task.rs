@@ -322,6 +322,7 @@ where
             return Box::pin(self.handle_batch(incarnation, watch, envelope, stop)).await;
         }
         self.count_timers([&envelope.meta]);
+        self.count_crossed(incarnation.ctx.incarnation, [&envelope.meta]);
         let fault = if may_fault {
             self.fault(envelope.msg.kind())
         } else {
@@ -425,6 +426,8 @@ where
         };
         let (mut done, mut taken, waiting) = batch.into_parts();
         self.count_timers(done.iter().chain(&taken).map(|taken| &taken.meta));
+        let metas = done.iter().chain(&taken).map(|taken| &taken.meta);
+        self.count_crossed(ctx.incarnation, metas);
         let is_done = matches!(attended, Attended::Done(Ok(())));
         if is_done {
             done.append(&mut taken);
@@ -533,6 +536,15 @@ where
         let timers = begun.into_iter().filter(|meta| is_timer(meta)).count();
         if timers > 0 {
             add(&self.reader.mailbox.stats.timers, timers as u64);
+        }
+    }
+
+    /// Counts the timer messages among these that another incarnation set.
+    fn count_crossed<'a>(&self, living: u64, begun: impl IntoIterator<Item = &'a Meta>) {
+        let is_of_other = |meta: &&Meta| is_timer(meta) && meta.incarnation != living;
+        let crossed = begun.into_iter().filter(is_of_other).count();
+        if crossed > 0 {
+            add(&self.reader.mailbox.stats.crossed, crossed as u64);
         }
     }
 

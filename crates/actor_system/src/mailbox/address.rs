@@ -364,6 +364,7 @@ impl<M: Message> Addr<M> {
     ) -> Result<Receipt, TellError<M>> {
         current::with(|frame| {
             meta.sender = frame.number;
+            meta.incarnation = frame.incarnation;
             meta.correlation = meta.correlation.or(Some(frame.correlation));
         });
         let is_timed = self.mailbox.is_timed.load(Relaxed);

@@ -16,6 +16,7 @@ thread_local! {
 pub(crate) struct Frame {
     /// Number of the actor.
     pub number: u64,
+    pub incarnation: u64,
     pub tables: Arc<MessageTables>,
     pub id: MessageId,
     pub correlation: MessageId,
@@ -25,10 +26,11 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    pub fn new(number: u64, tables: Arc<MessageTables>) -> Self {
+    pub fn new(number: u64, incarnation: u64, tables: Arc<MessageTables>) -> Self {
         let id = MessageId::new(number, Origin::Mailbox, 0);
         Self {
             number,
+            incarnation,
             tables,
             id,
             correlation: id,

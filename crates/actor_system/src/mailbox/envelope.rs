@@ -70,6 +70,9 @@ pub struct EnvelopeInfo {
     /// Time at which it was sent; none unless times are measured
     /// ([`System::measure`](crate::System::measure)).
     pub sent: Option<Instant>,
+    /// The incarnation of the sender that sent it, or that set the timer; 0 if the sender was a
+    /// task or code outside of an actor.
+    pub incarnation: u64,
     /// Paths of the actors that wait for the answer, directly (the first, the asker) or through the
     /// one before.
     pub waiting: Vec<Arc<str>>,
@@ -106,6 +109,8 @@ pub(crate) struct Meta {
     pub correlation: Option<MessageId>,
     /// Number of the sending actor; 0 for none.
     pub sender: u64,
+    /// Incarnation of the sending actor, or of this actor when it set the timer; 0 for none.
+    pub incarnation: u64,
     pub priority: Priority,
     /// True if its policy is `Overflow::DropOldest`.
     pub is_droppable: bool,

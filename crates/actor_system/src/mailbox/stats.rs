@@ -29,6 +29,7 @@ pub(crate) struct Stats {
     pub refused: AtomicU64,
     pub dropped: AtomicU64,
     pub timers: AtomicU64,
+    pub crossed: AtomicU64,
     pub handled: AtomicU64,
     pub failed: AtomicU64,
     pub expired: AtomicU64,

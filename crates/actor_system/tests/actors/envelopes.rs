@@ -155,6 +155,7 @@ fn messages_of_timers_and_tasks_begin_chains_of_their_own() {
             (None, timer.id)
         );
         assert_eq!(timer.priority, Priority::High);
+        assert_eq!(timer.incarnation, 1);
         let at_b = |sender: Option<&str>| {
             let mut at_b = envelopes.iter().filter(|(path, _)| path == "world/s/b");
             at_b.find(|(_, envelope)| envelope.sender.as_deref() == sender)
@@ -162,8 +163,10 @@ fn messages_of_timers_and_tasks_begin_chains_of_their_own() {
                 .1
                 .clone()
         };
-        assert_eq!(at_b(Some("world/s/a")).correlation, timer.id);
+        let from_a = at_b(Some("world/s/a"));
+        assert_eq!((from_a.correlation, from_a.incarnation), (timer.id, 1));
         let from_task = at_b(None);
+        assert_eq!(from_task.incarnation, 0);
         assert_eq!(
             (from_task.correlation, from_task.priority),
             (from_task.id, Priority::Low)

@@ -154,6 +154,8 @@ fn timers_do_not_reach_the_next_incarnation() {
         }
         world.diary.wait_for("a", Event::Noted(2)).await;
         assert_eq!(world.diary.notes("a"), [2]);
+        let mailbox = world.mailbox("s/a");
+        assert_eq!((mailbox.timers, mailbox.crossed), (1, 0));
     });
 }
 

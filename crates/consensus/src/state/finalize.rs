@@ -86,6 +86,7 @@ impl State {
             self.highest = hash;
         }
         self.review_sync_target();
+        self.drop_decided_votes();
         let mut record = Record {
             blocks: blocks_kept,
             finalized: Some(finalization),

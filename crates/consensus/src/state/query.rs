@@ -9,7 +9,7 @@ use alys_types::{AuthoritySet, Hash, Header, Height, Slot, Vote, VoteKind};
 use super::{ProposalContext, State};
 use crate::input::{BlockRef, Now, VoteState};
 use crate::rules;
-use crate::tree::{Entry, Execution};
+use crate::tree::{BodyState, Entry, Execution};
 
 /// The position of a node, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,41 @@ pub struct Summary {
     pub entries: usize,
 }
 
+/// The entries of the tables of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The last final block and those above it.
+    pub blocks: usize,
+    /// Blocks whose bodies are in memory only.
+    pub bodies: usize,
+    /// Blocks of which the execution layer has not given its verdict yet, though it was asked.
+    pub asked_executions: usize,
+    /// Votes whose block is unknown.
+    pub buffered_votes: usize,
+    /// Authorities whose latest votes are kept.
+    pub latest_votes: usize,
+    /// Votes that are kept to recognise equivocation.
+    pub remembered_votes: usize,
+    /// Authority sets.
+    pub sets: usize,
+}
+
 impl State {
+    /// The entries of the tables.
+    pub fn sizes(&self) -> Sizes {
+        let in_memory = |e: &Entry| matches!(e.body, BodyState::Memory(_));
+        let is_asked = |e: &Entry| e.execution == Execution::Asked;
+        Sizes {
+            blocks: self.tree.len(),
+            bodies: self.tree.iter().filter(|(_, e)| in_memory(e)).count(),
+            asked_executions: self.tree.iter().filter(|(_, e)| is_asked(e)).count(),
+            buffered_votes: self.buffered_votes.values().flatten().count(),
+            latest_votes: self.latest_votes.len(),
+            remembered_votes: self.equivocations.remembered(),
+            sets: self.sets.len(),
+        }
+    }
+
     /// The position of the node.
     pub fn summary(&self) -> Summary {
         let root = self.tree.root_entry();

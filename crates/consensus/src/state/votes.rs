@@ -126,8 +126,7 @@ impl State {
         if target.slot <= root_slot {
             return;
         }
-        self.buffered_votes
-            .retain(|_, votes| votes.iter().all(|v| v.vote().target.slot > root_slot));
+        self.drop_decided_votes();
         let is_same = |v: &VerifiedVote| v.vote().signer == signer && v.vote().target == target;
         let of_block = self.buffered_votes.get(&target.hash);
         if of_block.is_some_and(|votes| votes.iter().any(is_same)) {
@@ -155,6 +154,13 @@ impl State {
             .entry(target.hash)
             .or_default()
             .push(vote);
+    }
+
+    /// Drops the buffered votes of slots that are decided: their block is final, or never will be.
+    pub(super) fn drop_decided_votes(&mut self) {
+        let root_slot = self.tree.root_entry().header.slot;
+        self.buffered_votes
+            .retain(|_, votes| votes.iter().all(|v| v.vote().target.slot > root_slot));
     }
 
     /// Counts the votes that arrived before their block.

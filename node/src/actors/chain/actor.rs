@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
-use alys_consensus::{BlockRef, Config, Effect, Input, Now, State, Summary};
+use alys_consensus::{BlockRef, Config, Effect, Input, Now, Sizes, State, Summary};
 use alys_net::{Command, GossipVerdict, PeerId};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
@@ -22,6 +22,8 @@ use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
 use crate::actors::storage;
 use crate::actors::validation::{Job, Source, ValidationMessage};
+use crate::events::NodeEvent;
+use crate::interceptor;
 use crate::node::Observer;
 
 /// Longest time between two ticks.
@@ -173,6 +175,9 @@ impl ChainActor {
     }
 
     async fn handle_input(&mut self, input: Input) -> Result<(), ChainError> {
+        if let Input::Vote(vote) = &input {
+            self.report_vote(vote);
+        }
         let locked = alys_runtime::is_simulated().then(|| self.state.summary().votes.locked);
         let effects = self.state.handle(input, self.now());
         self.clock.keep(self.state.trusted_clock_ms());
@@ -220,7 +225,8 @@ impl ChainActor {
         } else {
             TICK_INTERVAL
         };
-        ctx.send_after(until_slot.min(longest), ChainMessage::Tick);
+        let delay = interceptor::tick_delay(until_slot.min(longest));
+        ctx.send_after(delay, ChainMessage::Tick);
     }
 
     async fn on_tick(&mut self, ctx: &Context<Self>) -> Result<(), ChainError> {
@@ -234,7 +240,32 @@ impl ChainActor {
         if self.catchup.is_rebroadcast_due(self.now().mono_ms) {
             self.input(Input::PeerConnected).await?;
         }
+        self.count_entries();
         Ok(())
+    }
+
+    fn count_entries(&self) {
+        let Sizes {
+            blocks,
+            bodies,
+            asked_executions,
+            buffered_votes,
+            latest_votes,
+            remembered_votes,
+            sets,
+        } = self.state.sizes();
+        let tables = &self.metrics.tables;
+        tables.set("blocks", blocks);
+        tables.set("bodies", bodies);
+        tables.set("asked_executions", asked_executions);
+        tables.set("buffered_votes", buffered_votes);
+        tables.set("latest_votes", latest_votes);
+        tables.set("remembered_votes", remembered_votes);
+        tables.set("sets", sets);
+        tables.set("screened_votes", self.screen.entries());
+        tables.set("sought_parents", self.catchup.sought_parents());
+        tables.set("vouched_peers", self.vouched.len());
+        tables.set("queue", self.queue.len() + self.follow_ups.len());
     }
 
     // Catching up.
@@ -360,7 +391,9 @@ impl AlysActor for ChainActor {
     const NAME: &'static str = "ChainActor";
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), ChainError> {
-        if ctx.incarnation() > 1 {
+        let incarnation = ctx.incarnation();
+        self.observe(NodeEvent::Restored { incarnation });
+        if incarnation > 1 {
             self.tell_peers(PeerMessage::RangeLost);
         }
         let effects = std::mem::take(&mut self.start_effects);

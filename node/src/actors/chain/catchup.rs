@@ -118,6 +118,11 @@ impl Catchup {
         self.parents.keys().copied()
     }
 
+    /// Number of parents that are fetched.
+    pub fn sought_parents(&self) -> usize {
+        self.parents.len()
+    }
+
     /// The certificate of a fetched parent, which is fetched no longer.
     pub fn take_parent(&mut self, hash: &Hash) -> Option<Certificate> {
         self.parents.remove(hash)

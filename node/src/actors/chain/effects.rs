@@ -274,7 +274,18 @@ impl ChainActor {
         self.observe(NodeEvent::Notice(text));
     }
 
-    fn observe(&self, event: NodeEvent) {
+    /// Reports a vote before it is counted.
+    pub(super) fn report_vote(&self, vote: &VerifiedVote) {
+        let set_hash = vote.set_hash();
+        let Vote { target, signer, .. } = *vote.vote();
+        self.observe(NodeEvent::Counts {
+            target,
+            signer,
+            set_hash,
+        });
+    }
+
+    pub(super) fn observe(&self, event: NodeEvent) {
         if let Some(observer) = &self.observer {
             observer(&event);
         }

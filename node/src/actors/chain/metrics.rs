@@ -9,7 +9,7 @@ use alys_consensus::Summary;
 use alys_types::{Height, Slot, VoteKind};
 
 use crate::actors::validation::Blame;
-use crate::metrics::Label;
+use crate::metrics::{Label, Tables};
 
 /// Seconds from the start of a slot to finality; a healthy federation needs a fraction of a slot.
 const FINALITY_SECONDS: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 60.0, 300.0];
@@ -28,6 +28,7 @@ pub struct Metrics {
     finality: Histogram,
     refusals: Family<Label, Counter>,
     evidence: Counter,
+    pub(crate) tables: Tables,
 }
 
 impl Default for Metrics {
@@ -45,12 +46,14 @@ impl Default for Metrics {
             finality: Histogram::new(FINALITY_SECONDS),
             refusals: Family::default(),
             evidence: Counter::default(),
+            tables: Tables::default(),
         }
     }
 }
 
 impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
+        self.tables.register(registry, "chain");
         let gauges = [
             (
                 &self.head_height,

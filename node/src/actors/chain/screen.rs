@@ -108,6 +108,11 @@ impl Screen {
         self.record(key, Seen { hash, vote: None });
     }
 
+    /// Number of signers, slots and kinds with checked messages.
+    pub fn entries(&self) -> usize {
+        self.seen.len()
+    }
+
     fn record(&mut self, key: Key, new: Seen) {
         let seen = self.seen.entry(key).or_default();
         // Several may have been under check at once.

@@ -548,6 +548,9 @@ impl AlysActor for EngineActor {
                 self.schedule_retry(ctx);
             }
         }
+        let tables = &self.metrics.tables;
+        tables.set("refused_forkchoices", usize::from(self.refused.is_some()));
+        tables.set("replays", usize::from(self.replay.is_some()));
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use alys_integrations::execution::{
 use alys_runtime::time;
 use futures::future::BoxFuture;
 
-use crate::metrics::Label;
+use crate::metrics::{Label, Tables};
 
 /// Upper bounds of the buckets, in seconds. A call times out after two.
 const CALL_SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
@@ -30,6 +30,7 @@ pub struct Metrics {
     calls: Family<Label, Histogram, fn() -> Histogram>,
     errors: Family<[(&'static str, &'static str); 2], Counter>,
     pub(super) reachable: Gauge,
+    pub(crate) tables: Tables,
 }
 
 impl Default for Metrics {
@@ -38,6 +39,7 @@ impl Default for Metrics {
             calls: Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
             errors: Family::default(),
             reachable: Gauge::default(),
+            tables: Tables::default(),
         }
     }
 }
@@ -59,6 +61,7 @@ impl Metrics {
             "1 while the execution client answers the EngineActor",
             self.reachable.clone(),
         );
+        self.tables.register(registry, "engine");
     }
 
     fn on_call<T>(&self, method: &'static str, begun: Instant, result: &Result<T, ExecutionError>) {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use alys_actor_system::{Addr, AlysActor, Context, Health, Message};
 use alys_net::{
     Command, Config, Event, GossipId, GossipVerdict, Handle as NetHandle, InboundId, PeerId,
-    Protocol, Refusal, RequestError, RequestId, SendError, Service, SetupError, Topic,
+    Protocol, Refusal, RequestError, RequestId, SendError, Service, SetupError, Sizes, Topic,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
@@ -102,6 +102,8 @@ pub struct NetworkActor {
     is_peers_outdated: bool,
     /// True unless the node is the only authority.
     needs_peers: bool,
+    /// The last sizes of the service's tables that the metrics have.
+    sizes: Option<Sizes>,
     metrics: Metrics,
 }
 
@@ -135,11 +137,15 @@ impl NetworkActor {
             connected: BTreeMap::new(),
             is_peers_outdated: false,
             needs_peers,
+            sizes: None,
             metrics,
         })
     }
 
     fn command(&mut self, command: Command) {
+        if let Command::Publish { topic, .. } = &command {
+            self.metrics.on_published(*topic);
+        }
         let status = match &command {
             Command::SetStatus { status } => Some(status.clone()),
             _ => None,
@@ -162,6 +168,32 @@ impl NetworkActor {
             (Err(SendError::Full), Some(status)) => self.unsent_status = Some(status),
             (Err(error), _) => tracing::debug!(%error, "a command for the network is dropped"),
         }
+    }
+
+    fn count_entries(&mut self) {
+        let tables = &self.metrics.tables;
+        tables.set("requests", self.pending.len());
+        tables.set("connected", self.connected.len());
+        let sizes = self.handle.sizes();
+        if self.sizes.replace(sizes) == Some(sizes) {
+            return;
+        }
+        let Sizes {
+            connections,
+            dials,
+            bans,
+            inbound_requests,
+            outbound_requests,
+            unread_answers,
+            queued_events,
+        } = sizes;
+        tables.set("connections", connections);
+        tables.set("dials", dials);
+        tables.set("bans", bans);
+        tables.set("inbound_requests", inbound_requests);
+        tables.set("outbound_requests", outbound_requests);
+        tables.set("unread_answers", unread_answers);
+        tables.set("queued_events", queued_events);
     }
 
     fn judge(&mut self, gossip: GossipRef, verdict: GossipVerdict) {
@@ -239,6 +271,7 @@ impl NetworkActor {
     }
 
     fn on_gossip(&mut self, id: GossipId, from: PeerId, topic: Topic, payload: Vec<u8>) {
+        self.metrics.on_received(topic, payload.len());
         let gossip = GossipRef { topic, id };
         let is_known = self.connected.get(&from).copied().unwrap_or_default();
         let source = Source::gossip(from, is_known, gossip.clone());
@@ -403,6 +436,7 @@ impl AlysActor for NetworkActor {
             }
             NetworkMessage::GetConnected => self.send_connected(),
         }
+        self.count_entries();
         Ok(())
     }
 

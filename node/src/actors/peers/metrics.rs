@@ -5,6 +5,8 @@ use alys_actor_system::metrics::prometheus_client::metrics::counter::Counter;
 use alys_actor_system::metrics::prometheus_client::metrics::gauge::Gauge;
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
 
+use crate::metrics::Tables;
+
 #[derive(Clone, Default)]
 pub struct Metrics {
     pub(super) connected: Gauge,
@@ -14,6 +16,7 @@ pub struct Metrics {
     pub(super) misbehaviour: Counter,
     pub(super) requests: Counter,
     pub(super) failed_requests: Counter,
+    pub(crate) tables: Tables,
 }
 
 impl Metrics {
@@ -22,7 +25,13 @@ impl Metrics {
         u64::try_from(self.connected.get()).unwrap_or(0)
     }
 
+    /// Requests to peers so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
     pub fn register(&self, registry: &mut Registry) {
+        self.tables.register(registry, "peers");
         registry.register(
             "alys_peers_connected",
             "Connected peers",

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
 use alys_runtime::{buggify, buggify_pause};
-use alys_sync_planner::{Goal, Planner};
+use alys_sync_planner::{Goal, Planner, RANGE_TIMEOUT_MS};
 use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
 use alys_types::{Block, Hash};
 
 use crate::actors::chain::ChainMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::validation::CheckError;
-use crate::events::{NodeEvent, Notice, Observer};
+use crate::events::{Ending, NodeEvent, Notice, Observer, PeerEvent, Wanted};
 use crate::interceptor;
 
 pub use metrics::Metrics;
@@ -33,6 +33,9 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 const FETCH_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Blocks fetched by hash at once.
 const MAX_FETCHES: usize = 16;
+/// Time after which a request without an answer is given up: the network answers within ten
+/// seconds, unless this actor had no room for the answer. As long as the planner waits for a range.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(RANGE_TIMEOUT_MS);
 
 pub enum PeerMessage {
     /// From the network.
@@ -87,10 +90,10 @@ impl Message for PeerMessage {
 const MAX_PENDING: usize = 1 + 8 * MAX_FETCHES;
 
 /// A request without an answer yet.
-enum Pending {
-    Range,
-    Status,
-    Block(Hash),
+struct Pending {
+    wanted: Wanted,
+    /// The time from which on an answer is not expected any more.
+    until: Instant,
 }
 
 pub struct PeerActor {
@@ -148,9 +151,10 @@ impl PeerActor {
         self.chain.tell(message).is_ok()
     }
 
-    fn request(&mut self, peer: PeerId, protocol: Protocol, payload: Vec<u8>, pending: Pending) {
+    fn request(&mut self, peer: PeerId, protocol: Protocol, payload: Vec<u8>, wanted: Wanted) {
         self.next_tag += 1;
         let tag = self.next_tag;
+        self.report(PeerEvent::Requested { tag, peer, wanted });
         let request = NetworkMessage::Request {
             tag,
             peer,
@@ -159,20 +163,56 @@ impl PeerActor {
         };
         if self.network.tell(request).is_ok() {
             self.metrics.requests.inc();
-            self.pending.insert(tag, pending);
-            // An answer that found the mailbox full never comes.
-            if self.pending.len() > MAX_PENDING {
-                self.pending.pop_first();
+            let until = alys_runtime::time::now() + REQUEST_TIMEOUT;
+            self.pending.insert(tag, Pending { wanted, until });
+            if self.pending.len() > MAX_PENDING
+                && let Some((tag, _)) = self.pending.pop_first()
+            {
+                self.end(tag, Ending::GivenUp);
             }
-        } else if let Pending::Range = pending {
+            return;
+        }
+        self.end(tag, Ending::NotSent);
+        if let Wanted::Range { .. } = wanted {
             let now = self.now_ms();
             self.planner.range_failed(&peer, now);
         }
     }
 
+    /// Forgets what no answer will come to: an answer that found the mailbox full is lost. The
+    /// planner gives up ranges itself, and the chain repeats the others.
+    fn expire(&mut self) {
+        let now = alys_runtime::time::now();
+        if interceptor::requests_expire() {
+            let overdue = self.pending.extract_if(.., |_, one| one.until <= now);
+            let overdue: Vec<u64> = overdue.map(|(tag, _)| tag).collect();
+            for tag in overdue {
+                self.end(tag, Ending::GivenUp);
+            }
+        }
+        if interceptor::fetches_expire() {
+            self.fetching.retain(|_, until| now < *until);
+        }
+    }
+
+    fn count_entries(&self) {
+        let tables = &self.metrics.tables;
+        tables.set("requests", self.pending.len());
+        tables.set("fetches", self.fetching.len());
+        tables.set("peers", self.planner.peers().count());
+        tables.set("remembered_peers", self.planner.remembered());
+    }
+
+    fn end(&self, tag: u64, ending: Ending) {
+        self.report(PeerEvent::Ended { tag, ending });
+    }
+
     /// Requests the next range of the plan, if one is due.
     fn request_range(&mut self) {
         let now = self.now_ms();
+        if let Some(peer) = self.planner.expire_range(now) {
+            self.report(PeerEvent::RangeOverdue { peer });
+        }
         if let Some(request) = self.planner.next_range(now) {
             tracing::debug!(
                 peer = %request.peer,
@@ -190,12 +230,11 @@ impl PeerActor {
                 count,
             }
             .encode();
-            self.request(
-                request.peer,
-                Protocol::BlocksByRange,
-                payload,
-                Pending::Range,
-            );
+            let wanted = Wanted::Range {
+                start: request.start,
+                count,
+            };
+            self.request(request.peer, Protocol::BlocksByRange, payload, wanted);
         }
     }
 
@@ -227,7 +266,7 @@ impl PeerActor {
             peer,
             Protocol::BlocksByHash,
             vec![hash].encode(),
-            Pending::Block(hash),
+            Wanted::Block { hash },
         );
     }
 
@@ -241,16 +280,17 @@ impl PeerActor {
             } => {
                 tracing::debug!(%peer, %addr, outbound, expected, "connected");
                 self.metrics.connections.inc();
-                self.planner.connected(peer, expected);
+                self.connect(peer, expected);
                 self.report_count();
             }
             Event::PeerDisconnected { peer, reason } => {
                 tracing::debug!(%peer, ?reason, "disconnected");
-                let now = self.now_ms();
-                self.planner.disconnected(&peer, now);
+                self.disconnect(peer);
                 self.report_count();
             }
-            Event::Status { peer, status } => self.on_status(peer, &status),
+            Event::Status { peer, status } => {
+                self.on_status(peer, &status);
+            }
             // The network logs refused and banned peers itself.
             Event::WrongChain { peer, mismatch } => {
                 self.metrics.refused.inc();
@@ -269,37 +309,51 @@ impl PeerActor {
         self.request_range();
     }
 
-    fn on_status(&self, peer: PeerId, status: &[u8]) {
+    fn on_status(&self, peer: PeerId, status: &[u8]) -> Ending {
         match StatusAnswer::decode(status) {
             Ok(answer) => {
-                self.tell_chain(ChainMessage::StatusReceived {
-                    peer,
-                    answer: Box::new(answer),
-                });
+                let answer = Box::new(answer);
+                if self.tell_chain(ChainMessage::StatusReceived { peer, answer }) {
+                    Ending::Answered
+                } else {
+                    Ending::Failed
+                }
             }
-            Err(error) => self.report_misbehaviour(peer, &error.into()),
+            Err(error) => {
+                self.report_misbehaviour(peer, &error.into());
+                Ending::Unusable
+            }
         }
     }
 
     fn ask_status(&mut self, status: &[u8]) {
         let peers: Vec<PeerId> = self.planner.peers().copied().collect();
         for peer in peers {
-            let pending = Pending::Status;
-            self.request(peer, Protocol::Status, status.to_vec(), pending);
+            self.request(peer, Protocol::Status, status.to_vec(), Wanted::Status);
         }
     }
 
-    fn on_connected(&mut self, connected: &[(PeerId, bool)]) {
+    fn connect(&mut self, peer: PeerId, is_expected: bool) {
+        self.report(PeerEvent::Connected { peer, is_expected });
+        self.planner.connected(peer, is_expected);
+    }
+
+    fn disconnect(&mut self, peer: PeerId) {
+        self.report(PeerEvent::Disconnected { peer });
         let now = self.now_ms();
+        self.planner.disconnected(&peer, now);
+    }
+
+    fn on_connected(&mut self, connected: &[(PeerId, bool)]) {
         let gone = self
             .planner
             .peers()
             .filter(|peer| connected.iter().all(|(there, _)| there != *peer));
         for peer in gone.copied().collect::<Vec<_>>() {
-            self.planner.disconnected(&peer, now);
+            self.disconnect(peer);
         }
         for (peer, expected) in connected {
-            self.planner.connected(*peer, *expected);
+            self.connect(*peer, *expected);
         }
         self.report_count();
         self.request_range();
@@ -309,61 +363,89 @@ impl PeerActor {
         if result.is_err() {
             self.metrics.failed_requests.inc();
         }
-        match self.pending.remove(&tag) {
-            Some(Pending::Range) => self.on_range(peer, result),
-            Some(Pending::Status) => match result {
+        let Some(Pending { wanted, .. }) = self.pending.remove(&tag) else {
+            // The answer to a request of an earlier incarnation, or to one that was given up.
+            return;
+        };
+        let ending = match wanted {
+            Wanted::Range { .. } => self.on_range(peer, result),
+            Wanted::Status => match result {
                 Ok(status) => self.on_status(peer, &status),
-                Err(error) => tracing::debug!(%peer, %error, "a request for a status failed"),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a request for a status failed");
+                    Ending::Failed
+                }
             },
-            Some(Pending::Block(hash)) => {
+            Wanted::Block { hash } => {
                 self.retry_after(hash, FETCH_RETRY_DELAY);
-                self.on_block(peer, hash, result);
+                self.on_block(peer, hash, result)
             }
-            // The answer to a request of an earlier incarnation.
-            None => {}
-        }
+        };
+        self.end(tag, ending);
     }
 
-    fn on_range(&mut self, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
+    fn on_range(&mut self, peer: PeerId, result: Result<Vec<u8>, RequestError>) -> Ending {
         let now = self.now_ms();
         let bytes = match result {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a request for a range failed");
-                return self.planner.range_failed(&peer, now);
+                self.planner.range_failed(&peer, now);
+                return Ending::Failed;
             }
         };
         match BlockRange::decode(&bytes) {
             Ok(range) => {
                 let range = Box::new(range);
-                if !self.tell_chain(ChainMessage::RangeReceived { peer, range }) {
-                    self.planner.range_failed(&peer, now);
+                if self.tell_chain(ChainMessage::RangeReceived { peer, range }) {
+                    return Ending::Answered;
                 }
+                self.planner.range_failed(&peer, now);
+                Ending::Failed
             }
             Err(error) => {
                 self.planner.range_failed(&peer, now);
                 self.report_misbehaviour(peer, &error.into());
+                Ending::Unusable
             }
         }
     }
 
-    fn on_block(&mut self, peer: PeerId, hash: Hash, result: Result<Vec<u8>, RequestError>) {
+    fn on_block(
+        &mut self,
+        peer: PeerId,
+        hash: Hash,
+        result: Result<Vec<u8>, RequestError>,
+    ) -> Ending {
         let now = self.now_ms();
         let bytes = match result {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a request for a block failed");
-                return self.planner.block_timed_out(&peer, now);
+                if interceptor::failed_blocks_count() {
+                    self.planner.block_timed_out(&peer, now);
+                }
+                return Ending::Failed;
             }
         };
         match Vec::<Block>::decode(&bytes) {
-            Ok(blocks) if blocks.is_empty() => self.planner.block_missing(&peer, now),
+            Ok(blocks) if blocks.is_empty() => {
+                self.planner.block_missing(&peer, now);
+                Ending::Missing
+            }
             Ok(blocks) if blocks.iter().all(|block| block.header.hash() == hash) => {
                 self.planner.block_received(&peer);
                 self.tell_chain(ChainMessage::BodiesReceived { peer, blocks });
+                Ending::Answered
             }
-            Ok(_) => self.report_misbehaviour(peer, &CheckError::UnrequestedBlocks),
-            Err(error) => self.report_misbehaviour(peer, &error.into()),
+            Ok(_) => {
+                self.report_misbehaviour(peer, &CheckError::UnrequestedBlocks);
+                Ending::Unusable
+            }
+            Err(error) => {
+                self.report_misbehaviour(peer, &error.into());
+                Ending::Unusable
+            }
         }
     }
 
@@ -386,6 +468,10 @@ impl PeerActor {
         self.observe(NodeEvent::Peers { connected });
     }
 
+    fn report(&self, event: PeerEvent) {
+        self.observe(NodeEvent::Peering(event));
+    }
+
     fn observe(&self, event: NodeEvent) {
         if let Some(observer) = &self.observer {
             observer(&event);
@@ -401,7 +487,9 @@ impl AlysActor for PeerActor {
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), Self::Error> {
         // Answers to requests of an earlier incarnation may still arrive, so no tag is used twice.
-        self.next_tag = ctx.incarnation() << 32;
+        let incarnation = ctx.incarnation();
+        self.next_tag = incarnation << 32;
+        self.report(PeerEvent::Started { incarnation });
         if ctx.incarnation() > 1 && interceptor::requests_connected_peers() {
             // An earlier incarnation received the events of these connections. This wait for room
             // ends, because the NetworkActor never waits for this actor.
@@ -424,25 +512,39 @@ impl AlysActor for PeerActor {
                 self.request_range();
             }
             PeerMessage::SyncTo(goal) => {
+                let Goal {
+                    final_height,
+                    highest,
+                    to,
+                } = goal;
+                self.report(PeerEvent::Goal {
+                    final_height,
+                    highest,
+                    to,
+                });
                 self.planner.set_goal(goal);
                 self.request_range();
             }
             PeerMessage::Fetch { hash } => self.fetch(hash),
             PeerMessage::AskStatus { status } => self.ask_status(&status),
             PeerMessage::RangeTaken { peer, has_progress } => {
+                self.report(PeerEvent::RangeTaken { peer, has_progress });
                 let now = self.now_ms();
                 self.planner.range_imported(&peer, has_progress, now);
             }
             PeerMessage::Misbehaved { peer, error } => {
+                self.report(PeerEvent::Misbehaved { peer });
                 let now = self.now_ms();
                 self.planner.range_failed(&peer, now);
                 self.report_misbehaviour(peer, &error);
             }
             PeerMessage::RangeLost => {
+                self.report(PeerEvent::RangeLost);
                 self.planner.range_dropped();
                 self.request_range();
             }
             PeerMessage::NetworkRestarted => {
+                self.report(PeerEvent::NetworkRestarted);
                 // The chain sends its goal again in the next slot.
                 self.planner = Planner::default();
                 self.pending.clear();
@@ -450,7 +552,10 @@ impl AlysActor for PeerActor {
                 self.report_count();
             }
             PeerMessage::Plan => {
+                self.expire();
                 self.request_range();
+                self.report(PeerEvent::Planned);
+                self.count_entries();
                 let delay = if buggify!("node.peers.late_look") {
                     3 * PLAN_INTERVAL
                 } else {

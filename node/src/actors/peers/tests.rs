@@ -1,5 +1,7 @@
 //! The actor between probes of the NetworkActor and the ChainActor.
 
+use std::sync::{Arc, Mutex};
+
 use alys_actor_system::Fault;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_net::NodeKey;
@@ -145,6 +147,36 @@ fn all_peers_are_asked_for_their_statuses_and_the_chain_gets_the_answers() {
         }
         assert_eq!(asked, [one, two].into());
         test.end().await;
+    });
+}
+
+#[test]
+fn a_request_without_an_answer_is_given_up() {
+    alys_runtime::block_on_main(async {
+        let (network, _network) = Probe::new(64);
+        let (chain, _chain) = Probe::new(64);
+        let endings = Arc::new(Mutex::new(Vec::new()));
+        let seen = endings.clone();
+        let observer: Observer = Arc::new(move |event: &NodeEvent| {
+            if let NodeEvent::Peering(PeerEvent::Ended { tag, ending }) = event {
+                seen.lock().expect("no panic").push((*tag, *ending));
+            }
+        });
+        let mut actor = PeerActor::new(network, chain, Some(observer), Metrics::default());
+        let now = alys_runtime::time::now();
+        let hash = Hash([1; 32]);
+        let pending = |wanted, until| Pending { wanted, until };
+        actor
+            .pending
+            .insert(7, pending(Wanted::Block { hash }, now));
+        let later = now + REQUEST_TIMEOUT;
+        actor.pending.insert(8, pending(Wanted::Status, later));
+        actor.fetching.insert(hash, now);
+        actor.expire();
+        let ended = endings.lock().expect("no panic").clone();
+        assert_eq!(ended, [(7, Ending::GivenUp)]);
+        assert_eq!(actor.pending.keys().copied().collect::<Vec<_>>(), [8]);
+        assert!(actor.fetching.is_empty());
     });
 }
 

@@ -4,6 +4,8 @@ use alys_actor_system::metrics::prometheus_client::metrics::counter::Counter;
 use alys_actor_system::metrics::prometheus_client::metrics::gauge::Gauge;
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
 
+use crate::metrics::Tables;
+
 #[derive(Clone, Default)]
 pub struct Metrics {
     pub(super) pending: Gauge,
@@ -11,10 +13,12 @@ pub struct Metrics {
     pub(super) broadcast: Counter,
     pub(super) submitted: Counter,
     pub(super) failed_polls: Counter,
+    pub(crate) tables: Tables,
 }
 
 impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
+        self.tables.register(registry, "tx_pool");
         registry.register(
             "alys_tx_pool_pending_transactions",
             "Executable transactions in the execution client's pool, 4096 at most",

@@ -217,6 +217,9 @@ impl TxPoolActor {
             }
         }
         self.metrics.queued.set(self.queue.len() as i64);
+        let tables = &self.metrics.tables;
+        tables.set("queue", self.queue.len());
+        tables.set("queue_bytes", self.queued_bytes);
     }
 }
 

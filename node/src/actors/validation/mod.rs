@@ -7,6 +7,7 @@
 //! relevance: the ChainActor drops known messages and names the authority set of each check.
 
 mod error;
+mod metrics;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use alys_types::{AuthoritySet, Block, Certificate, Height, Vote, VoteKind, VoteT
 use crate::actors::chain::ChainMessage;
 
 pub use error::{Blame, CheckError};
+pub use metrics::Metrics;
 use strangers::Strangers;
 
 pub enum ValidationMessage {
@@ -219,14 +221,16 @@ pub struct ValidationActor {
     config: Config,
     chain: Addr<ChainMessage>,
     strangers: Strangers<ValidationMessage>,
+    metrics: Metrics,
 }
 
 impl ValidationActor {
-    pub fn new(config: Config, chain: Addr<ChainMessage>) -> ValidationActor {
+    pub fn new(config: Config, chain: Addr<ChainMessage>, metrics: Metrics) -> ValidationActor {
         ValidationActor {
             config,
             chain,
             strangers: Strangers::default(),
+            metrics,
         }
     }
 
@@ -359,6 +363,7 @@ impl AlysActor for ValidationActor {
                 if let Some(msg) = self.strangers.pop() {
                     self.process(msg);
                 }
+                self.count_strangers();
                 let spent = time::now().saturating_duration_since(begun);
                 if let Some(pause) = self.strangers.next_turn(spent) {
                     ctx.send_after(pause, ValidationMessage::Strangers);
@@ -381,7 +386,9 @@ impl ValidationActor {
             // The decoded message was counted before, and its turn follows soon.
             ValidationMessage::Check { .. } | ValidationMessage::Strangers => 0,
         };
-        match self.strangers.push(msg, bytes) {
+        let pushed = self.strangers.push(msg, bytes);
+        self.count_strangers();
+        match pushed {
             Ok(true) => {
                 ctx.send_after(Duration::ZERO, ValidationMessage::Strangers);
             }
@@ -398,6 +405,12 @@ impl ValidationActor {
                 }
             }
         }
+    }
+
+    fn count_strangers(&self) {
+        let tables = &self.metrics.tables;
+        tables.set("strangers", self.strangers.len());
+        tables.set("strangers_bytes", self.strangers.bytes());
     }
 
     /// Decodes or checks a message.
@@ -420,6 +433,7 @@ impl ValidationActor {
                 is_set_known,
             } => {
                 let claimed = job.claimed_height();
+                self.metrics.on_check(&job);
                 let checked = alys_runtime::blocking(|| self.check(job));
                 let checked = checked.unwrap_or_else(|error| {
                     if is_set_known {

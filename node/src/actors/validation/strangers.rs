@@ -47,6 +47,14 @@ impl<T> Strangers<T> {
         Ok(!std::mem::replace(&mut self.is_scheduled, true))
     }
 
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The message whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
         let (message, bytes) = self.queue.pop_front()?;

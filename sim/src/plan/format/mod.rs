@@ -53,14 +53,14 @@ pub enum ScenarioError {
     #[error("{file}: {reason}")]
     Unreadable { file: String, reason: String },
     /// No scenario has this name.
-    #[error("no scenario {name:?}; there are {known}{}", advice(.meant))]
+    #[error("no scenario {name:?}{}; there are {known}", advice(.meant))]
     Unknown {
         name: String,
         known: String,
         meant: Option<String>,
     },
     /// A word or a value in the file is invalid.
-    #[error("{file}:{line}:{column}: {message}{}", advice(.meant))]
+    #[error("{file}:{line}:{column}: {}", advised(.message, .meant))]
     Wrong {
         file: String,
         line: usize,
@@ -74,6 +74,18 @@ fn advice(meant: &Option<String>) -> String {
     meant
         .as_ref()
         .map_or(String::new(), |word| format!("; did you mean `{word}`?"))
+}
+
+/// Adds the most similar word to a message, in front of the list of all words, which can be long.
+fn advised(message: &str, meant: &Option<String>) -> String {
+    let advice = advice(meant);
+    match message.find(", expected ").filter(|_| !advice.is_empty()) {
+        Some(at) => {
+            let (fault, list) = message.split_at(at);
+            format!("{fault}{advice} {}", list.trim_start_matches([',', ' ']))
+        }
+        None => format!("{message}{advice}"),
+    }
 }
 
 /// Returns the directory of the scenario files.

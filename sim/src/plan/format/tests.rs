@@ -391,7 +391,8 @@ fn mistakes_are_told_with_place_and_nearest_word() {
 fn unknown_scenarios_are_told_with_the_known_ones() {
     let error = load("stedy").expect_err("misspelt").to_string();
     assert!(
-        error.contains("did you mean `steady`?") && error.contains("mixed"),
+        error.starts_with("no scenario \"stedy\"; did you mean `steady`?")
+            && error.contains("mixed"),
         "{error}"
     );
     assert!(matches!(

@@ -140,7 +140,7 @@ impl Chain {
         let validation = {
             let (config, chain) = (config.clone(), chain.clone());
             test.start("validation", 1024, move || {
-                let actor = ValidationActor::new(config.clone(), chain.clone());
+                let actor = ValidationActor::new(config.clone(), chain.clone(), Default::default());
                 async move { Ok::<_, Infallible>(actor) }
             })
         };
