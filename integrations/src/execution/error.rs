@@ -59,6 +59,10 @@ const UNKNOWN_PAYLOAD: i64 = -38001;
 const UNKNOWN_PAYLOAD_ETHEREUMJS: i64 = -32001;
 /// "Invalid forkchoice state" of the Engine API: unknown or inconsistent blocks.
 const INVALID_FORKCHOICE_STATE: i64 = -38002;
+/// "Unsupported fork" of the Engine API: the fields of a payload are not those of its fork.
+const UNSUPPORTED_FORK: i64 = -38005;
+/// "Invalid params" of JSON-RPC.
+const INVALID_PARAMS: i64 = -32602;
 
 impl ExecutionError {
     /// True when the same call may succeed later without intervention.
@@ -70,6 +74,15 @@ impl ExecutionError {
     /// inconsistent.
     pub fn is_invalid_forkchoice(&self) -> bool {
         matches!(self, Self::Rpc { error, .. } if error.code == INVALID_FORKCHOICE_STATE)
+    }
+
+    /// True when the client refused the fields of a call, so that the same call cannot succeed: a
+    /// payload has the fields of another fork, for instance.
+    pub fn is_unfit(&self) -> bool {
+        matches!(
+            self,
+            Self::Rpc { error, .. } if matches!(error.code, UNSUPPORTED_FORK | INVALID_PARAMS)
+        )
     }
 
     pub(super) fn from_call(method: &'static str, error: CallError) -> Self {

@@ -255,7 +255,7 @@ fn a_peer_that_does_not_read_is_disconnected_before_it_is_silent() {
             node.publish(Topic::Blocks, &vec![n; 256 * 1024]);
         }
         let slow = (reader, DisconnectReason::SlowReader);
-        eventually("disconnected", Duration::from_secs(8), || {
+        eventually("disconnected", SOON, || {
             node.seen().disconnected.contains(&slow)
         })
         .await;

@@ -55,6 +55,7 @@ pub const STATES: &[&str] = &[
     "state.engine.refuses_token",
     "state.engine.replayed",
     "state.engine.syncing",
+    "state.engine.unfit",
     "state.engine.unreachable",
     "state.net.banned",
     "state.net.gossip_throttled",

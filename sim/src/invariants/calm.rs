@@ -485,7 +485,7 @@ mod tests {
             |plan| plan.forger = Some(1),
             |plan| plan.buggify = true,
             |plan| plan.governance = true,
-            |plan| drop(plan.mailboxes.insert("chain".to_owned(), 32)),
+            |plan| plan.mailboxes = [("chain".to_owned(), 32)].into(),
         ];
         for change in changes {
             let mut plan = plan();

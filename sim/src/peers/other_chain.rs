@@ -114,7 +114,7 @@ async fn life(shared: &Shared) {
     };
     // The three chains follow each other, one for each identity.
     let number = incarnation as usize % CHAINS.len();
-    let other = Other::new(&shared.chain.genesis, shared.nodes, number);
+    let other = Other::new(&shared.chain.genesis, number);
     peer.say(Command::SetStatus {
         status: other.status(shared, identity).encode(),
     });
@@ -170,7 +170,7 @@ struct Other {
 
 impl Other {
     /// The chain `number` of [`CHAINS`].
-    fn new(genesis: &Arc<Genesis>, nodes: u8, number: usize) -> Self {
+    fn new(genesis: &Arc<Genesis>, number: usize) -> Self {
         let ours = genesis.chain_id();
         let spec = genesis.spec();
         let later = |evm_chain_id| {
@@ -191,6 +191,7 @@ impl Other {
             },
             _ => later(ours.evm + 1),
         };
+        let nodes = genesis.set().len() as u8;
         Self { chain, nodes }
     }
 
@@ -343,7 +344,7 @@ mod tests {
         let ours = genesis.chain_id();
         let differences = [(false, true), (true, false), (true, true)];
         for (number, (evm, other_genesis)) in differences.into_iter().enumerate() {
-            let other = Other::new(&genesis, 4, number).chain;
+            let other = Other::new(&genesis, number).chain;
             let found = (other.evm != ours.evm, other.genesis != ours.genesis);
             assert_eq!(found, (evm, other_genesis), "{}", CHAINS[number]);
         }

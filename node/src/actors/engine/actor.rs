@@ -243,6 +243,19 @@ impl EngineActor {
             self.track(first).await;
         }
         let status = self.client.new_payload(payload, parent).await;
+        if let Err(error) = &status
+            && error.is_unfit()
+        {
+            // A leader that means harm can build it, so it says nothing about the client.
+            reached("state.engine.unfit");
+            tracing::warn!(
+                height = %block.header.height,
+                slot = %block.header.slot,
+                %error,
+                "the execution client refuses the fields of a payload, which counts as invalid"
+            );
+            return Verdict::Invalid;
+        }
         let Some(status) = self.track(status).await else {
             return interceptor::unanswered_payload();
         };

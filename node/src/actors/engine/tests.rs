@@ -13,7 +13,7 @@ use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, Se
 use alys_runtime::time::sleep;
 use alys_types::bls::SecretKey;
 use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
-use alys_types::{Authority, FaultModel, Genesis, Hash, Slot};
+use alys_types::{Address, Authority, Body, ExecutionPayload, FaultModel, Genesis, Hash, Slot};
 use serde_json::{Value, json};
 
 use super::*;
@@ -35,12 +35,15 @@ struct Script {
     heads: Vec<Value>,
 }
 
-/// Answers fork choices by the script, then with VALID.
+/// Answers fork choices by the script, then with VALID; refuses all payloads as of another fork.
 #[derive(Clone, Default)]
 struct Client(Arc<Mutex<Script>>);
 
 impl RpcHandler for Client {
     async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        if method.starts_with("engine_newPayload") {
+            return Err(RpcError::new(-38005, "Unsupported fork"));
+        }
         if !method.starts_with("engine_forkchoiceUpdated") {
             return Err(RpcError::method_not_found(method));
         }
@@ -65,7 +68,7 @@ fn genesis() -> Arc<Genesis> {
     let authority = Authority {
         public_key: key.public_key().to_bytes(),
         proof_of_possession: key.prove_possession(),
-        fee_address: alys_types::Address([1; 20]),
+        fee_address: Address([1; 20]),
     };
     let spec = ChainSpec {
         evm_chain_id: 1,
@@ -81,6 +84,28 @@ fn genesis() -> Arc<Genesis> {
         auxpow: AuxPowSpec::default(),
     };
     Arc::new(Genesis::new(spec).expect("a good spec"))
+}
+
+/// A payload without the blob fields of Deneb.
+fn payload() -> ExecutionPayload {
+    ExecutionPayload {
+        parent_hash: Hash([9; 32]),
+        fee_recipient: Address([1; 20]),
+        state_root: Hash([2; 32]),
+        receipts_root: Hash([3; 32]),
+        logs_bloom: [0; 256],
+        prev_randao: Hash([4; 32]),
+        block_number: 1,
+        gas_limit: 30_000_000,
+        gas_used: 0,
+        timestamp: 1,
+        extra_data: Vec::new(),
+        base_fee_per_gas: [0; 32],
+        block_hash: Hash([6; 32]),
+        transactions: Vec::new(),
+        withdrawals: Vec::new(),
+        blob_gas: None,
+    }
 }
 
 /// The actor between the client and a probe in place of the chain. The storage is never asked.
@@ -185,5 +210,27 @@ fn a_client_that_does_not_follow_costs_a_bounded_number_of_repetitions() {
         engine.until(20).await;
         let restarts = engine.restarts();
         assert!((1..=12).contains(&restarts), "{restarts} of 20");
+    });
+}
+
+/// A leader that means harm can build a payload without the fields of the fork. It is invalid, and
+/// not asked again as if the client did not answer.
+#[test]
+fn a_payload_of_another_fork_is_invalid() {
+    alys_runtime::block_on_main(async {
+        let mut engine = Engine::start(&[]).await;
+        let block = Arc::new(Block {
+            header: genesis().header().clone(),
+            body: Body::of(payload()),
+        });
+        let hash = Hash([5; 32]);
+        let execute = EngineMessage::Execute {
+            hash,
+            block: Some(block),
+        };
+        assert!(engine.actor.send(execute).await.is_ok(), "the actor runs");
+        let answer = engine.chain.next_timeout(Duration::from_secs(20)).await;
+        let is_invalid = |answer: &ChainMessage| matches!(answer, ChainMessage::Executed { hash: of, verdict: Verdict::Invalid } if *of == hash);
+        assert!(answer.as_ref().is_some_and(is_invalid), "{answer:?}");
     });
 }

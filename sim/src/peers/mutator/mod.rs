@@ -20,7 +20,7 @@ use alys_types::wire::{
     BlockRange, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal, RangeRequest,
     Status, StatusAnswer,
 };
-use alys_types::{Block, Hash, Header, Height, Vote, VoteKind, VoteTarget};
+use alys_types::{Block, Certificate, Hash, Header, Height, Vote, VoteKind, VoteTarget};
 
 use answers::{
     BLOCK_RANGE, BLOCKS, Change, HASHES, HEADER_RANGE, RANGE_REQUEST, STATUS, STATUS_ANSWER,
@@ -306,8 +306,8 @@ pub fn workshop_of(world: World, plan: &WorldPlan, chain: &Chain, index: Option<
     Workshop::new(
         index.map(|index| (index, authority_key(index))),
         chain.genesis.chain_id(),
-        plan.nodes,
-        plan.quorum(),
+        plan.fault_model,
+        plan.authorities(),
         world.rng(&format!("mutator {label}")),
     )
 }
@@ -445,7 +445,7 @@ impl Mutator {
             Part::Header(at) => (HEADER[at].2)(header, &mut self.shop),
             Part::Certificate(at) => {
                 let of_parent = header.parent_certificate?;
-                header.parent_certificate = Some((CERTIFICATE[at].2)(&of_parent, &mut self.shop)?);
+                header.parent_certificate = Some(self.alter_certificate(&of_parent, at)?);
             }
             Part::Body(at) => (BODY[at].3)(body, &mut self.shop),
             Part::Vote(at) => (VOTE[at].2)(&mut altered.vote, &mut self.shop),
@@ -494,6 +494,11 @@ impl Mutator {
         (altered != base).then_some(altered)
     }
 
+    fn alter_certificate(&mut self, of: &Certificate, at: usize) -> Option<Certificate> {
+        self.shop.belong_to(of.signers.len());
+        (CERTIFICATE[at].2)(of, &mut self.shop)
+    }
+
     fn alter_confirmation(&mut self, how: Alteration) -> Option<Confirmation> {
         let base = self.heard.confirmation.clone()?;
         let mut altered = base.clone();
@@ -511,7 +516,7 @@ impl Mutator {
             }
             Part::Certificate(at) => {
                 let of_block = base.certified.certificate;
-                altered.certified.certificate = (CERTIFICATE[at].2)(&of_block, &mut self.shop)?;
+                altered.certified.certificate = self.alter_certificate(&of_block, at)?;
                 if how.binding == Binding::Signed {
                     altered.vote = self.shop.sign(base.vote.target)?;
                 }
@@ -521,6 +526,8 @@ impl Mutator {
                 let mut target = base.certified.certificate.target;
                 target.kind = VoteKind::Confirmation;
                 let all = self.shop.signatures(&target);
+                self.shop
+                    .belong_to(base.certified.certificate.signers.len());
                 let signers = self.shop.bitmap(all.keys().copied());
                 let signatures: Vec<_> = all.into_values().collect();
                 altered.certified.certificate = certificate(target, signers, &signatures)?;
@@ -541,7 +548,7 @@ impl Mutator {
                 }
             }
             Part::Certificate(at) => {
-                altered.certificate = (CERTIFICATE[at].2)(&base.certificate, &mut self.shop)?;
+                altered.certificate = self.alter_certificate(&base.certificate, at)?;
             }
             Part::Vote(_) | Part::Body(_) | Part::OtherBlock | Part::OfConfirmations => {
                 return None;

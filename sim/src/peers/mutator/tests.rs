@@ -45,7 +45,7 @@ fn vote(kind: VoteKind, signer: u8) -> Vote {
 /// The means of authority 3 that has heard the others' votes of both kinds.
 fn shop() -> Workshop {
     let rng = Rng::derive(1, "mutator test");
-    let mut shop = Workshop::new(Some((3, key(3))), CHAIN, 4, 3, rng);
+    let mut shop = Workshop::new(Some((3, key(3))), CHAIN, FaultModel::Byzantine, 4, rng);
     for signer in 0..3 {
         shop.hear(&vote(VoteKind::Approval, signer));
         shop.hear(&vote(VoteKind::Confirmation, signer));
@@ -112,7 +112,7 @@ fn votes_of_the_catalogue_are_valid_only_if_they_are_signed_anew() {
 #[test]
 fn a_stranger_signs_nothing() {
     let rng = Rng::derive(1, "mutator test");
-    let shop = Workshop::new(None, CHAIN, 4, 3, rng);
+    let shop = Workshop::new(None, CHAIN, FaultModel::Byzantine, 4, rng);
     assert_eq!(shop.sign(vote(VoteKind::Approval, 0).target), None);
     assert!(
         shop.signatures(&vote(VoteKind::Approval, 0).target)

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use alys_runtime::sim::Rng;
 use alys_types::bls::{SecretKey, Signature, aggregate};
 use alys_types::vote::ChainId;
-use alys_types::{Bitmap, Certificate, Vote, VoteTarget};
+use alys_types::{Bitmap, Certificate, FaultModel, Vote, VoteTarget};
+
+use crate::params::tolerated;
 
 /// Most targets whose signatures are remembered.
 const MOST_TARGETS: usize = 32;
@@ -15,7 +17,8 @@ pub struct Workshop {
     /// The authority of the adversary, from 0, and its key; `None` for a stranger.
     key: Option<(u8, SecretKey)>,
     pub chain: ChainId,
-    /// Number of authorities.
+    fault_model: FaultModel,
+    /// Number of authorities in the set of what is altered, and their quorum.
     pub nodes: u8,
     pub quorum: usize,
     pub rng: Rng,
@@ -27,18 +30,27 @@ impl Workshop {
     pub fn new(
         key: Option<(u8, SecretKey)>,
         chain: ChainId,
+        fault_model: FaultModel,
         nodes: u8,
-        quorum: usize,
         rng: Rng,
     ) -> Self {
-        Self {
+        let mut shop = Self {
             key,
             chain,
+            fault_model,
             nodes,
-            quorum,
+            quorum: 0,
             rng,
             heard: BTreeMap::new(),
-        }
+        };
+        shop.belong_to(usize::from(nodes));
+        shop
+    }
+
+    /// Takes the length and the quorum of a set with so many authorities: sets change in a run.
+    pub fn belong_to(&mut self, authorities: usize) {
+        self.nodes = authorities as u8;
+        self.quorum = authorities - tolerated(self.fault_model, authorities);
     }
 
     /// The authority of the adversary, from 0.
