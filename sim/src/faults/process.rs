@@ -20,6 +20,8 @@ subject![Kill, Stop, Pause, CrashAgain, KillAllAtHeight];
 
 /// Delay before the operating system restarts a process that ended by itself.
 const RESPAWN_DELAY: Duration = Duration::from_millis(1_000);
+/// Interval at which the end of a process that stops is looked for.
+const STOP_POLL: Duration = Duration::from_millis(50);
 /// Most deaths of a process in a row.
 const MAX_CRASHES: u32 = 20;
 
@@ -90,7 +92,8 @@ impl Processes {
 
     /// Holds a machine down for the rest of the run.
     pub(super) fn keep_down(&mut self, machine: NodeId) {
-        self.down.insert(machine, 1);
+        // More than all faults of a run can release.
+        self.down.insert(machine, u32::MAX);
     }
 
     /// Counts a pause, or the end of one. True if no fault pauses the process any more.
@@ -127,15 +130,32 @@ impl Faults {
 
     /// Undoes one [`Self::take_down`]; the last one restarts the process.
     pub(super) fn bring_up(&self, machine: NodeId) {
-        let is_free = {
-            let mut processes = lock(&self.processes);
-            let count = processes.down.entry(machine).or_default();
-            *count = count.saturating_sub(1);
-            *count == 0 && !self.is_healed()
-        };
+        let is_free = self.release(machine) && !self.is_healed();
         if is_free && !self.world.is_up(machine) {
             self.world.restart(machine);
         }
+    }
+
+    /// [`Self::bring_up`] of a process that was asked to stop, once it has ended, also after
+    /// everything healed.
+    fn bring_up_stopped(&self, machine: NodeId) {
+        let faults = self.clone();
+        spawn("bring-up", async move {
+            while faults.world.is_up(machine) {
+                time::sleep(STOP_POLL).await;
+            }
+            if faults.release(machine) {
+                faults.world.restart(machine);
+            }
+        });
+    }
+
+    /// Ends one hold on a process. True if it was the last one.
+    fn release(&self, machine: NodeId) -> bool {
+        let mut processes = lock(&self.processes);
+        let count = processes.down.entry(machine).or_default();
+        *count = count.saturating_sub(1);
+        *count == 0
     }
 
     /// Restarts a process that has ended by itself, as the operating system does.
@@ -279,7 +299,7 @@ impl Stop {
                 faults.hold_down(machine);
                 faults.world.stop(machine);
             } else {
-                faults.bring_up(machine);
+                faults.bring_up_stopped(machine);
             }
         }
     }
