@@ -22,3 +22,8 @@ pub(crate) fn schedule_redial(state: &mut DialState, at_ms: u64) {
 pub(crate) fn is_within_request_rate(is_within: bool) -> bool {
     is_within || active("requests-not-limited")
 }
+
+/// `known-peer-banned-for-load`: a peer with a known address pays for load like a stranger.
+pub(crate) fn is_spared(is_known: bool) -> bool {
+    is_known && !active("known-peer-banned-for-load")
+}

@@ -12,6 +12,8 @@ use alys_net::{Command, Event, GossipVerdict, Handle, SendError};
 use alys_runtime::mutant;
 use alys_storage::Durability;
 
+use crate::actors::chain::screen::Screened;
+
 #[cfg(madsim)]
 pub use simulated::Intercept;
 
@@ -21,6 +23,15 @@ pub(crate) fn unchecked_duplicate(verdict: GossipVerdict) -> GossipVerdict {
         GossipVerdict::Reject
     } else {
         verdict
+    }
+}
+
+/// The decision about a vote before its signature is checked; with the bug every vote is checked.
+pub(crate) fn screened(decision: Screened) -> Screened {
+    if mutant::active("votes-not-screened") {
+        Screened::Check
+    } else {
+        decision
     }
 }
 

@@ -16,6 +16,7 @@ use crate::api::{DisconnectReason, Event};
 use crate::backlog::{Backlog, Meter};
 use crate::behaviour::millis;
 use crate::handshake::{Mismatch, check_identify};
+use crate::interceptor;
 use crate::scores::{Offence, Standing};
 use crate::wire::Topic;
 
@@ -311,7 +312,7 @@ impl Service {
         if self.scores.is_banned(&id, now_ms) {
             return;
         }
-        if offence.is_soft() && self.is_known(&id) {
+        if offence.is_soft() && interceptor::is_spared(self.is_known(&id)) {
             tracing::debug!(peer = %id, ?offence, "a known peer is throttled");
             return;
         }

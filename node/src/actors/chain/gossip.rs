@@ -115,7 +115,7 @@ impl ChainActor {
             return Next::Judge(GossipVerdict::Ignore);
         }
         let set = self.state.set_for_vote(&vote);
-        match self.screen.screen(&vote, set.hash(), self.window()) {
+        match interceptor::screened(self.screen.screen(&vote, set.hash(), self.window())) {
             Screened::OutsideWindow | Screened::Excess => {
                 reached("state.chain.screened");
                 Next::Judge(GossipVerdict::Ignore)
@@ -140,7 +140,7 @@ impl ChainActor {
         }
         let is_set_known = self.state.known_set(&certified.header).is_some();
         let set = self.state.set_for(&certified.header);
-        match self.screen.screen(vote, set.hash(), self.window()) {
+        match interceptor::screened(self.screen.screen(vote, set.hash(), self.window())) {
             Screened::OutsideWindow | Screened::Excess => {
                 reached("state.chain.screened");
                 if is_certificate_known || self.is_stale(certified) {

@@ -13,7 +13,7 @@ mod effects;
 mod gossip;
 mod messages;
 mod metrics;
-mod screen;
+pub(crate) mod screen;
 mod status;
 
 pub use actor::{ChainActor, ChainError, Mailboxes};
