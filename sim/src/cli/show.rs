@@ -289,6 +289,7 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
         progress,
         losses,
         changes,
+        checks,
         within: _,
     } = plan.expect;
     let within_ms = recovery::within_ms(&plan);
@@ -301,6 +302,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     if changes > 0 {
         println!("expected: {changes} changes of the federation take effect");
+    }
+    if let Some(checks) = checks {
+        println!("expected: {checks} signature checks of a node for each slot at most");
     }
     for step in &plan.steps {
         println!("    {step}");

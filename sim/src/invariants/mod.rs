@@ -478,6 +478,10 @@ pub struct Oracles {
     pub ledger: Ledger,
     /// Messages that adversaries made.
     pub forgeries: Forgeries,
+    /// The most signature checks of a life of each correct node.
+    pub checks: BTreeMap<u8, u64>,
+    /// The final height that every living node had when the chaos ended.
+    pub least_final: Option<u64>,
     /// The first violation.
     pub found: Option<Found>,
     /// Number of reports by kind.
@@ -536,6 +540,8 @@ impl Oracles {
             requests: Requests::new(plan.buggify),
             ledger: Ledger::default(),
             forgeries: Forgeries::default(),
+            checks: BTreeMap::new(),
+            least_final: None,
             found: None,
             heard: BTreeMap::new(),
             distrusted: BTreeSet::new(),
@@ -798,6 +804,8 @@ impl Oracles {
         if self.votes.is_byzantine(node) || self.distrusted.contains(&node) {
             return;
         }
+        let checks = self.checks.entry(node).or_default();
+        *checks = footprint.costs.checks.max(*checks);
         let height = self.finality.of(node);
         let result = self.calm.footprint(at_ms, node, height, footprint);
         self.note(at_ms, result);

@@ -58,7 +58,7 @@ use crate::peers::staller;
 use crate::peers::vanisher;
 use crate::peers::vote_flooder;
 use crate::plan::mutants::{self, Planted};
-use crate::plan::{Expect, Plan};
+use crate::plan::Plan;
 use crate::workload::{Desk, User};
 
 /// Simulated time after the plan's `until_ms` at which a run is aborted as hung.
@@ -245,6 +245,12 @@ fn collect_counters(
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.forgeries.counts());
     all.extend(oracles.calm.counts().map(|(name, n)| (name.to_owned(), n)));
+    if let Some(least) = oracles.least_final {
+        all.insert("expect.min_final".to_owned(), least);
+        all.insert("expect.losses".to_owned(), oracles.rejoin.noticed());
+        let most = oracles.checks.values().max().copied().unwrap_or(0);
+        all.insert("expect.checks".to_owned(), most);
+    }
     let coverage = &oracles.ledger.coverage;
     all.extend(
         coverage
@@ -356,7 +362,7 @@ async fn drive(
         .filter(|node| !plan.world.left_dead.contains(&(node + 1)))
         .filter(|node| !plan.world.is_byzantine(*node))
         .collect();
-    enough(judge, &living, &plan.expect)?;
+    enough(judge, &living, plan)?;
     recover(world, plan, judge, &cluster).await
 }
 
@@ -679,14 +685,18 @@ async fn recover(
 }
 
 /// Checks the plan's expectations: every authority in `core` reached the minimum final height,
-/// nodes noticed at least the expected number of losses of their vote state, and the expected
-/// number of changes of the federation took effect.
-fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> {
-    let oracles = judge.look();
+/// nodes noticed at least the expected number of losses of their vote state, the expected number of
+/// changes of the federation took effect, and signature checks stayed within their limit.
+fn enough(judge: &Judge, core: &[u8], plan: &Plan) -> Result<(), Violation> {
+    let expect = &plan.expect;
+    let slots = plan.until_ms.div_ceil(plan.world.slot_ms);
+    let mut oracles = judge.look();
     let least = core
         .iter()
         .map(|node| (oracles.finality.of(*node), *node))
         .min();
+    oracles.least_final = least.map(|(reached, _)| reached);
+    let most_checks = oracles.checks.iter().map(|(node, n)| (*n, *node)).max();
     match least {
         Some((reached, node)) if reached < expect.min_final => Err(Violation::TooFewBlocks {
             node: node + 1,
@@ -701,7 +711,18 @@ fn enough(judge: &Judge, core: &[u8], expect: &Expect) -> Result<(), Violation> 
             reached: oracles.sets.changes().effective,
             needed: expect.changes,
         }),
-        _ => Ok(()),
+        _ => match (most_checks, expect.checks) {
+            (Some((found, node)), Some(limit)) if found > limit * slots => {
+                Err(Violation::TooCostly {
+                    node: node + 1,
+                    what: "signature checks".to_owned(),
+                    blocks: slots,
+                    found,
+                    budget: limit * slots,
+                })
+            }
+            _ => Ok(()),
+        },
     }
 }
 
