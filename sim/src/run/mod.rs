@@ -57,8 +57,8 @@ use crate::peers::puppet;
 use crate::peers::staller;
 use crate::peers::vanisher;
 use crate::peers::vote_flooder;
-use crate::plan::mutants::{self, Planted};
 use crate::plan::Plan;
+use crate::plan::mutants::{self, Planted};
 use crate::workload::{Desk, User};
 
 /// Simulated time after the plan's `until_ms` at which a run is aborted as hung.

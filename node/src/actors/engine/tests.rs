@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use alys_actor_system::Addr;
 use alys_actor_system::testkit::{Probe, TestSystem};
+use alys_consensus::Verdict;
 use alys_integrations::execution::HttpEngine;
 use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, ServerConfig};
 use alys_runtime::time::sleep;
@@ -231,7 +232,7 @@ fn a_payload_of_another_fork_is_invalid() {
         assert!(engine.actor.send(execute).await.is_ok(), "the actor runs");
         let answer = engine.chain.next_timeout(Duration::from_secs(20)).await;
         let Some(ChainMessage::Executed { hash: of, verdict }) = answer else {
-            panic!("{answer:?}");
+            panic!("no verdict");
         };
         assert_eq!((of, verdict), (hash, Verdict::Invalid));
     });
