@@ -451,7 +451,10 @@ mod tests {
         let mut known = sent(0, Action::Cancel, Form::DynamicFee);
         known.cap = 2 * FIRST_BASE_FEE;
         let all = BTreeMap::from([(hash, known)]);
-        assert_eq!(add_up(&payload, &[receipt.clone()], &all), Ok(()));
+        assert_eq!(
+            add_up(&payload, std::slice::from_ref(&receipt), &all),
+            Ok(())
+        );
         assert!(add_up(&payload, &[], &all).is_err(), "a receipt is missing");
         let table: [(fn(&mut Receipt), &str); 7] = [
             (|r| r.transaction_index = U256::from(1), "transactionIndex"),
