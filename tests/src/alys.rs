@@ -71,12 +71,13 @@ pub fn target_dir() -> &'static Path {
     })
 }
 
-/// `target/debug` of `target/debug/deps/test-0123`.
+/// `target/debug` of `target/debug/deps/test-0123` or `target/debug/program`.
 fn profile_dir() -> PathBuf {
     let own = std::env::current_exe().expect("the kernel names the program of a process");
-    own.ancestors()
-        .nth(2)
-        .expect("cargo puts tests two directories deep")
+    let mut above = own.ancestors().skip(1);
+    above
+        .find(|directory| !directory.ends_with("deps"))
+        .expect("cargo puts programs into a directory of their profile")
         .to_owned()
 }
 

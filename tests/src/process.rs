@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -53,6 +54,30 @@ impl Written {
     /// The height of the last final block reported, or 0.
     pub fn height(&self) -> u64 {
         self.finals.last().map_or(0, |(_, block)| block.height)
+    }
+}
+
+/// Resident memory of a process in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub resident_kib: u64,
+    /// The largest since the start of the process, or since the last reset.
+    pub peak_kib: u64,
+}
+
+impl Memory {
+    /// Reads `/proc/<id>/status`.
+    fn parse(status: &str) -> Result<Memory> {
+        let kib = |name: &str| -> Result<u64> {
+            let value = status.lines().find_map(|line| line.strip_prefix(name));
+            let value = value.with_context(|| format!("no {name}"))?;
+            let number = value.trim().trim_end_matches(" kB");
+            number.parse().with_context(|| format!("{name}{value}"))
+        };
+        Ok(Memory {
+            resident_kib: kib("VmRSS:")?,
+            peak_kib: kib("VmHWM:")?,
+        })
     }
 }
 
@@ -165,6 +190,25 @@ impl Process {
     /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its memory now.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory(&self) -> Result<Memory> {
+        let path = format!("/proc/{}/status", self.id());
+        Memory::parse(&fs::read_to_string(&path).with_context(|| path)?)
+    }
+
+    /// Sets the peak of its memory to the memory now.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn reset_peak_memory(&self) -> Result<()> {
+        // The file's manual, proc_pid_clear_refs(5), defines the number.
+        let path = format!("/proc/{}/clear_refs", self.id());
+        fs::write(&path, "5").with_context(|| path)
     }
 
     /// Applies `look` to the output so far.
@@ -347,4 +391,21 @@ pub fn prefixed(command: &Command, prefix: &[&str]) -> Command {
         };
     }
     wrapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_the_status_of_a_process() {
+        let status = "Name:\talys\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\nThreads:\t3\n";
+        let expected = Memory {
+            resident_kib: 1024,
+            peak_kib: 2048,
+        };
+        assert_eq!(Memory::parse(status).expect("both are there"), expected);
+        // A process that has ended and not been waited for has no memory.
+        assert!(Memory::parse("Name:\talys\n").is_err());
+    }
 }

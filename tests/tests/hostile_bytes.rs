@@ -118,21 +118,10 @@ fn hostile_bytes_on_any_port_do_not_disturb_a_node() {
             world.wait("an answer for wallets", PROGRESS_TIMEOUT, || {
                 rpc.block_number().map(Some)
             })?;
-            let resident = resident_mib(node.id())?;
+            let resident = node.memory()?.resident_kib / 1024;
             world.say(&format!("{resident} MiB are resident"));
             ensure!(resident < 400, "{resident} MiB are resident after all this");
             check_sound("the node", &node)
         },
     );
-}
-
-/// Resident memory of a process in MiB.
-fn resident_mib(id: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024)
 }

@@ -1,13 +1,14 @@
 //! The repository's own tasks: the steps of CI, which a developer runs before sending a change.
 //!
 //! **Owns** the rules of the house that a machine can check ([`tidy`]) and the list of CI's steps
-//! ([`steps`]), and runs the fuzzer ([`fuzz`]).
+//! ([`steps`]), and runs the fuzzer ([`fuzz`]) and the measurement under load ([`load`]).
 //! **Promises** that a finding names file, line and remedy, that every exception stands in one
 //! table with its reason, and that a failed step fails the run.
 //! **Never** ships with the node, changes a file, or uses the network itself.
 
 mod binaries;
 pub mod fuzz;
+pub mod load;
 pub mod steps;
 pub mod tidy;
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{fuzz, root, steps, tidy};
+use xtask::{fuzz, load, root, steps, tidy};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The repository's own tasks")]
@@ -40,6 +40,22 @@ enum Task {
         /// Then adds the inputs that reach new code to the committed corpus.
         #[arg(long)]
         keep: bool,
+    },
+    /// Measures blocks and memory of a federation of four processes, without a load and under each
+    /// load that strangers can make.
+    #[command(after_help = load::HELP)]
+    Load {
+        /// Only this load.
+        load: Option<String>,
+        /// Seconds of each load.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+        /// Prints the figures for programs.
+        #[arg(long)]
+        json: bool,
+        /// Builds with the release profile instead of the one of the tests.
+        #[arg(long)]
+        release: bool,
     },
     /// Runs every check that decides whether a change lands.
     #[command(after_help = steps::help())]
@@ -89,6 +105,12 @@ fn run(task: Task) -> Result<bool> {
             minutes,
             keep,
         } => fuzz::run(target.as_deref(), minutes, keep),
+        Task::Load {
+            load,
+            seconds,
+            json,
+            release,
+        } => load::run(load.as_deref(), seconds, json, release),
         Task::Ci { only, skip } => steps::run(steps::select(steps::ci(), &only, &skip)?),
     }
 }

@@ -1,0 +1,242 @@
+//! The loads, and the process that makes one of them.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{connections, peers, requests};
+
+/// A load: one kind of work that strangers can demand.
+#[derive(Debug)]
+pub struct Load {
+    pub name: &'static str,
+    /// Of what it makes at least [`Load::wanted`].
+    pub unit: &'static str,
+    /// The least amount; with less, the row does not show that the validators stand the load.
+    pub wanted: u64,
+    run: fn(&Targets, &Counts),
+}
+
+/// All loads, in the order of their measurement.
+pub const LOADS: [Load; 6] = [
+    Load {
+        name: "slow-connections",
+        unit: "connections",
+        wanted: 300,
+        run: |targets, counts| connections::slow(targets, counts, 300),
+    },
+    Load {
+        name: "held-bodies",
+        unit: "bodies",
+        wanted: 200,
+        run: |targets, counts| connections::held(targets, counts, 200),
+    },
+    Load {
+        name: "large-bodies",
+        unit: "bodies",
+        wanted: 8,
+        run: |targets, counts| requests::large(targets, counts, 8),
+    },
+    Load {
+        name: "keccak-loops",
+        unit: "calls",
+        // Some at each of four validators.
+        wanted: 8 * 4,
+        run: |targets, counts| requests::keccak(targets, counts, 8),
+    },
+    Load {
+        name: "malformed-requests",
+        unit: "requests",
+        wanted: 10_000,
+        run: |targets, counts| requests::malformed(targets, counts, 10_000),
+    },
+    Load {
+        name: "vanishing-peers",
+        unit: "peers",
+        wanted: 500,
+        run: |targets, counts| peers::vanishing(targets, counts, 500),
+    },
+];
+
+/// The load of a name.
+///
+/// # Errors
+/// When there is none.
+pub fn find(name: &str) -> Result<&'static Load> {
+    let found = LOADS.iter().find(|load| load.name == name);
+    found.with_context(|| {
+        let names: Vec<&str> = LOADS.iter().map(|load| load.name).collect();
+        format!(
+            "no load is called {name:?}; there are: {}",
+            names.join(", ")
+        )
+    })
+}
+
+/// The ports of the validators, and the duration of the load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    /// JSON-RPC.
+    pub rpc: Vec<u16>,
+    /// libp2p.
+    pub peers: Vec<u16>,
+    pub duration: Duration,
+}
+
+impl Targets {
+    /// The arguments of a process that makes a load, after its name.
+    pub fn to_argument(&self) -> String {
+        let seconds = self.duration.as_secs();
+        json!({ "rpc": self.rpc, "peers": self.peers, "seconds": seconds }).to_string()
+    }
+
+    /// Reads the argument of [`Targets::to_argument`].
+    ///
+    /// # Errors
+    /// For any other text.
+    pub fn parse(argument: &str) -> Result<Targets> {
+        let value: Value = serde_json::from_str(argument)?;
+        let ports = |name: &str| -> Result<Vec<u16>> {
+            let ports = value[name].as_array().context("no list of ports")?;
+            let ports = ports.iter().map(|port| {
+                let port = port.as_u64().and_then(|port| port.try_into().ok());
+                port.context("not a port")
+            });
+            ports.collect()
+        };
+        let seconds = value["seconds"].as_u64().context("no seconds")?;
+        let targets = Targets {
+            rpc: ports("rpc")?,
+            peers: ports("peers")?,
+            duration: Duration::from_secs(seconds),
+        };
+        if targets.rpc.is_empty() || targets.peers.is_empty() {
+            bail!("no ports");
+        }
+        Ok(targets)
+    }
+
+    pub fn rpc(&self, index: usize) -> u16 {
+        self.rpc[index % self.rpc.len()]
+    }
+
+    pub fn peer(&self, index: usize) -> u16 {
+        self.peers[index % self.peers.len()]
+    }
+}
+
+/// The amount of a load so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    made: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counts {
+    /// Another connection, with its request if it has one.
+    pub fn made(&self) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The validator did not accept a connection, or closed it before the end of its request or
+    /// without an answer.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connects, and uses the connection. False when the validator refused it.
+    pub fn record(&self, port: u16, work: impl FnOnce(TcpStream) -> io::Result<()>) -> bool {
+        let worked = requests::connect(port).and_then(|stream| {
+            self.made();
+            work(stream)
+        });
+        if worked.is_err() {
+            self.refused();
+        }
+        worked.is_ok()
+    }
+}
+
+/// The amount of a load at its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    pub made: u64,
+    pub refused: u64,
+}
+
+impl Made {
+    /// The line that ends the output of a process that makes a load.
+    pub fn to_line(self) -> String {
+        json!({ "made": self.made, "refused": self.refused }).to_string()
+    }
+
+    /// Reads the line of [`Made::to_line`].
+    ///
+    /// # Errors
+    /// For any other text.
+    pub fn parse(line: &str) -> Result<Made> {
+        let value: Value = serde_json::from_str(line).with_context(|| format!("{line:?}"))?;
+        let number = |name: &str| value[name].as_u64().with_context(|| format!("no {name}"));
+        Ok(Made {
+            made: number("made")?,
+            refused: number("refused")?,
+        })
+    }
+}
+
+/// Makes a load until its time is over. Its threads and connections last until this process ends.
+pub fn make(load: &'static Load, targets: &Targets) -> Made {
+    let counts = Arc::new(Counts::default());
+    thread::spawn({
+        let (targets, counts) = (targets.clone(), Arc::clone(&counts));
+        move || (load.run)(&targets, &counts)
+    });
+    thread::sleep(targets.duration);
+    Made {
+        made: counts.made.load(Ordering::Relaxed),
+        refused: counts.refused.load(Ordering::Relaxed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_and_results_are_read_as_they_were_written() {
+        let targets = Targets {
+            rpc: vec![1, 2],
+            peers: vec![65_535],
+            duration: Duration::from_secs(60),
+        };
+        let read = Targets::parse(&targets.to_argument()).expect("its own text");
+        assert_eq!(read, targets);
+        for wrong in [
+            "",
+            r#"{"rpc":[],"peers":[1],"seconds":1}"#,
+            r#"{"rpc":[65536],"peers":[1],"seconds":1}"#,
+        ] {
+            assert!(Targets::parse(wrong).is_err(), "{wrong}");
+        }
+        let made = Made {
+            made: 7,
+            refused: 1,
+        };
+        assert_eq!(Made::parse(&made.to_line()).expect("its own text"), made);
+        assert!(Made::parse(r#"{"made":1}"#).is_err());
+    }
+
+    #[test]
+    fn an_unknown_load_is_an_error_with_the_names() {
+        let found = find("held-bodies").expect("it exists");
+        assert_eq!(found.wanted, 200);
+        let error = find("held").expect_err("unknown").to_string();
+        assert!(error.contains("slow-connections, held-bodies"), "{error}");
+    }
+}
