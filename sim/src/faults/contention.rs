@@ -46,14 +46,18 @@ impl Faults {
         lock(&self.active).contains(&hit.number)
     }
 
-    /// Delays each message of an actor while the step is active.
+    /// Delays each message of an actor while the step is active, except in a process that stops: it
+    /// has a limit for the messages that its actors have left, and fails if they need longer.
     async fn slow_down(self, hit: Hit, index: u8, actor: Actor, delay: Duration) {
         let path_in = |system: &str| format!("{system}/{}", actor.path());
         while self.is_active(&hit) {
             if let Some(node) = self.living.find(index) {
                 let path = path_in(&node.actors().path);
+                let faults = node.faults();
                 let slow = Planned::from(Injected::Slow(delay)).times(u64::MAX);
-                if node.faults().waiting(&path) == 0 && node.faults().plan(&path, slow) {
+                if self.is_held_down(index) {
+                    faults.withdraw(&path);
+                } else if faults.waiting(&path) == 0 && faults.plan(&path, slow) {
                     self.count("actor.slowed");
                 }
             }

@@ -150,6 +150,15 @@ impl Faults {
         });
     }
 
+    /// True if a fault holds a node's process down, or waits for its end.
+    pub(super) fn is_held_down(&self, index: u8) -> bool {
+        let machine = self.authorities[usize::from(index)].node;
+        lock(&self.processes)
+            .down
+            .get(&machine)
+            .is_some_and(|count| *count > 0)
+    }
+
     /// Ends one hold on a process. True if it was the last one.
     fn release(&self, machine: NodeId) -> bool {
         let mut processes = lock(&self.processes);
