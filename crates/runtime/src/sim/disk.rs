@@ -27,7 +27,7 @@ const ROOT: Inode = 0;
 
 /// The disk of one machine.
 pub struct Disk {
-    content: Image,
+    content: Content,
     pub faults: DiskFaults,
     /// The effects of the faults.
     pub damage: Damage,
@@ -37,9 +37,16 @@ pub struct Disk {
     rng: Rng,
 }
 
-/// The content of a disk.
+/// A copy of a disk, with the damage that its content has.
 #[derive(Debug, Clone)]
 pub struct Image {
+    content: Content,
+    damage: Damage,
+}
+
+/// The content of a disk.
+#[derive(Debug, Clone)]
+struct Content {
     inodes: BTreeMap<Inode, InodeData>,
     next: Inode,
 }
@@ -190,7 +197,7 @@ impl FileNode {
     }
 }
 
-impl Image {
+impl Content {
     fn new() -> Self {
         Self {
             inodes: BTreeMap::from([(ROOT, InodeData::Dir(DirNode::default()))]),
@@ -269,7 +276,7 @@ impl Image {
 impl Disk {
     pub fn new(rng: Rng) -> Self {
         Self {
-            content: Image::new(),
+            content: Content::new(),
             faults: DiskFaults::default(),
             damage: Damage::default(),
             accrued: Duration::ZERO,
@@ -300,11 +307,20 @@ impl Disk {
     }
 
     pub fn image(&self) -> Image {
-        self.content.clone()
+        Image {
+            content: self.content.clone(),
+            damage: self.damage,
+        }
     }
 
+    /// Puts a copy onto the disk, or empties it.
     pub fn restore(&mut self, image: Option<Image>) {
-        self.content = image.unwrap_or_else(Image::new);
+        let image = image.unwrap_or_else(|| Image {
+            content: Content::new(),
+            damage: Damage::default(),
+        });
+        self.content = image.content;
+        self.damage = image.damage;
         // The copied content is durable.
         for entry in self.content.inodes.values_mut() {
             match entry {

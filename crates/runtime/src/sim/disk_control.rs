@@ -100,7 +100,7 @@ impl World {
         with(|state| state.node(id).disk.faults = DiskFaults::default());
     }
 
-    /// A copy of the disk's content, as the node's process sees it.
+    /// A copy of the disk's content, as the node's process sees it, and of its damage.
     pub fn disk_image(&self, id: NodeId) -> Image {
         with(|state| state.node(id).disk.image())
     }
@@ -128,7 +128,6 @@ impl World {
                 "a disk is changed only while its process is down"
             );
             state.node(id).disk.restore(image);
-            state.node(id).disk.damage = Damage::default();
             state.count(kind);
             state.note(id, kind, &[], String::new);
         });
