@@ -55,7 +55,7 @@ impl Faults {
                 let path = path_in(&node.actors().path);
                 let faults = node.faults();
                 let slow = Planned::from(Injected::Slow(delay)).times(u64::MAX);
-                if self.is_held_down(index) {
+                if self.is_stopping(index) {
                     faults.withdraw(&path);
                 } else if faults.waiting(&path) == 0 && faults.plan(&path, slow) {
                     self.count("actor.slowed");

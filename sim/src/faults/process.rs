@@ -1,6 +1,6 @@
 //! Faults of processes: kills, stops and pauses, and the restarts by an operating system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_runtime::sim::NodeId;
@@ -69,6 +69,8 @@ impl Machine {
 pub(super) struct Processes {
     /// Number of faults that hold each machine down.
     down: BTreeMap<NodeId, u32>,
+    /// Processes that were asked to stop and have not ended yet.
+    stopping: BTreeSet<NodeId>,
     /// Number of faults that pause each process.
     paused: BTreeMap<NodeId, u32>,
     /// Time at which a process was last paused or resumed, in milliseconds.
@@ -92,8 +94,12 @@ impl Processes {
 
     /// Holds a machine down for the rest of the run.
     pub(super) fn keep_down(&mut self, machine: NodeId) {
-        // More than all faults of a run can release.
-        self.down.insert(machine, u32::MAX);
+        self.down.insert(machine, 1);
+    }
+
+    /// True if a fault holds a machine down.
+    fn is_held(&self, machine: NodeId) -> bool {
+        self.down.get(&machine).is_some_and(|count| *count > 0)
     }
 
     /// Counts a pause, or the end of one. True if no fault pauses the process any more.
@@ -130,41 +136,42 @@ impl Faults {
 
     /// Undoes one [`Self::take_down`]; the last one restarts the process.
     pub(super) fn bring_up(&self, machine: NodeId) {
-        let is_free = self.release(machine) && !self.is_healed();
+        let is_free = {
+            let mut processes = lock(&self.processes);
+            let count = processes.down.entry(machine).or_default();
+            *count = count.saturating_sub(1);
+            *count == 0 && !self.is_healed()
+        };
         if is_free && !self.world.is_up(machine) {
             self.world.restart(machine);
         }
     }
 
-    /// [`Self::bring_up`] of a process that was asked to stop, once it has ended, also after
-    /// everything healed.
-    fn bring_up_stopped(&self, machine: NodeId) {
+    /// Asks a process to stop. If it takes longer than all faults that hold it down, or ends after
+    /// everything healed, it restarts at its end.
+    fn stop(&self, machine: NodeId) {
+        lock(&self.processes).stopping.insert(machine);
+        self.world.stop(machine);
         let faults = self.clone();
-        spawn("bring-up", async move {
+        spawn("stop", async move {
             while faults.world.is_up(machine) {
                 time::sleep(STOP_POLL).await;
             }
-            if faults.release(machine) {
+            let is_held = {
+                let mut processes = lock(&faults.processes);
+                processes.stopping.remove(&machine);
+                processes.is_held(machine)
+            };
+            if !is_held {
                 faults.world.restart(machine);
             }
         });
     }
 
-    /// True if a fault holds a node's process down, or waits for its end.
-    pub(super) fn is_held_down(&self, index: u8) -> bool {
+    /// True if a node's process was asked to stop and has not ended yet.
+    pub(super) fn is_stopping(&self, index: u8) -> bool {
         let machine = self.authorities[usize::from(index)].node;
-        lock(&self.processes)
-            .down
-            .get(&machine)
-            .is_some_and(|count| *count > 0)
-    }
-
-    /// Ends one hold on a process. True if it was the last one.
-    fn release(&self, machine: NodeId) -> bool {
-        let mut processes = lock(&self.processes);
-        let count = processes.down.entry(machine).or_default();
-        *count = count.saturating_sub(1);
-        *count == 0
+        lock(&self.processes).stopping.contains(&machine)
     }
 
     /// Restarts a process that has ended by itself, as the operating system does.
@@ -306,9 +313,9 @@ impl Stop {
         for machine in faults.machines(hit, Machine::Node) {
             if on {
                 faults.hold_down(machine);
-                faults.world.stop(machine);
+                faults.stop(machine);
             } else {
-                faults.bring_up_stopped(machine);
+                faults.bring_up(machine);
             }
         }
     }
