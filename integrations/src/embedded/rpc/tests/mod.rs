@@ -49,7 +49,7 @@ fn secret() -> JwtSecret {
     JwtSecret::new([3; 32])
 }
 
-fn genesis(fork: PayloadFork) -> Genesis {
+pub(super) fn genesis(fork: PayloadFork) -> Genesis {
     let mut genesis = json!({
         "config": {
             "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0,
