@@ -479,7 +479,9 @@ mod tests {
     /// Chains of before have the schedule of Ethereum's main chain.
     #[test]
     fn a_genesis_that_permits_blobs_is_noticed() {
-        let schedule = |max: u64| json!({ "cancun": { "target": 0, "max": max, "baseFeeUpdateFraction": 3_338_477 } });
+        let fraction = "baseFeeUpdateFraction";
+        let schedule =
+            |max: u64| json!({ "cancun": { "target": 0, "max": max, fraction: 3_338_477 } });
         for (fork, schedule, permitted) in [
             (ExecutionFork::Cancun, Some(schedule(0)), None),
             (ExecutionFork::Cancun, Some(schedule(6)), Some(6)),

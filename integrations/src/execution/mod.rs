@@ -183,9 +183,9 @@ pub trait ExecutionClient: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<B256, ExecutionError>>;
 
     /// At most `limit` executable transactions of the client's pool that can pay the base fee of
-    /// the next block, EIP-2718 encoded, within a budget of bytes. A large pool is read in parts: each read has the transactions that arrived
-    /// last, or those that pay best. [`ExecutionError::PoolNotServed`] for a client without a
-    /// method for it.
+    /// the next block, EIP-2718 encoded, within a budget of bytes. A large pool is read in parts:
+    /// each read has the transactions that arrived last, or those that pay best.
+    /// [`ExecutionError::PoolNotServed`] for a client without a method for it.
     fn pending_transactions(
         &self,
         limit: usize,
