@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use alys_runtime::disk::Dir;
+use zeroize::Zeroizing;
 
 /// Largest file that is read as a whole: an execution genesis with many contracts stays far below.
 const MAX_TEXT_BYTES: usize = 64 << 20;
@@ -39,6 +40,31 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
             path: path.to_owned(),
         }),
     }
+}
+
+/// Reads the text file at `path`, which is secret, and warns when all users of the machine can read
+/// it. Access by a group is taken for intended: a node and its execution client may share a secret
+/// so.
+///
+/// # Errors
+/// Any [`FileError`].
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    let text = Zeroizing::new(read_text(path)?);
+    if is_open_to_all(path) {
+        tracing::warn!(
+            file = %path.display(),
+            "all users of this machine can read the file of a secret: `chmod o-r` it"
+        );
+    }
+    Ok(text)
+}
+
+/// True if every user of the machine can read the file.
+fn is_open_to_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    const READABLE_BY_OTHERS: u32 = 0o004;
+    path.metadata()
+        .is_ok_and(|metadata| metadata.permissions().mode() & READABLE_BY_OTHERS != 0)
 }
 
 /// Reads the file at `path`. Creates no directories.
@@ -79,4 +105,28 @@ pub fn is_read_only(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_all_users_can_read_is_noticed_and_used() {
+        // The simulated disk has no owners.
+        if alys_runtime::is_simulated() {
+            return;
+        }
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = Dir::open(temporary.path()).expect("a directory");
+        dir.write_atomic("open", b"pw\n").expect("writable");
+        dir.write_atomic_private("private", b"pw\n")
+            .expect("writable");
+        for (name, is_open) in [("open", true), ("private", false)] {
+            let path = dir.path().join(name);
+            assert_eq!(is_open_to_all(&path), is_open, "{name}");
+            assert_eq!(*read_secret(&path).expect("readable"), "pw\n");
+        }
+        assert!(!is_open_to_all(&dir.path().join("missing")));
+    }
 }

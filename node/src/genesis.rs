@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alloy_eips::eip4788::{BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CODE};
+use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::U256;
 use alys_integrations::embedded::execution::{CoreConfig, Error as ExecutionError, ExecutionCore};
 use alys_runtime::disk::Dir;
@@ -178,11 +179,30 @@ impl ChainFiles {
                 expected,
             });
         }
+        if let Some(max) = permitted_blobs(&execution) {
+            tracing::warn!(
+                %file, max,
+                "the execution genesis permits blob transactions, which no node accepts: set \
+                 target and max of config.blobSchedule.cancun to 0 and give the file to the \
+                 execution client again, else its blocks may be refused"
+            );
+        }
         Ok(ChainFiles {
             genesis: Arc::new(genesis),
             execution,
         })
     }
+}
+
+/// The number of blobs in a block that the execution genesis permits. Without a schedule, clients
+/// use the one of Ethereum's main chain. The schedule is no part of block 0, so an operator may
+/// correct it.
+fn permitted_blobs(execution: &alloy_genesis::Genesis) -> Option<u64> {
+    execution.config.cancun_time?;
+    let schedule = &execution.config.blob_schedule;
+    let cancun = schedule.get("cancun").copied();
+    let max = cancun.unwrap_or_else(BlobParams::cancun).max_blob_count;
+    (max > 0).then_some(max)
 }
 
 /// The texts of the two files.
@@ -454,6 +474,41 @@ mod tests {
         assert_eq!((&cancun["target"], &cancun["max"]), (&json!(0), &json!(0)));
         assert_ne!(cancun["baseFeeUpdateFraction"], json!(0));
         assert_eq!(files.execution.gas_limit, MAX_GAS_LIMIT);
+    }
+
+    /// Chains of before have the schedule of Ethereum's main chain.
+    #[test]
+    fn a_genesis_that_permits_blobs_is_noticed() {
+        let fraction = "baseFeeUpdateFraction";
+        let schedule =
+            |max: u64| json!({ "cancun": { "target": 0, "max": max, fraction: 3_338_477 } });
+        for (fork, schedule, permitted) in [
+            (ExecutionFork::Cancun, Some(schedule(0)), None),
+            (ExecutionFork::Cancun, Some(schedule(6)), Some(6)),
+            (ExecutionFork::Cancun, Some(json!({})), Some(6)),
+            (ExecutionFork::Cancun, None, Some(6)),
+            (ExecutionFork::Shanghai, None, None),
+        ] {
+            let mut file: Value =
+                serde_json::from_str(&execution_json(&new_chain(fork))).expect("JSON");
+            file["config"]["blobSchedule"] = schedule.clone().unwrap_or_default();
+            if schedule.is_none() {
+                file["config"]
+                    .as_object_mut()
+                    .expect("a table")
+                    .remove("blobSchedule");
+            }
+            let execution = parse_execution(EXECUTION_FILE, &file.to_string()).expect("a genesis");
+            assert_eq!(permitted_blobs(&execution), permitted, "{schedule:?}");
+            let hash = execution_hash(EXECUTION_FILE, &execution).expect("its rules are known");
+            let unchanged = parse_execution(EXECUTION_FILE, &execution_json(&new_chain(fork)));
+            let unchanged = execution_hash(EXECUTION_FILE, &unchanged.expect("a genesis"));
+            assert_eq!(
+                hash,
+                unchanged.expect("its rules are known"),
+                "the same chain"
+            );
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use alys_types::{FederationOrder, Genesis};
+use zeroize::Zeroizing;
 
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
@@ -46,7 +47,7 @@ pub struct NodeConfig {
     /// The block-signing key; `None` for a full node.
     pub key: Option<SecretKey>,
     /// Seed of the libp2p identity.
-    pub identity: [u8; 32],
+    pub identity: Zeroizing<[u8; 32]>,
     /// Listen address for peers. Port 0 picks a free one.
     pub listen: SocketAddr,
     /// Peers: `ip:port`, `ip:port/p2p/ID` or a multiaddress.

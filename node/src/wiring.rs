@@ -197,7 +197,7 @@ impl Wiring {
             ..
         } = self.config.clone();
         let key = key.map(Arc::new);
-        let peer_id = NodeKey::from_bytes(identity).peer_id();
+        let peer_id = NodeKey::from_bytes(*identity).peer_id();
         let clock = chain::Clock::start();
         let metrics = self.metrics.chain.clone();
         group.start(CHAIN.child(&self.rights)?, slot, move || {
@@ -366,7 +366,7 @@ fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
         fork: config.genesis.fork_id().0,
     };
     let mut net = alys_net::Config::new(
-        NodeKey::from_bytes(config.identity),
+        NodeKey::from_bytes(*config.identity),
         chain,
         config.listen,
         peers,

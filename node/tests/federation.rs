@@ -110,7 +110,7 @@ async fn validator(
         genesis: genesis.clone(),
         cancun_time: Some(0),
         key: Some(key(i)),
-        identity: [i as u8 + 50; 32],
+        identity: [i as u8 + 50; 32].into(),
         listen,
         bootnodes: peers,
         datadir,

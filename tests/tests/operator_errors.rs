@@ -547,6 +547,52 @@ fn a_full_node_without_peers_warns_and_tells_wallets_that_it_syncs() {
     );
 }
 
+/// A key outside of the data directory leaves the marker of its lost votes behind, and a secret may
+/// be readable for all.
+#[test]
+fn a_key_without_its_marker_and_an_open_secret_are_warned_of() {
+    scenario(
+        "a_key_without_its_marker_and_an_open_secret_are_warned_of",
+        LIMIT,
+        |world| {
+            let federation = of_one(world, "chain", 71)?;
+            let member = &federation.members()[0];
+            let keys = &member.datadir;
+            let config = fs::read_to_string(&member.config)?;
+            let datadir = format!("datadir = \"{}\"", keys.display());
+            let keystore = keys.join("keystore.json");
+            let keystore = format!("keystore = \"{}\"\n{datadir}", text(&keystore)?);
+            ensure!(config.contains(&datadir), "{config}");
+            fs::write(&member.config, config.replacen(&datadir, &keystore, 1))?;
+            let password = federation.dir().join("password.txt");
+            let chmod = |mode| fs::set_permissions(&password, fs::Permissions::from_mode(mode));
+            let [marker, secret] = ["votes.new", "password.txt"];
+
+            chmod(0o644)?;
+            let mut node = federation.start(world, 0, &["--datadir", "without"])?;
+            for named in [marker, secret] {
+                let line = node.wait_line(world, named, PROGRESS_TIMEOUT)?;
+                ensure!(line.contains("\"level\":\"WARN\""), "{line}");
+            }
+            check_sound("the node without the marker", &node)?;
+            node.kill()?;
+
+            chmod(0o640)?;
+            let moved = world.dir().join("with");
+            fs::create_dir(&moved)?;
+            fs::copy(keys.join(marker), moved.join(marker))?;
+            let node = federation.start(world, 0, &["--datadir", text(&moved)?])?;
+            node.wait_final(world, 2, PROGRESS_TIMEOUT)?;
+            for named in [marker, secret] {
+                let line =
+                    node.written(|written| written.find(named).map(|line| line.text.clone()));
+                ensure!(line.is_none(), "{line:?}");
+            }
+            check_sound("the node with the marker", &node)
+        },
+    );
+}
+
 #[test]
 fn an_operator_asks_a_running_node_and_confirms_its_clock() {
     scenario(

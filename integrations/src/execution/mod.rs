@@ -182,10 +182,10 @@ pub trait ExecutionClient: Send + Sync + 'static {
         transaction: Bytes,
     ) -> BoxFuture<'_, Result<B256, ExecutionError>>;
 
-    /// At most `limit` executable transactions of the client's pool, EIP-2718 encoded, within a
-    /// budget of bytes. A large pool is read in parts: each read has the transactions that arrived
-    /// last, or those that pay best. [`ExecutionError::PoolNotServed`] for a client without a
-    /// method for it.
+    /// At most `limit` executable transactions of the client's pool that can pay the base fee of
+    /// the next block, EIP-2718 encoded, within a budget of bytes. A large pool is read in parts:
+    /// each read has the transactions that arrived last, or those that pay best.
+    /// [`ExecutionError::PoolNotServed`] for a client without a method for it.
     fn pending_transactions(
         &self,
         limit: usize,

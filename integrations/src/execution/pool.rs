@@ -8,12 +8,18 @@
 //!
 //! A filter tells hashes of new transactions, each of which is fetched once, so a read costs what
 //! has arrived since the last one and not the whole pool.
+//!
+//! Transactions whose fee cap is below the base fee of the next block are not offered: to send them
+//! costs nothing while no block can include them, so a flood of them would spend the budgets of the
+//! gossip. They are offered once the base fee has fallen. The base fee is asked by
+//! `eth_feeHistory`; of a client without it everything is offered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use alloy_eips::Encodable2718;
-use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_consensus::{Transaction as _, TxEnvelope};
+use alloy_eips::{Decodable2718 as _, Encodable2718 as _};
+use alloy_primitives::{B256, Bytes, U256, keccak256};
 use alys_runtime::time;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -47,18 +53,38 @@ enum Source {
     Content,
 }
 
+/// A transaction of the pool.
+#[derive(Debug)]
+struct Pooled {
+    hash: B256,
+    raw: Bytes,
+    /// Largest base fee at which a block can include it, in wei.
+    fee_cap: u128,
+}
+
+impl Pooled {
+    fn new(transaction: &TxEnvelope, raw: Bytes) -> Self {
+        Self {
+            hash: *transaction.tx_hash(),
+            raw,
+            fee_cap: transaction.max_fee_per_gas(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct PoolReader {
     source: Source,
     /// Hashes to fetch, oldest first.
     backlog: VecDeque<B256>,
     /// Fetched transactions, oldest first.
-    recent: VecDeque<(B256, Bytes)>,
+    recent: VecDeque<Pooled>,
     recent_bytes: usize,
 }
 
 impl PoolReader {
-    /// At most `limit` transactions of the pool, EIP-2718 encoded.
+    /// At most `limit` transactions of the pool that can pay the base fee of the next block,
+    /// EIP-2718 encoded.
     pub(super) async fn read(
         &mut self,
         http: &HttpClient,
@@ -71,9 +97,14 @@ impl PoolReader {
             Source::Filter(id) => {
                 let id = id.clone();
                 self.read_filter(http, id).await?;
-                let skipped = self.recent.len().saturating_sub(limit);
-                let offered = self.recent.iter().skip(skipped);
-                Ok(offered.map(|(_, raw)| raw.clone()).collect())
+                if self.recent.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let base_fee = next_base_fee(http).await?;
+                let payers = self.recent.iter().filter(|tx| tx.fee_cap >= base_fee);
+                let payers: Vec<Bytes> = payers.map(|tx| tx.raw.clone()).collect();
+                let skipped = payers.len().saturating_sub(limit);
+                Ok(payers[skipped..].to_vec())
             }
             Source::Content => self.read_content(http, limit).await,
             Source::Unknown => Ok(Vec::new()),
@@ -93,7 +124,7 @@ impl PoolReader {
             // best in its pending block, which it may not have.
             let pending = call::<PendingBlock>(http, "eth_getBlockByNumber", ("pending", false));
             if let Ok(mut block) = pending.await {
-                let is_fetched = |hash: &B256| self.recent.iter().any(|(known, _)| known == hash);
+                let is_fetched = |hash: &B256| self.recent.iter().any(|tx| tx.hash == *hash);
                 block.transactions.retain(|hash| !is_fetched(hash));
                 self.backlog.extend(block.transactions);
             }
@@ -126,22 +157,24 @@ impl PoolReader {
                 Err(error) => return Err(error),
             };
             self.backlog.pop_front();
-            // Mined or dropped in the meantime, or in another form, as those with blobs are.
-            if let Some(raw) = raw.filter(|raw| keccak256(raw) == hash) {
-                fetched += raw.len();
-                self.keep(hash, raw);
+            // Mined or dropped in the meantime, or in another form, as those with blobs are. Peers
+            // would refuse a transaction of an unknown type as malformed.
+            let raw = raw.filter(|raw| keccak256(raw) == hash).unwrap_or_default();
+            fetched += raw.len();
+            if let Ok(transaction) = TxEnvelope::decode_2718_exact(&raw) {
+                self.keep(Pooled::new(&transaction, raw));
             }
         }
         Ok(())
     }
 
-    fn keep(&mut self, hash: B256, raw: Bytes) {
-        self.recent_bytes += raw.len();
-        self.recent.push_back((hash, raw));
+    fn keep(&mut self, transaction: Pooled) {
+        self.recent_bytes += transaction.raw.len();
+        self.recent.push_back(transaction);
         while (self.recent_bytes > RECENT_BYTES || self.recent.len() > RECENT)
-            && let Some((_, oldest)) = self.recent.pop_front()
+            && let Some(oldest) = self.recent.pop_front()
         {
-            self.recent_bytes -= oldest.len();
+            self.recent_bytes -= oldest.raw.len();
         }
     }
 
@@ -158,6 +191,10 @@ impl PoolReader {
             }
             content => content?,
         };
+        if content.pending.is_empty() {
+            return Ok(Vec::new());
+        }
+        let base_fee = next_base_fee(http).await?;
         let of_senders = content.pending.into_values().flat_map(|by_nonce| {
             let mut ordered: Vec<_> = by_nonce
                 .into_iter()
@@ -169,7 +206,8 @@ impl PoolReader {
         // Entries that are not standard transactions are extensions of the client and are skipped.
         let encoded = of_senders.filter_map(|(_, tx)| {
             let tx: alloy_rpc_types_eth::Transaction = serde_json::from_value(tx).ok()?;
-            Some(Bytes::from(tx.inner.encoded_2718()))
+            let can_pay = tx.inner.max_fee_per_gas() >= base_fee;
+            can_pay.then(|| Bytes::from(tx.inner.encoded_2718()))
         });
         Ok(encoded.take(limit).collect())
     }
@@ -187,8 +225,28 @@ async fn call<R: DeserializeOwned>(
         .map_err(|error| ExecutionError::from_call(method, error))
 }
 
+/// The base fee of the next block in wei; 0 from a client that does not tell it.
+async fn next_base_fee(http: &HttpClient) -> Result<u128, ExecutionError> {
+    let no_rewards: [f64; 0] = [];
+    match call::<FeeHistory>(http, "eth_feeHistory", ("0x1", "latest", no_rewards)).await {
+        Ok(history) => {
+            let next = history.base_fee_per_gas.last().copied().unwrap_or_default();
+            Ok(next.saturating_to())
+        }
+        Err(ExecutionError::Rpc { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
 fn is_missing(error: &ExecutionError) -> bool {
     matches!(error, ExecutionError::Rpc { error, .. } if error.code == RpcError::METHOD_NOT_FOUND)
+}
+
+/// The base fees of the newest block and of the next one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FeeHistory {
+    base_fee_per_gas: Vec<U256>,
 }
 
 #[derive(Deserialize)]
@@ -208,6 +266,8 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::{Arc, Mutex};
 
+    use alloy_consensus::{SignableTransaction as _, TxEip1559};
+    use alloy_primitives::Signature;
     use alys_runtime::block_on_main;
     use serde_json::json;
 
@@ -225,6 +285,8 @@ mod tests {
         told: usize,
         filter: Option<u64>,
         filters: u64,
+        /// Of the next block; `None` for a client that does not tell it.
+        base_fee: Option<u128>,
         calls: BTreeMap<String, usize>,
     }
 
@@ -267,6 +329,10 @@ mod tests {
                     let found = client.pool.iter().find(|(known, _)| *known == hash);
                     Ok(json!(found.map(|(_, raw)| raw)))
                 }
+                "eth_feeHistory" => match client.base_fee {
+                    Some(next) => Ok(json!({ "baseFeePerGas": ["0x1", format!("{next:#x}")] })),
+                    None => Err(RpcError::method_not_found(method)),
+                },
                 _ => Err(RpcError::method_not_found(method)),
             }
         }
@@ -281,8 +347,22 @@ mod tests {
         }
     }
 
+    /// A transaction of this size.
     fn raw(mark: u8, bytes: usize) -> Bytes {
-        vec![mark; bytes].into()
+        let with_input = |length: usize| encoded(1, vec![mark; length].into());
+        let rest = with_input(bytes).len() - bytes;
+        with_input(bytes - rest)
+    }
+
+    fn encoded(fee_cap: u128, input: Bytes) -> Bytes {
+        let transaction = TxEip1559 {
+            max_fee_per_gas: fee_cap,
+            input,
+            ..TxEip1559::default()
+        };
+        let signature = Signature::new(U256::from(1), U256::from(2), false);
+        let transaction = TxEnvelope::from(transaction.into_signed(signature));
+        transaction.encoded_2718().into()
     }
 
     #[test]
@@ -334,6 +414,35 @@ mod tests {
             }
             assert!(reads >= 8, "8 MiB in {reads} reads");
             assert_eq!(offered.len(), 32);
+        });
+    }
+
+    /// Review A6: a flood that no block can include is not passed on.
+    #[test]
+    fn transactions_below_the_next_base_fee_are_not_offered() {
+        block_on_main(async {
+            let geth = Geth::default();
+            let server = HttpServer::bind(LOCAL, ServerConfig::new("geth"), Arc::new(geth.clone()));
+            let server = server.await.unwrap();
+            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let mut reader = PoolReader::default();
+            let of = |fee_cap: u128| encoded(fee_cap, Bytes::new());
+            for transaction in [of(6), of(7), of(8)] {
+                geth.add(transaction);
+            }
+            // Of a type that peers refuse.
+            geth.add(vec![0x7e; 100].into());
+            for (base_fee, limit, offered) in [
+                (Some(7), 10, vec![of(7), of(8)]),
+                (Some(9), 10, vec![]),
+                (Some(0), 10, vec![of(6), of(7), of(8)]),
+                (Some(7), 1, vec![of(8)]),
+                (None, 10, vec![of(6), of(7), of(8)]),
+            ] {
+                geth.0.lock().unwrap().base_fee = base_fee;
+                let read = reader.read(&http, limit).await.unwrap();
+                assert_eq!(read, offered, "{base_fee:?}");
+            }
         });
     }
 

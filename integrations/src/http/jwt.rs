@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 /// Tolerance of `iat` against the verifier's clock in both directions, as the Engine API specifies.
 pub const IAT_WINDOW_SECS: u64 = 60;
@@ -18,9 +19,10 @@ const MAX_TOKEN_BYTES: usize = 4096;
 /// `{"alg":"HS256","typ":"JWT"}` in base64url.
 const HEADER_HS256: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
-/// The 32-byte secret that a node and its execution client share. Its `Debug` output hides it.
+/// The 32-byte secret that a node and its execution client share. Wiped from memory when dropped;
+/// its `Debug` output hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct JwtSecret([u8; 32]);
+pub struct JwtSecret(Zeroizing<[u8; 32]>);
 
 /// A secret file that does not parse. The error never contains its text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -74,7 +76,7 @@ pub enum JwtError {
 
 impl JwtSecret {
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self(Zeroizing::new(bytes))
     }
 
     /// Parses the contents of a secret file: 64 hex digits, with optional `0x` and surrounding
@@ -88,8 +90,8 @@ impl JwtSecret {
         if let Some(position) = digits.chars().position(|c| !c.is_ascii_hexdigit()) {
             return Err(JwtSecretError::NotHex { position });
         }
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| JwtSecretError::Length {
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(digits, &mut *bytes).map_err(|_| JwtSecretError::Length {
             digits: digits.len(),
         })?;
         Ok(Self(bytes))
@@ -97,7 +99,7 @@ impl JwtSecret {
 
     /// The secret in the format of a secret file: 64 hex digits without prefix.
     pub fn to_hex(&self) -> String {
-        hex::encode(self.0)
+        hex::encode(*self.0)
     }
 
     /// A token with `iat` at `now_secs` (Unix time).
@@ -180,7 +182,7 @@ impl JwtSecret {
 
     fn mac(&self, message: &[u8]) -> Hmac<Sha256> {
         let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+            Hmac::<Sha256>::new_from_slice(&*self.0).expect("HMAC takes a key of any length");
         mac.update(message);
         mac
     }

@@ -35,6 +35,8 @@ pub(super) const SILENCE: &[u8] = b"silence";
 pub(super) const REFUSE: &[u8] = b"refuse";
 /// Test nodes answer this request with 100 KiB.
 pub(super) const LONG: &[u8] = b"long";
+/// Test nodes answer this request with 1 MiB.
+pub(super) const HUGE: &[u8] = b"huge";
 
 /// The events that a test node has received, over all its incarnations.
 #[derive(Debug, Default)]
@@ -127,6 +129,7 @@ pub(super) async fn play(handle: Handle, mut events: Events, seen: Arc<Mutex<See
                     silence if silence == SILENCE => continue,
                     refuse if refuse == REFUSE => Err(Refusal::Unavailable),
                     long if long == LONG => Ok(vec![7; 100 * 1024]),
+                    huge if huge == HUGE => Ok(vec![7; 1 << 20]),
                     payload => Ok(payload.into_iter().rev().collect()),
                 };
                 send(Command::Respond { id, response }).await;

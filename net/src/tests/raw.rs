@@ -1,6 +1,7 @@
 //! An attacker that speaks libp2p: it opens streams of our protocols and writes arbitrary bytes.
 
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_runtime::net::Listener;
@@ -11,10 +12,11 @@ use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{self, Swarm, SwarmEvent};
 use libp2p::{PeerId, StreamProtocol};
 
-use super::{CHAIN, SOON, TestNode, config, eventually, key};
+use super::requests::ask;
+use super::{CHAIN, HUGE, SOON, TestNode, config, eventually, key};
 use crate::addr::to_multiaddr;
 use crate::transport;
-use crate::{Protocol, Topic};
+use crate::{Command, Protocol, Refusal, RequestError, Topic};
 
 /// Writes the "request" without a frame and reads until the other side closes the stream.
 #[derive(Clone)]
@@ -63,9 +65,64 @@ impl rr::Codec for Raw {
     }
 }
 
-/// Connects to the node and writes `bytes` on a stream of `protocol`, and repeats that after each
-/// failure.
-async fn attack(node: &TestNode, protocol: String, bytes: Vec<u8>) -> PeerId {
+/// Writes the "request" as [`Raw`] does, reads the first byte of the response, which is its tag,
+/// and no more.
+#[derive(Clone, Default)]
+struct TagReader(Arc<Mutex<Vec<u8>>>);
+
+impl rr::Codec for TagReader {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        name: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        Raw.read_request(name, io).await
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        let mut tag = [0];
+        io.read_exact(&mut tag).await?;
+        self.0.lock().expect("no panic").push(tag[0]);
+        std::future::pending().await
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        name: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        Raw.write_request(name, io, bytes).await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        name: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        Raw.write_response(name, io, bytes).await
+    }
+}
+
+/// A libp2p node that speaks `protocol` by a codec of its own and dials the node.
+async fn dial<C>(
+    node: &TestNode,
+    protocol: String,
+    codec: C,
+    timeout: Duration,
+) -> Swarm<rr::Behaviour<C>>
+where
+    C: rr::Codec<Protocol = StreamProtocol> + Clone + Send + 'static,
+{
     let key = key(66);
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"))
         .await
@@ -73,20 +130,27 @@ async fn attack(node: &TestNode, protocol: String, bytes: Vec<u8>) -> PeerId {
     let transport = transport::build(&key, listener, Duration::from_secs(5)).expect("a good key");
     let name = StreamProtocol::try_from_owned(protocol).expect("begins with a slash");
     let behaviour = rr::Behaviour::with_codec(
-        Raw,
+        codec,
         [(name, ProtocolSupport::Full)],
-        rr::Config::default().with_request_timeout(Duration::from_secs(10)),
+        rr::Config::default().with_request_timeout(timeout),
     );
     let swarm_config = swarm::Config::with_executor(|task| {
         spawn("raw", task);
     });
     let mut swarm = Swarm::new(transport, behaviour, key.peer_id(), swarm_config);
-    let target = node.addr();
-    let id = target.peer.expect("known");
-    let addr = to_multiaddr(target.socket);
+    let addr = to_multiaddr(node.handle.local_addr());
+    let target = DialOpts::peer_id(node.id()).addresses(vec![addr]).build();
+    swarm.dial(target).expect("not connected yet");
+    swarm
+}
+
+/// Connects to the node and writes `bytes` on a stream of `protocol`, and repeats that after each
+/// failure.
+async fn attack(node: &TestNode, protocol: String, bytes: Vec<u8>) -> PeerId {
+    let mut swarm = dial(node, protocol, Raw, Duration::from_secs(10)).await;
+    let own = *swarm.local_peer_id();
+    let id = node.id();
     spawn("raw", async move {
-        let dial = || DialOpts::peer_id(id).addresses(vec![addr.clone()]).build();
-        swarm.dial(dial()).expect("not connected yet");
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { .. }
@@ -102,7 +166,57 @@ async fn attack(node: &TestNode, protocol: String, bytes: Vec<u8>) -> PeerId {
             }
         }
     });
-    key.peer_id()
+    own
+}
+
+/// Review B7: answers that a peer does not read are bounded, and those of all strangers leave room
+/// for the federation.
+#[test]
+fn a_peer_that_does_not_read_its_answers_gets_no_more_of_them() {
+    block_on_main(async {
+        // Larger than the window of a stream, so that an answer that is not read stays unsent.
+        let answer = 1 << 20;
+        let mut small = config(1, vec![]);
+        small.limits.max_answer_bytes_per_peer = 4 * answer;
+        small.limits.max_answer_bytes = 8 * answer;
+        // The answers wait for the whole test.
+        small.timing.request_timeout = Duration::from_secs(600);
+        small.timing.handshake_timeout = Duration::from_secs(600);
+        let node = TestNode::start(small).await;
+        let tags = TagReader::default();
+        let name = Protocol::BlocksByHash.full_name(&CHAIN);
+        let mut reader = dial(&node, name, tags.clone(), Duration::from_secs(600)).await;
+        let request = [&(HUGE.len() as u32).to_be_bytes(), HUGE].concat();
+        let id = node.id();
+        spawn("raw", async move {
+            loop {
+                let event = reader.select_next_some().await;
+                if matches!(event, SwarmEvent::ConnectionEstablished { .. }) {
+                    for _ in 0..5 {
+                        reader.behaviour_mut().send_request(&id, request.clone());
+                    }
+                }
+            }
+        });
+        let read = || {
+            let mut tags = tags.0.lock().expect("no panic").clone();
+            tags.sort_unstable();
+            tags
+        };
+        eventually("five answers", SOON, || read().len() == 5).await;
+        // The tag of "busy" is 1.
+        assert_eq!(read(), [0, 0, 0, 0, 1]);
+
+        // Together the strangers have the half that this one took, and known peers the rest.
+        let other = TestNode::start(config(2, vec![node.addr()])).await;
+        node.connected_with(1).await;
+        other.connected_with(1).await;
+        let refused = ask(&other, &node, Protocol::BlocksByHash, HUGE).await;
+        assert_eq!(refused, Err(RequestError::Refused(Refusal::Busy)));
+        node.command(Command::Dial { addr: other.addr() });
+        let served = ask(&other, &node, Protocol::BlocksByHash, HUGE).await;
+        assert_eq!(served.map(|answer| answer.len()), Ok(answer));
+    });
 }
 
 /// A gossip frame: protobuf after its length.

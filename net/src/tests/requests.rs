@@ -5,7 +5,7 @@ use alys_runtime::block_on_main;
 use super::{LONG, REFUSE, SILENCE, SOON, TestNode, config, eventually};
 use crate::{Protocol, Refusal, RequestError};
 
-async fn ask(
+pub(super) async fn ask(
     from: &TestNode,
     to: &TestNode,
     protocol: Protocol,

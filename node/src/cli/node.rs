@@ -70,7 +70,7 @@ pub struct NodeArgs {
     #[arg(long, value_name = "FILE", env = "ALYS_JWT_SECRET")]
     jwt_secret: Option<PathBuf>,
     /// File with the password of the keystore; default: the environment variable ALYS_PASSWORD,
-    /// else a prompt.
+    /// which stays readable to the user of the process and to root, else a prompt.
     #[arg(long, value_name = "FILE", env = "ALYS_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
     /// Serve /metrics (Prometheus), /health (200 while the node makes progress) and /ready (200
@@ -232,8 +232,8 @@ fn unlock(role: &Role) -> Result<Option<SecretKey>, Failure> {
 }
 
 fn read_secret(path: &Path) -> Result<JwtSecret, Failure> {
-    let text =
-        files::read_text(path).map_err(|error| Failure::Refused(format!("JWT secret: {error}")))?;
+    let text = files::read_secret(path)
+        .map_err(|error| Failure::Refused(format!("JWT secret: {error}")))?;
     JwtSecret::parse(&text)
         .map_err(|error| Failure::Refused(format!("{}: {error}", path.display())))
 }

@@ -163,7 +163,7 @@ pub fn create(
     let keystore =
         alys_runtime::blocking(|| Keystore::encrypt(&key, password.as_str(), cost, &random));
     let identity = identity_or_new(dir)?;
-    let peer_id = NodeKey::from_bytes(identity).peer_id().to_string();
+    let peer_id = NodeKey::from_bytes(*identity).peer_id().to_string();
     let authority = PublicAuthority::of(&key, fee_address);
     dir.write_atomic(VOTES_NEW, format!("{}\n", authority.public_key).as_bytes())?;
     dir.write_atomic(AUTHORITY, authority_toml(&authority, &peer_id).as_bytes())?;
@@ -198,7 +198,7 @@ pub fn show(dir: &Dir) -> Result<PublicParts, KeysError> {
     match file.authorities.as_slice() {
         [authority] if authority.public_key == public_key => Ok(PublicParts {
             authority: authority.clone(),
-            peer_id: NodeKey::from_bytes(identity).peer_id().to_string(),
+            peer_id: NodeKey::from_bytes(*identity).peer_id().to_string(),
         }),
         _ => Err(damaged(format!(
             "it is not about the key {public_key} of {KEYSTORE}"
@@ -224,13 +224,16 @@ pub fn unlock(dir: &Dir, name: &str, password: &Password) -> Result<SecretKey, K
 ///
 /// # Errors
 /// [`KeysError::Damaged`], [`KeysError::Io`].
-pub fn identity_or_new(dir: &Dir) -> Result<[u8; 32], KeysError> {
+pub fn identity_or_new(dir: &Dir) -> Result<Zeroizing<[u8; 32]>, KeysError> {
     if let Some(seed) = identity(dir)? {
         return Ok(seed);
     }
-    let mut seed = [0; 32];
-    alys_runtime::rand::fill(&mut seed);
-    dir.write_atomic_private(IDENTITY, format!("{}\n", hex::encode(seed)).as_bytes())?;
+    let mut seed = Zeroizing::new([0; 32]);
+    alys_runtime::rand::fill(&mut *seed);
+    // 64 digits and a line break, in one place that is wiped.
+    let mut text = Zeroizing::new([b'\n'; 65]);
+    hex::encode_to_slice(*seed, &mut text[..64]).expect("two digits for each byte");
+    dir.write_atomic_private(IDENTITY, &*text)?;
     Ok(seed)
 }
 
@@ -245,14 +248,14 @@ pub fn is_new(dir: &Dir, key: &PublicKeyBytes) -> Result<bool, KeysError> {
     Ok(marked == Some(*key))
 }
 
-fn identity(dir: &Dir) -> Result<Option<[u8; 32]>, KeysError> {
+fn identity(dir: &Dir) -> Result<Option<Zeroizing<[u8; 32]>>, KeysError> {
     let Some(bytes) = dir.read(IDENTITY)? else {
         return Ok(None);
     };
     let bytes = Zeroizing::new(bytes);
     let reason =
         match std::str::from_utf8(&bytes).map(|text| alys_types::bytes::from_hex(text.trim())) {
-            Ok(Ok(seed)) => return Ok(Some(seed)),
+            Ok(Ok(seed)) => return Ok(Some(Zeroizing::new(seed))),
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };

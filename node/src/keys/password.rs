@@ -6,7 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
 
-/// The environment variable that may hold the password.
+/// The environment variable that may hold the password. It stays set, because to remove it is not
+/// safe while other threads run.
 pub const ENVIRONMENT: &str = "ALYS_PASSWORD";
 
 /// A password. Wiped from memory when dropped, and never printed.
@@ -61,7 +62,7 @@ pub enum Purpose {
 /// Any [`PasswordError`].
 pub fn obtain(file: Option<&Path>, purpose: Purpose) -> Result<Password, PasswordError> {
     let password = if let Some(file) = file {
-        let text = Zeroizing::new(files::read_text(file)?);
+        let text = files::read_secret(file)?;
         // The line break that editors and `echo` append is no part of the password.
         Password::new(text.trim_end_matches(['\r', '\n']))
     } else if let Ok(text) = std::env::var(ENVIRONMENT) {

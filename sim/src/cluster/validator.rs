@@ -128,7 +128,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         genesis: shared.chain.genesis.clone(),
         cancun_time: Some(0),
         key: Some(authority_key(index)),
-        identity: seat.identity(),
+        identity: seat.identity().into(),
         listen: SocketAddr::new(seat.ip(MachineRole::Node), PEER_PORT),
         bootnodes: others
             .map(|other| SocketAddr::new(node_ip(other), PEER_PORT).to_string())

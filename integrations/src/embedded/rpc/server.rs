@@ -13,6 +13,13 @@ use super::shared::{EnginePort, PublicPort, Shared};
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
 use crate::http::{Access, HttpServer, JwtSecret, ServeError, ServerConfig};
 
+/// Largest body of the public port, as in Geth: calls carry transactions and filters, not blocks.
+pub(super) const PUBLIC_BODY_BYTES: usize = 5 << 20;
+/// Bytes of all requests and answers in progress at the public port. Anybody can hold that many.
+pub(super) const PUBLIC_PENDING_BYTES: usize = 64 << 20;
+/// Connections to the Engine API: those of one node, and some tools.
+const ENGINE_CONNECTIONS: usize = 32;
+
 /// Configuration of an embedded execution client.
 #[derive(Clone)]
 pub struct ExecutionServerConfig {
@@ -136,18 +143,17 @@ impl ExecutionServer {
         let shared = Arc::new(Shared::new(core, lasting.node.clone()));
         let engine_config = ServerConfig {
             auth: Some(jwt_secret),
-            max_connections: 32,
+            max_connections: ENGINE_CONNECTIONS,
             ..ServerConfig::new("engine")
         };
         let engine_port = Arc::new(engine_port(shared.clone()));
         let engine = HttpServer::bind(engine_addr, engine_config, engine_port).await?;
         let public = match http_addr {
             Some(addr) => {
-                // Public calls carry transactions and filters, not blocks.
                 let limits = ServerConfig {
                     pages: Some(access),
-                    max_body_bytes: 5 << 20,
-                    max_pending_bytes: 64 << 20,
+                    max_body_bytes: PUBLIC_BODY_BYTES,
+                    max_pending_bytes: PUBLIC_PENDING_BYTES,
                     ..ServerConfig::new("json-rpc")
                 };
                 let public_port = PublicPort::new(shared.clone(), lasting.requests());

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     node: NodeSlot,
     /// The head at the start.
     starting_block: u64,
+    /// [`READ_TIMEOUT`], or less in tests.
+    pub(super) read_timeout: Duration,
 }
 
 /// Time limit of a read, as in Geth.
@@ -110,7 +112,7 @@ pub(super) enum Place {
 
 /// Treatment of an answer that was computed on a superseded view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Superseded {
+pub(super) enum Superseded {
     /// The answer is discarded and the query repeated.
     Repeat,
     /// The answer stands, because the query has an effect and checks its view itself.
@@ -197,9 +199,9 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// A meter that ends a query after [`READ_TIMEOUT`] from now, or once its caller has left.
-fn meter(is_cancelled: Arc<AtomicBool>) -> Meter {
-    let deadline = time::now() + READ_TIMEOUT;
+/// A meter that ends a query after `limit` from now, or once its caller has left.
+fn meter(limit: Duration, is_cancelled: Arc<AtomicBool>) -> Meter {
+    let deadline = time::now() + limit;
     Meter::new(move || {
         if is_cancelled.load(Ordering::Relaxed) {
             Some(Interrupted::Cancelled)
@@ -214,11 +216,11 @@ fn meter(is_cancelled: Arc<AtomicBool>) -> Meter {
 /// Runs a query on the newest view. The flag is true when the answer is to be discarded.
 fn attempt<R>(
     reader: &ChainReader,
-    is_cancelled: Arc<AtomicBool>,
+    meter: Meter,
     superseded: Superseded,
     query: impl Fn(&ChainView) -> Result<R, RpcError>,
 ) -> (Result<R, RpcError>, bool) {
-    let view = reader.view().metered(meter(is_cancelled));
+    let view = reader.view().metered(meter);
     let answer = query(&view);
     let is_refused = answer
         .as_ref()
@@ -238,6 +240,7 @@ impl Shared {
             on_failure: Notify::new(),
             node,
             starting_block,
+            read_timeout: READ_TIMEOUT,
         }
     }
 
@@ -253,7 +256,7 @@ impl Shared {
     }
 
     /// Runs a query of the public methods at its place.
-    async fn read_at<R, Q>(
+    pub(super) async fn read_at<R, Q>(
         &self,
         place: Place,
         superseded: Superseded,
@@ -270,9 +273,13 @@ impl Shared {
         loop {
             self.check()?;
             let reader = self.reader.clone();
+            let limit = self.read_timeout;
             let is_cancelled = cancel.0.clone();
             let query = query.clone();
-            let work = move || attempt(&reader, is_cancelled, superseded, &*query);
+            let work = move || {
+                // The time begins with the computation, not with the wait for a thread.
+                attempt(&reader, meter(limit, is_cancelled), superseded, &*query)
+            };
             let (answer, is_discarded) = match place {
                 Place::Here => alys_runtime::blocking(work),
                 Place::Lane(lane) => alys_runtime::offload(lane, work)

@@ -21,8 +21,8 @@ use crate::actors::chain::ChainMessage;
 use crate::actors::storage;
 use crate::interceptor;
 
-/// Interval between log lines about calls that the client refuses.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval between log lines about the same fault of the client.
+const FAULT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A fault of the actor itself.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,8 @@ pub struct EngineActor {
     is_retry_scheduled: bool,
     /// Time of the last log line about a refused call.
     refusal_logged: Option<Instant>,
+    /// Time of the last log line about an empty payload with transactions.
+    filled_logged: Option<Instant>,
     replay: Option<Replay>,
     metrics: Metrics,
 }
@@ -77,6 +79,7 @@ impl EngineActor {
             backoff: Backoff::default(),
             is_retry_scheduled: false,
             refusal_logged: None,
+            filled_logged: None,
             replay: None,
             metrics,
         }
@@ -125,16 +128,26 @@ impl EngineActor {
 
     /// Names a refused call to the operator, not at each repetition.
     fn log_refusal(&mut self, error: &ExecutionError) {
-        let now = time::now();
-        let is_recent = self
-            .refusal_logged
-            .is_some_and(|logged| now.saturating_duration_since(logged) < REFUSAL_LOG_INTERVAL);
-        if is_recent {
+        if is_due(&mut self.refusal_logged) {
+            tracing::warn!(%error, "the execution client refuses a call; asking again");
+        } else {
             tracing::debug!(%error, "the execution client refuses a call");
-            return;
         }
-        self.refusal_logged = Some(now);
-        tracing::warn!(%error, "the execution client refuses a call; asking again");
+    }
+
+    /// Names a client to the operator that fills a payload which has to be empty. The payload is
+    /// proposed all the same: the rules of validity decide about it, and a block with transactions
+    /// is better than none where they are not the reason for the request (rule 6.5).
+    fn log_filled(&mut self, transactions: usize) {
+        self.metrics.filled_payloads.inc();
+        if is_due(&mut self.filled_logged) {
+            tracing::warn!(
+                transactions,
+                "the execution client puts transactions into a payload that has to be empty, \
+                 because it does not know noTxPool; while slots of this node stay without a \
+                 block, remove the transactions from its pool"
+            );
+        }
     }
 
     fn on_failure(&mut self, error: &ExecutionError) {
@@ -478,13 +491,29 @@ impl EngineActor {
         let built = self.client.get_payload(fork, id).await;
         let built = self.track(built).await?;
         match from_wire(built.payload) {
-            Ok(payload) => Some(payload),
+            Ok(payload) => {
+                if request.is_empty && !payload.transactions.is_empty() {
+                    self.log_filled(payload.transactions.len());
+                }
+                Some(payload)
+            }
             Err(error) => {
                 tracing::warn!(%error, "the execution client built an unusable payload");
                 None
             }
         }
     }
+}
+
+/// True, once per [`FAULT_LOG_INTERVAL`], if a line that was logged last at this time is due.
+fn is_due(logged: &mut Option<Instant>) -> bool {
+    let now = time::now();
+    let is_recent =
+        logged.is_some_and(|logged| now.saturating_duration_since(logged) < FAULT_LOG_INTERVAL);
+    if !is_recent {
+        *logged = Some(now);
+    }
+    !is_recent
 }
 
 impl AlysActor for EngineActor {

@@ -30,6 +30,7 @@ pub struct Metrics {
     calls: Family<Label, Histogram, fn() -> Histogram>,
     errors: Family<[(&'static str, &'static str); 2], Counter>,
     pub(super) reachable: Gauge,
+    pub(super) filled_payloads: Counter,
     pub(crate) tables: Tables,
 }
 
@@ -39,6 +40,7 @@ impl Default for Metrics {
             calls: Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
             errors: Family::default(),
             reachable: Gauge::default(),
+            filled_payloads: Counter::default(),
             tables: Tables::default(),
         }
     }
@@ -60,6 +62,11 @@ impl Metrics {
             "alys_engine_reachable",
             "1 while the execution client answers the EngineActor",
             self.reachable.clone(),
+        );
+        registry.register(
+            "alys_engine_filled_payloads",
+            "Payloads with transactions that the execution client was asked to leave empty",
+            self.filled_payloads.clone(),
         );
         self.tables.register(registry, "engine");
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use alys_actor_system::Addr;
 use alys_actor_system::testkit::{Probe, TestSystem};
-use alys_consensus::Verdict;
-use alys_integrations::execution::HttpEngine;
+use alys_consensus::{PayloadRequest, Verdict};
+use alys_integrations::execution::{HttpEngine, to_wire};
 use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, ServerConfig};
 use alys_runtime::time::sleep;
 use alys_types::bls::SecretKey;
@@ -34,9 +34,14 @@ enum Answer {
 struct Script {
     answers: VecDeque<Answer>,
     heads: Vec<Value>,
+    /// The client does not know the attribute `noTxPool`.
+    fills_all: bool,
+    /// The payload that was begun last is to have transactions.
+    is_filled: bool,
 }
 
-/// Answers fork choices by the script, then with VALID; refuses all payloads as of another fork.
+/// Answers fork choices by the script, then with VALID; builds payloads of one transaction; refuses
+/// all payloads as of another fork.
 #[derive(Clone, Default)]
 struct Client(Arc<Mutex<Script>>);
 
@@ -45,10 +50,22 @@ impl RpcHandler for Client {
         if method.starts_with("engine_newPayload") {
             return Err(RpcError::new(-38005, "Unsupported fork"));
         }
+        let mut script = self.0.lock().expect("no panic");
+        if method.starts_with("engine_getPayload") {
+            let mut payload = payload();
+            if script.is_filled {
+                payload.transactions.push(vec![2, 0xc0]);
+            }
+            return Ok(json!({ "executionPayload": to_wire(&payload), "blockValue": "0x0" }));
+        }
         if !method.starts_with("engine_forkchoiceUpdated") {
             return Err(RpcError::method_not_found(method));
         }
-        let mut script = self.0.lock().expect("no panic");
+        if params[1].is_object() {
+            script.is_filled = script.fills_all || params[1]["noTxPool"] != true;
+            let status = json!({ "status": "VALID" });
+            return Ok(json!({ "payloadStatus": status, "payloadId": "0x0000000000000001" }));
+        }
         script.heads.push(params[0]["headBlockHash"].clone());
         match script.answers.pop_front() {
             Some(Answer::Refused(code)) => Err(RpcError::new(code, "Invalid forkchoice state")),
@@ -114,6 +131,7 @@ struct Engine {
     client: Client,
     actor: Addr<EngineMessage>,
     chain: Probe<ChainMessage>,
+    metrics: Metrics,
     _server: HttpServer,
     _test: TestSystem,
     _storage: Probe<StorageMessage>,
@@ -130,6 +148,8 @@ impl Engine {
         let test = TestSystem::new();
         let (chain, chain_probe) = Probe::new(1_024);
         let (storage, storage_probe) = Probe::new(16);
+        let metrics = Metrics::default();
+        let of_actor = metrics.clone();
         let actor = test.start("engine", 64, move || {
             let actor = EngineActor::new(
                 Arc::new(HttpEngine::with_config(ClientConfig::new(addr))),
@@ -138,7 +158,7 @@ impl Engine {
                 EngineTimeouts::new(Duration::from_secs(2)),
                 chain.clone(),
                 storage::Handle(storage.clone()),
-                Metrics::default(),
+                of_actor.clone(),
             );
             async move { Ok::<_, Infallible>(actor) }
         });
@@ -146,6 +166,7 @@ impl Engine {
             client,
             actor,
             chain: chain_probe,
+            metrics,
             _server: server,
             _test: test,
             _storage: storage_probe,
@@ -170,6 +191,29 @@ impl Engine {
         };
         let reached = alys_runtime::time::timeout(Duration::from_secs(20), reached).await;
         reached.expect("the fork choice is sent again");
+    }
+
+    /// The number of transactions in the payload that the actor builds.
+    async fn build(&mut self, is_empty: bool) -> usize {
+        let request = PayloadRequest {
+            parent: Hash([7; 32]),
+            parent_execution: Hash([9; 32]),
+            slot: Slot(1),
+            timestamp: 1,
+            prev_randao: Hash([4; 32]),
+            fee_recipient: Address([1; 20]),
+            is_empty,
+        };
+        // The simulator lets some builds fail.
+        for _ in 0..20 {
+            let build = EngineMessage::Build(request);
+            assert!(self.actor.send(build).await.is_ok(), "the actor runs");
+            let answer = self.chain.next_timeout(Duration::from_secs(20)).await;
+            if let Some(ChainMessage::Built { payload, .. }) = answer {
+                return payload.transactions.len();
+            }
+        }
+        panic!("no payload is built")
     }
 
     /// The number of requests to execute all open blocks again.
@@ -235,5 +279,28 @@ fn a_payload_of_another_fork_is_invalid() {
             panic!("no verdict");
         };
         assert_eq!((of, verdict), (hash, Verdict::Invalid));
+    });
+}
+
+/// Review A1: rule 6.5 asks for an empty payload, and clients of others do not know the request.
+#[test]
+fn a_client_that_fills_an_empty_payload_is_named_and_its_payload_proposed() {
+    alys_runtime::block_on_main(async {
+        for (is_empty, fills_all, transactions, named) in [
+            (false, false, 1, 0),
+            (true, false, 0, 0),
+            (false, true, 1, 0),
+            (true, true, 1, 1),
+        ] {
+            let mut engine = Engine::start(&[]).await;
+            engine.client.0.lock().expect("no panic").fills_all = fills_all;
+            let built = engine.build(is_empty).await;
+            let counted = engine.metrics.filled_payloads.get();
+            assert_eq!(
+                (built, counted),
+                (transactions, named),
+                "{is_empty} {fills_all}"
+            );
+        }
     });
 }

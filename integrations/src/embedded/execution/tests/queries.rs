@@ -1,9 +1,11 @@
 //! Queries of wallets and scripts.
 
+use super::super::blocks::{BlockStore, Pointer};
 use super::super::*;
 use super::kit::*;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, Filter, TransactionRequest};
+use alys_storage::{Batch, Durability, KeyValue as _};
 
 fn counted(client: &mut TestClient, calls: u64) {
     client.must_send(&Tx::deploy(0, 0, COUNTER).sign());
@@ -358,6 +360,51 @@ fn logs_are_found_by_block_range_address_and_topic() {
         client.core.logs(&unknown).expect_err("unknown").code(),
         -32000
     );
+}
+
+/// Appends empty blocks to the stored chain up to `height`, without executing them.
+fn append_empty_blocks(client: &mut TestClient, height: u64) {
+    let blocks = BlockStore::new(client.store.clone());
+    let head = client.core.header(BlockId::latest()).expect("reads");
+    let mut parent = (*head.expect("is there")).clone();
+    let mut batch = Batch::new();
+    while parent.header.number < height {
+        let header = alloy_consensus::Header {
+            parent_hash: parent.hash,
+            number: parent.header.number + 1,
+            timestamp: parent.header.timestamp + 1,
+            logs_bloom: Default::default(),
+            gas_used: 0,
+            ..parent.header
+        };
+        parent = SealedHeader::new(header);
+        let block = StoredBlock {
+            hash: parent.hash,
+            block: alloy_consensus::Block::new(parent.header.clone(), Default::default()),
+            senders: Vec::new(),
+        };
+        blocks.put_block(&mut batch, &block, &Vec::new());
+        blocks.put_canonical(&mut batch, &block);
+    }
+    blocks.put_pointer(&mut batch, Pointer::Head, parent.hash);
+    let written = client.store.write(batch, Durability::Durable);
+    written.expect("memory does not fail");
+    client.restart();
+}
+
+/// Case A22: a range has no limit, so that wallets and indexers can ask for the whole chain.
+#[test]
+fn logs_are_found_in_a_range_of_more_than_ten_thousand_blocks() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    counted(&mut client, 1);
+    append_empty_blocks(&mut client, 10_001);
+    client.must_send(&Tx::call(0, 2, CONTRACT, []).sign());
+    client.block();
+    assert_eq!(client.core.head().number, 10_002);
+    let all = Filter::new().from_block(0u64).address(CONTRACT);
+    let logs = client.core.logs(&all).expect("finds");
+    let heights: Vec<_> = logs.iter().map(|log| log.block_number).collect();
+    assert_eq!(heights, [Some(2), Some(10_002)]);
 }
 
 #[test]

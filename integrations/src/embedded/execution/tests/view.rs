@@ -2,8 +2,8 @@
 
 use super::super::*;
 use super::kit::*;
-use alloy_primitives::{Address, Bytes, U256};
-use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, TransactionRequest};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_rpc_types_eth::{BlockId, BlockNumberOrTag, Filter, TransactionRequest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -100,4 +100,43 @@ fn a_meter_ends_calls_and_estimates_in_the_middle_of_the_execution() {
     // Without a meter the gas limit ends it.
     let error = client.core.call(&endless(), BlockId::latest());
     assert!(matches!(error, Err(Error::Halted { .. })), "{error:?}");
+}
+
+#[test]
+fn a_meter_ends_searches_fee_histories_and_proofs_between_their_parts() {
+    type Query = fn(&ChainView) -> Result<(), Error>;
+    let mut client = TestClient::new(Fork::Cancun);
+    for _ in 0..4 {
+        client.block();
+    }
+    let table: [(&str, Query); 3] = [
+        ("logs", |view| {
+            let all = Filter::new().from_block(0u64).to_block(4u64);
+            view.logs(&all).map(|_| ())
+        }),
+        ("fee history", |view| {
+            view.fee_history(5, BlockNumberOrTag::Latest, None)
+                .map(|_| ())
+        }),
+        ("proof", |view| {
+            view.proof(account(0), &[B256::ZERO; 5], BlockId::latest())
+                .map(|_| ())
+        }),
+    ];
+    for (name, query) in table {
+        query(&client.core.reader().view()).expect(name);
+        let checks = Arc::new(AtomicU32::new(0));
+        let meter = {
+            let checks = checks.clone();
+            Meter::new(move || {
+                (checks.fetch_add(1, Ordering::SeqCst) >= 2).then_some(Interrupted::TimedOut)
+            })
+        };
+        let ended = query(&client.core.reader().view().metered(meter));
+        assert!(
+            matches!(ended, Err(Error::Interrupted { .. })),
+            "{name}: {ended:?}"
+        );
+        assert_eq!(checks.load(Ordering::SeqCst), 3, "{name}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The read-only `eth_` methods.
 
+use alloy_primitives::hex;
+
 use super::*;
 
 #[test]
@@ -509,6 +511,44 @@ fn the_gas_price_suffices_for_an_estimate_while_fees_fall() {
                 client.get("eth_estimateGas", json!([request])).await,
                 json!("0x5208")
             );
+        }
+    });
+}
+
+/// Case B10: null in `topics` stands for any topic at its place, and a log needs the others.
+#[test]
+fn topics_with_null_find_only_the_logs_that_have_the_others() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        // Init codes that log the topic 1, the topics 1 and 2, and the topics 1, 2 and 3.
+        let codes: [&[u8]; 3] = [
+            &hex!("600160006000a100"),
+            &hex!("6002600160006000a200"),
+            &hex!("60036002600160006000a300"),
+        ];
+        let mut sent = Vec::new();
+        for (nonce, code) in (0..).zip(codes) {
+            let code = Bytes::copy_from_slice(code);
+            sent.push(client.send(nonce, TxKind::Create, 0, code).await);
+        }
+        client.produce().await;
+        let topic = B256::with_last_byte;
+        for (topics, expected) in [
+            (json!([null, null, topic(3)]), &sent[2..]),
+            (json!([null, topic(2)]), &sent[1..]),
+            (json!([topic(1)]), &sent[..]),
+            (json!([null, null, topic(2)]), &[]),
+            (json!([null, topic(2), [topic(1), topic(3)]]), &sent[2..]),
+        ] {
+            let filter = json!([{ "fromBlock": "0x0", "topics": topics }]);
+            let logs = client.get("eth_getLogs", filter).await;
+            let logs = logs.as_array().unwrap();
+            let found: Vec<_> = logs
+                .iter()
+                .map(|log| log["transactionHash"].clone())
+                .collect();
+            let expected: Vec<_> = expected.iter().map(|hash| json!(hash)).collect();
+            assert_eq!(found, expected, "{topics}");
         }
     });
 }

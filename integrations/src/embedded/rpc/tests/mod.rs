@@ -49,7 +49,7 @@ fn secret() -> JwtSecret {
     JwtSecret::new([3; 32])
 }
 
-fn genesis(fork: PayloadFork) -> Genesis {
+pub(super) fn genesis(fork: PayloadFork) -> Genesis {
     let mut genesis = json!({
         "config": {
             "chainId": CHAIN_ID, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0,
@@ -80,11 +80,22 @@ fn transaction(nonce: u64, to: TxKind, value: u128, input: Bytes) -> (Bytes, B25
 }
 
 fn with_tip(tip: u128, nonce: u64, to: TxKind, value: u128, input: Bytes) -> (Bytes, B256) {
+    with_fees(10_000_000_000, tip, nonce, to, value, input)
+}
+
+fn with_fees(
+    cap: u128,
+    tip: u128,
+    nonce: u64,
+    to: TxKind,
+    value: u128,
+    input: Bytes,
+) -> (Bytes, B256) {
     let transaction = TxEip1559 {
         chain_id: CHAIN_ID,
         nonce,
         gas_limit: 200_000,
-        max_fee_per_gas: 10_000_000_000,
+        max_fee_per_gas: cap,
         max_priority_fee_per_gas: tip,
         to,
         value: U256::from(value),

@@ -1,5 +1,12 @@
-//! Both ports as a whole: arbitrary parameters, errors of the start.
+//! Both ports as a whole: arbitrary parameters, limits, errors of the start.
 
+use std::time::Duration;
+
+use alys_runtime::io::{AsyncReadExt, AsyncWriteExt};
+use alys_runtime::net::Stream;
+use alys_runtime::time::timeout;
+
+use super::super::server::{PUBLIC_BODY_BYTES, PUBLIC_PENDING_BYTES};
 use super::*;
 
 #[test]
@@ -102,5 +109,54 @@ fn a_used_port_and_another_genesis_are_errors_of_the_start() {
             ExecutionServer::start(config(LOCAL, client.store.clone(), PayloadFork::Capella)).await;
         let error = error.err().unwrap().to_string();
         assert!(error.contains("database has genesis"), "{error}");
+    });
+}
+
+/// A connection to `addr` with the head of a request, and `sent` bytes of its body of `length`.
+async fn begin(addr: SocketAddr, length: usize, sent: usize) -> Stream {
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let mut stream = Stream::connect(addr).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let body = " ".repeat(sent);
+    stream.write_all(body.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    stream
+}
+
+/// The status line of the answer to a body of this length.
+async fn status_of(addr: SocketAddr, length: usize) -> String {
+    let mut stream = begin(addr, length, length).await;
+    let mut answer = [0; 12];
+    let read = timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await;
+    read.expect("is answered").unwrap();
+    String::from_utf8(answer.to_vec()).unwrap()
+}
+
+/// Review E10: bodies that callers of the public port hold take a bounded amount of memory.
+#[test]
+fn held_bodies_fill_the_public_port_and_small_calls_are_served_meanwhile() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        let addr = client.server.http_addr().unwrap();
+        let longest = PUBLIC_BODY_BYTES;
+        assert_eq!(status_of(addr, longest).await, "HTTP/1.1 200");
+        assert_eq!(status_of(addr, longest + 1).await, "HTTP/1.1 413");
+
+        let mut held = Vec::new();
+        for _ in 0..PUBLIC_PENDING_BYTES / longest {
+            held.push(begin(addr, longest, longest - 1).await);
+        }
+        // Another one does not fit beside them once they have arrived.
+        let mut status = String::new();
+        for _ in 0..50 {
+            status = status_of(addr, longest).await;
+            if status == "HTTP/1.1 503" {
+                break;
+            }
+        }
+        assert_eq!(status, "HTTP/1.1 503");
+        assert_eq!(client.get("eth_blockNumber", json!([])).await, "0x0");
     });
 }

@@ -70,3 +70,22 @@ fn the_pool_has_geths_shape_and_error_texts() {
         );
     });
 }
+
+/// Review A6: a transaction that no block can include is shown to its sender and not passed on.
+#[test]
+fn transactions_below_the_next_base_fee_are_shown_and_not_offered_to_the_node() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        let to = TxKind::Call(RECIPIENT);
+        let (payer, _) = transaction(0, to, 1, Bytes::new());
+        let (dust, _) = with_fees(1, 1, 1, to, 1, Bytes::new());
+        for raw in [&payer, &dust] {
+            client.get("eth_sendRawTransaction", json!([raw])).await;
+        }
+        let offered = client.engine.pending_transactions(10).await.unwrap();
+        assert_eq!(offered, [payer]);
+        let shown = client.get("txpool_contentFrom", json!([SENDER])).await;
+        let shown = shown["pending"].as_object().unwrap();
+        assert_eq!(shown.len(), 2);
+    });
+}
