@@ -252,9 +252,15 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
             "this authority has approved in slot {approved}, and its clock is in slot {slot}: it \
              cannot approve until then; a clock that was ahead caused it"
         ),
-        AgreementNotice::VotesLost { silent_until } => write!(
+        AgreementNotice::VotesLost { silent_until: None } => f.write_str(
+            "the vote state is lost: no votes until the wall clock is trusted and a block of a \
+             later slot, which is logged then, is final",
+        ),
+        AgreementNotice::VotesLost {
+            silent_until: Some(until),
+        } => write!(
             f,
-            "the vote state is lost: no votes until a block after slot {silent_until} is final"
+            "the vote state is lost: no votes until a block after slot {until} is final"
         ),
         AgreementNotice::VotesRegained => {
             f.write_str("the node votes again after the loss of its vote state")

@@ -245,8 +245,9 @@ pub enum Notice {
     /// The node has approved in a slot that its clock is far from reaching: no approvals until
     /// then.
     ApprovedAhead { approved: Slot, slot: Slot },
-    /// The vote state was lost: no votes until a block after this slot is final.
-    VotesLost { silent_until: Slot },
+    /// The vote state was lost: no votes until a block after this slot is final; `None` until the
+    /// clock is trusted, which a second notice follows.
+    VotesLost { silent_until: Option<Slot> },
     /// The silence after a loss is over.
     VotesRegained,
     /// The own execution layer calls a certified block invalid: a bug in either.

@@ -85,7 +85,8 @@ impl State {
                 )?
             }
         };
-        let (mut state, mut effects) = State::assemble(config, tree, stored.votes, now, trusted_ms);
+        let has_lost_votes = stored.votes.is_none() && config.me.is_some();
+        let mut state = State::assemble(config, tree, stored.votes, now, trusted_ms);
         state.root_finality = finality;
         for set in sets.into_values() {
             state.remember_set(set);
@@ -97,8 +98,14 @@ impl State {
             }
         }
         state.restore_blocks(stored.blocks);
+        let mut effects = Vec::new();
         // Only now the set whose authorities confirm a jump is known.
         state.observe_clock(now, &mut effects);
+        if has_lost_votes {
+            state.on_votes_lost(now, &mut effects);
+        }
+        // The clock was not trusted when the loss was noticed before this start.
+        state.end_silence(now, &mut effects);
         Ok((state, effects))
     }
 

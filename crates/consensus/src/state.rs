@@ -102,14 +102,13 @@ impl State {
         votes: Option<VoteState>,
         now: Now,
         trusted_ms: Option<i64>,
-    ) -> (State, Vec<Effect>) {
+    ) -> State {
         let genesis = config.genesis.clone();
         let spec = genesis.spec();
         let first = BlockRef {
             slot: genesis.header().slot,
             hash: genesis.hash(),
         };
-        let has_lost_votes = votes.is_none() && config.me.is_some();
         let votes = votes.unwrap_or(VoteState::fresh(first));
         let mut state = State {
             votes,
@@ -137,11 +136,7 @@ impl State {
             config,
         };
         state.remember_set(Arc::new(genesis.set().clone()));
-        let mut effects = Vec::new();
-        if has_lost_votes {
-            state.on_votes_lost(now, &mut effects);
-        }
-        (state, effects)
+        state
     }
 
     /// Takes an input at a time, and returns the effects in order. All effects of one input are
@@ -172,6 +167,7 @@ impl State {
                 self.on_clock_stated(&authority, slot, now, &mut out);
             }
         }
+        self.end_silence(now, &mut out);
         rules::assert_written(&self.votes, &self.written, self.bug());
         out
     }

@@ -210,7 +210,7 @@ fn lost_votes_silence_a_node_until_a_later_slot_is_final() {
     let silent = Slot(FIRST + 1 + 3);
     assert!(
         notices(&w.start).contains(&Notice::VotesLost {
-            silent_until: silent
+            silent_until: Some(silent)
         }),
         "{:?}",
         w.start
@@ -258,6 +258,94 @@ fn a_later_vote_of_ours_held_by_a_peer_is_a_loss() {
     assert!(effects.iter().any(
         |e| matches!(e, Effect::Persist(r) if r.votes.is_some_and(|v| v.silent_until.is_some()))
     ));
+}
+
+/// The vote state of the last record among effects.
+fn written_votes(effects: &[Effect]) -> Option<VoteState> {
+    effects.iter().rev().find_map(|e| match e {
+        Effect::Persist(record) => record.votes,
+        _ => None,
+    })
+}
+
+/// Gives these slots final blocks, the first on `parent`, and moves the clock there if it is
+/// behind; returns the last block, its certificate, and the slots with which the node votes again.
+fn final_chain(
+    w: &mut World,
+    slots: std::ops::RangeInclusive<u64>,
+    parent: (Header, Option<Certificate>),
+) -> ((Header, Option<Certificate>), Vec<u64>) {
+    let (mut parent, mut certificate) = parent;
+    let mut regained = Vec::new();
+    for slot in slots {
+        if w.wall_ms < (FIRST + slot) * SLOT_MS {
+            w.at_slot(slot, 10);
+        }
+        let p = w.proposal(slot, &parent, certificate, 0);
+        let header = p.block.header.clone();
+        let mut effects = w.give_proposal(p);
+        effects.extend(w.executed(&header));
+        effects.extend(w.give_certificate(VoteKind::Approval, &header));
+        assert_eq!(approvals(&effects) + confirmations(&effects), 0, "{slot}");
+        let effects = w.give_certificate(VoteKind::Confirmation, &header);
+        assert_eq!(finals(&effects), 1, "a silent node follows");
+        if notices(&effects).contains(&Notice::VotesRegained) {
+            regained.push(slot);
+        }
+        certificate = Some(w.certificate(VoteKind::Approval, &header));
+        parent = header;
+    }
+    ((parent, certificate), regained)
+}
+
+#[test]
+fn votes_lost_under_a_clock_that_is_ahead_silence_a_node_from_the_trusted_time_on() {
+    let lost = |silent_until| Notice::VotesLost { silent_until };
+    for is_disk_empty in [true, false] {
+        let mut w = World::new();
+        let fresh = w.state.summary().votes;
+        let genesis = w.genesis.header().clone();
+        w.wall_ms += 20_000 * SLOT_MS;
+        w.restart_with((!is_disk_empty).then_some(fresh), None);
+        let effects = if is_disk_empty {
+            std::mem::take(&mut w.start)
+        } else {
+            let first = w.proposal(1, &genesis, None, 0).block.header;
+            let held = w.vote(3, VoteKind::Approval, &first);
+            let held = VerifiedVote::check(held, w.genesis.set(), &w.genesis).expect("verifies");
+            w.input(Input::HeldVote(held))
+        };
+        assert!(notices(&effects).contains(&lost(None)), "{effects:?}");
+        let written = written_votes(&effects).expect("the loss is written");
+        w.restart_with(Some(written), None);
+        assert!(w.state.summary().silent && w.state.awaits_clock());
+        let earliest = Some(Slot(FIRST + 3));
+        assert_eq!(w.state.summary().votes.silent_until, earliest);
+        // Old blocks, which say nothing about the slots of the lost votes.
+        let (parent, regained) = final_chain(&mut w, 1..=5, (genesis, None));
+        assert!(regained.is_empty(), "{regained:?}");
+
+        // The clock is put right. The chain stands since slot 5, so that peers confirm the time.
+        w.wall_ms = (FIRST + 20) * SLOT_MS + 10;
+        assert!(written_votes(&w.input(Input::Tick)).is_none());
+        let says = |w: &World, index: usize| Input::ClockStated {
+            authority: w.keys[index].public_key().to_bytes(),
+            slot: Slot(FIRST + 20),
+        };
+        let mut effects = w.input(says(&w, 0));
+        effects.extend(w.input(says(&w, 1)));
+        let until = Some(Slot(FIRST + 20 + 3));
+        assert_eq!(notices(&effects), [Notice::ClockTrusted, lost(until)]);
+        let written = written_votes(&effects).expect("the end is written");
+        assert_eq!(written.silent_until, until);
+        assert_eq!(w.state.summary().votes, written);
+
+        let (parent, regained) = final_chain(&mut w, 20..=24, parent);
+        assert_eq!(regained, [24]);
+        w.at_slot(25, 10);
+        let p = w.proposal(25, &parent.0, parent.1, 0);
+        assert!(w.approves(&p));
+    }
 }
 
 /// A certificate with the node's own signature.

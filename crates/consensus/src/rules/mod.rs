@@ -43,7 +43,7 @@ pub(crate) use time::{
 };
 pub(crate) use votes::{
     Candidate, Proposing, assert_approved, assert_confirmed, is_lost_vote, is_rejoining,
-    may_approve, may_confirm, may_propose, may_vote, rejoin_slot,
+    is_silence_endless, lose_votes, may_approve, may_confirm, may_propose, may_vote, rejoin_slot,
 };
 
 /// The reason not to sign.

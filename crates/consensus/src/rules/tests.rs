@@ -255,6 +255,11 @@ fn a_node_is_silent_after_a_loss_and_while_its_clock_is_distrusted() {
         assert_eq!(may_vote(&votes, is_clock_trusted, &SOUND), expected);
     }
     assert!(!is_rejoining(&lost, Slot(20), &SOUND) && is_rejoining(&lost, Slot(21), &SOUND));
+    let mut endless = votes();
+    lose_votes(&mut endless);
+    assert!(is_silence_endless(&endless) && !is_silence_endless(&lost));
+    assert!(may_vote(&endless, true, &SOUND).is_err());
+    assert!(!is_rejoining(&endless, Slot(u64::MAX), &SOUND));
     let held = [
         (VoteKind::Approval, 10, false),
         (VoteKind::Approval, 11, true),

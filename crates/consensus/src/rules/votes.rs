@@ -4,7 +4,7 @@
 use alys_types::{ChainSpec, Hash, Slot, VoteKind, VoteTarget};
 
 use super::{PlantedBug, Refusal, may_sign_in};
-use crate::input::{BlockRef, Now, VoteState};
+use crate::input::{BlockRef, Latest, Now, VoteState};
 
 /// A block that a leader is about to propose, with the facts on which rule 3.1 depends.
 #[derive(Debug, Clone, Copy)]
@@ -191,6 +191,24 @@ pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBu
         VoteKind::Proposal | VoteKind::Approval => held.slot > votes.approved_slot,
     };
     is_later && !bug.active("held-vote-ignored")
+}
+
+/// The end of a silence whose slot is not set yet: no block has a later one. It is written as any
+/// other, so that a restart continues the silence.
+const NO_END: Slot = Slot(u64::MAX);
+
+/// Rule 3.8 (docs/protocol.md): the silence after a loss that is noticed while the clock is not
+/// trusted has no end until the clock is. The node signed nothing by such a clock, so that a date
+/// ahead does not bound the lost votes, and would silence the node until then.
+pub(crate) fn lose_votes(votes: &mut VoteState) {
+    votes.silent_until = Some(NO_END);
+    votes.latest = Latest::default();
+}
+
+/// Rule 3.8 (docs/protocol.md): true while the end of the silence after a loss is to be set, which
+/// takes a trusted clock.
+pub(crate) fn is_silence_endless(votes: &VoteState) -> bool {
+    votes.silent_until == Some(NO_END)
 }
 
 /// Rule 3.8 (docs/protocol.md): after a loss the node votes again once a block after this slot is

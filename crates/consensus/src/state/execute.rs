@@ -10,6 +10,12 @@ use crate::tree::{BodyState, Execution};
 /// Bodies fetched at once.
 const MAX_FETCHES: usize = 8;
 
+/// Blocks above the last final one that the execution layer executes after a start before it gets a
+/// head. Clients keep the states of a limited number of blocks above their head (Geth 128), and a
+/// crash loses those blocks again. Finality follows certificates within a few slots, so the walk is
+/// seldom as long.
+const MAX_WITHOUT_HEAD: usize = 64;
+
 impl State {
     /// Advances everything that can advance: the sync target, execution of the certified chain, the
     /// head, proposals of this slot.
@@ -24,10 +30,9 @@ impl State {
     /// Executes the first certified block after the last one that is known to be valid, or fetches
     /// its body.
     fn execute_certified(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(mut path) = self.tree.path(&self.highest) else {
+        let Some(mut path) = self.certified_chain() else {
             return;
         };
-        path.insert(0, self.tree.root());
         // Blocks below a valid one need no answer: the execution layer has executed them.
         let unknown = match path.iter().rposition(|h| self.is_valid(h)) {
             Some(last_valid) => path.split_off(last_valid.saturating_add(1)),
@@ -41,6 +46,13 @@ impl State {
         }
         self.reconsider(first, now);
         self.execute(*first, out);
+    }
+
+    /// The last final block and the certified ones above it, ascending.
+    fn certified_chain(&self) -> Option<Vec<Hash>> {
+        let mut path = self.tree.path(&self.highest)?;
+        path.insert(0, self.tree.root());
+        Some(path)
     }
 
     /// Rule 6.2 (docs/protocol.md): the execution layer is asked again about a certified block that
@@ -58,6 +70,11 @@ impl State {
     fn is_valid(&self, hash: &Hash) -> bool {
         let entry = self.tree.get(hash);
         entry.is_some_and(|e| e.execution == Execution::Valid)
+    }
+
+    fn is_asked(&self, hash: &Hash) -> bool {
+        let entry = self.tree.get(hash);
+        entry.is_some_and(|e| e.execution == Execution::Asked)
     }
 
     fn execute(&mut self, hash: Hash, out: &mut Vec<Effect>) {
@@ -85,15 +102,26 @@ impl State {
 
     /// Rule 3.10 (docs/protocol.md): the head is the highest executed block of the certified chain.
     /// The execution layer is informed when it moved or a block became final.
+    ///
+    /// After a start of the node or of the execution layer, its head may be any block of the chain,
+    /// and a fork choice for a lower one would revert the blocks above: the first fork choice waits
+    /// while the next block is under way. Any other answer than VALID ends the wait, because a
+    /// client that lost blocks may need a head to go on from.
     fn update_forkchoice(&mut self, out: &mut Vec<Effect>) {
-        let Some(path) = self.tree.path(&self.highest) else {
+        let Some(chain) = self.certified_chain() else {
             return;
         };
         let root = self.tree.root();
-        let mut descending = path.iter().rev().chain([&root]);
-        let Some(head) = descending.find(|h| self.is_valid(h)).copied() else {
+        let Some(at) = chain.iter().rposition(|h| self.is_valid(h)) else {
             return;
         };
+        let (Some(head), next) = (chain.get(at).copied(), chain.get(at.saturating_add(1))) else {
+            return;
+        };
+        let is_walking = at < MAX_WITHOUT_HEAD && next.is_some_and(|h| self.is_asked(h));
+        if self.forkchoice.is_none() && is_walking {
+            return;
+        }
         if self.forkchoice == Some((head, root)) {
             return;
         }
@@ -163,14 +191,19 @@ impl State {
                 let pause_ms = rules::pause_after_invalid(entry.invalid_answers, slot_ms);
                 entry.ask_again_ms = now.mono_ms.saturating_add(pause_ms);
                 self.set_invalid(hash, Execution::Invalid, out);
+                self.update_forkchoice(out);
             }
-            // Executed again at the next tick.
-            Verdict::Unknown => entry.execution = Execution::Unknown,
+            Verdict::Unknown => {
+                // Executed again at the next tick.
+                entry.execution = Execution::Unknown;
+                self.update_forkchoice(out);
+            }
         }
     }
 
     /// The execution layer may have lost all blocks since its last write: every block is executed
-    /// again. It may also be another one, which does not call a certified block invalid.
+    /// again, then the head is sent. It may also be another one, which does not call a certified
+    /// block invalid.
     pub(super) fn on_execution_restarted(&mut self, now: Now, out: &mut Vec<Effect>) {
         let hashes: Vec<Hash> = self.tree.iter().map(|(h, _)| *h).collect();
         for hash in hashes {

@@ -89,7 +89,10 @@ impl State {
             final_height: root.header.height,
             head,
             head_height,
-            votes: self.votes,
+            votes: VoteState {
+                silent_until: self.silent_until(),
+                ..self.votes
+            },
             silent: self.is_silent(),
             synced: head == self.highest
                 && highest.execution == Execution::Valid

@@ -3,20 +3,45 @@
 use alys_types::{AuthoritySet, Certificate, Slot};
 
 use super::State;
-use crate::input::{BlockRef, Effect, Latest, Notice, Now, Record, VoteState};
+use crate::input::{BlockRef, Effect, Notice, Now, Record, VoteState};
 use crate::rules;
 use crate::verify::VerifiedVote;
 
 impl State {
-    pub(super) fn on_votes_lost(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let seen = self.slot_at(now).max(self.highest_slot());
+    pub(crate) fn on_votes_lost(&mut self, now: Now, out: &mut Vec<Effect>) {
+        rules::lose_votes(&mut self.votes);
+        if self.clock.is_trusted() {
+            return self.end_silence(now, out);
+        }
+        out.push(Effect::Persist(Box::new(self.record())));
+        out.push(Effect::Notice(Notice::VotesLost { silent_until: None }));
+    }
+
+    /// Sets the end of the silence after a loss, once the clock is trusted. The present slot is
+    /// later than those in which the node signed before the loss.
+    pub(crate) fn end_silence(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if !rules::is_silence_endless(&self.votes) || !self.clock.is_trusted() {
+            return;
+        }
+        let target = self.sync_target.as_ref().map(|t| t.header().slot);
+        let certified = self.highest_slot().max(target.unwrap_or_default());
+        let seen = self.slot_at(now).max(certified);
         let until = rules::rejoin_slot(seen, self.config.genesis.spec());
-        self.votes.silent_until = Some(self.votes.silent_until.map_or(until, |u| u.max(until)));
-        self.votes.latest = Latest::default();
+        self.votes.silent_until = Some(until);
         out.push(Effect::Persist(Box::new(self.record())));
         out.push(Effect::Notice(Notice::VotesLost {
-            silent_until: until,
+            silent_until: Some(until),
         }));
+    }
+
+    /// The slot until which the node is silent after a loss, or the earliest that it may be while
+    /// the clock is not trusted.
+    pub(super) fn silent_until(&self) -> Option<Slot> {
+        if rules::is_silence_endless(&self.votes) {
+            let spec = self.config.genesis.spec();
+            return Some(rules::rejoin_slot(self.highest_slot(), spec));
+        }
+        self.votes.silent_until
     }
 
     pub(super) fn on_held_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {

@@ -106,8 +106,14 @@ impl World {
     /// Restores the state from the votes alone, in a process that trusted this offset of its
     /// clocks.
     pub fn restart(&mut self, trusted_ms: Option<i64>) {
+        let votes = self.state.summary().votes;
+        self.restart_with(Some(votes), trusted_ms);
+    }
+
+    /// As [`Self::restart`], with the votes of the store.
+    pub fn restart_with(&mut self, votes: Option<VoteState>, trusted_ms: Option<i64>) {
         let stored = Stored {
-            votes: Some(self.state.summary().votes),
+            votes,
             ..Stored::default()
         };
         let now = Now {
