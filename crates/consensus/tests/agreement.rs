@@ -132,9 +132,10 @@ fn a_forgotten_approval_is_detected() {
 #[test]
 fn a_forgotten_lock_is_detected() {
     let wanted = |v: &Violation| conflicting(v) || matches!(v, Violation::SignedTwice { .. });
-    // Seed 432 is the first that detects it.
-    detect("lock-not-persisted", wanted, |s| {
-        plan(430 + s, 3, FaultModel::Crash, 0)
+    // Seed 1663 is the first that detects it: most losses show in a certificate.
+    detect("lock-not-persisted", wanted, |s| Plan {
+        blackout_after_lock: true,
+        ..plan(1660 + s, 3, FaultModel::Crash, 0)
     });
 }
 
