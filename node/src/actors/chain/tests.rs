@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_actor_system::{Addr, AlysActor, Context, Fault};
-use alys_consensus::{Config, Stored, StoredBlock, VerifiedVote};
-use alys_net::{Command, NodeKey, Topic};
+use alys_consensus::verify::VoteError;
+use alys_consensus::{BlockRef, Config, Stored, StoredBlock, VerifiedVote, VoteState};
+use alys_net::{Command, GossipId, GossipVerdict, NodeKey, PeerId, Topic};
 use alys_types::bls::SecretKey;
 use alys_types::spec::{
     AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash,
 };
+use alys_types::wire::{AuthorityProof, CertifiedHeader, HeldVotes, Status, StatusAnswer};
 use alys_types::{
     Authority, Certificate, FaultModel, Genesis, Hash, Header, Height, Slot, Vote, VoteKind,
     VoteTarget,
@@ -20,11 +22,13 @@ use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
 use crate::actors::storage::{self, StorageMessage};
-use crate::actors::validation::{Checked, Gossip, Job, Source, ValidationMessage};
+use crate::actors::validation::{Checked, Gossip, GossipRef, Job, Source, ValidationMessage};
 
 const NAME: &str = "chain";
 /// No test lasts until the next slot, in which the state machine rebroadcasts anyway.
 const SLOT_MS: u64 = 1_000_000_000_000;
+/// As long for a test, and the clock is more than a hundred slots above the certified block.
+const FAR_SLOT_MS: u64 = SLOT_MS / 100;
 
 /// Answers every load with its content.
 struct StorageStub(Stored);
@@ -53,6 +57,10 @@ fn key(index: u8) -> SecretKey {
 }
 
 fn genesis() -> Arc<Genesis> {
+    genesis_of(SLOT_MS)
+}
+
+fn genesis_of(slot_duration_ms: u64) -> Arc<Genesis> {
     let authorities = (0..4).map(|index| Authority {
         public_key: key(index).public_key().to_bytes(),
         proof_of_possession: key(index).prove_possession(),
@@ -61,7 +69,7 @@ fn genesis() -> Arc<Genesis> {
     let spec = ChainSpec {
         evm_chain_id: 1,
         start_slot: Slot(0),
-        slot_duration_ms: SLOT_MS,
+        slot_duration_ms,
         fault_model: FaultModel::Byzantine,
         drift_allowance_ms: 500,
         rejoin_margin: 3,
@@ -113,7 +121,32 @@ fn one_block(genesis: &Genesis) -> Stored {
     }
 }
 
-/// The actor of a full node, and the mailboxes of its neighbours.
+fn approval(genesis: &Genesis, height: Height, slot: Slot, hash: Hash, signer: u8) -> Vote {
+    let target = VoteTarget {
+        kind: VoteKind::Approval,
+        height,
+        slot,
+        hash,
+    };
+    Vote {
+        target,
+        signer,
+        signature: key(signer).sign(&target.message(&genesis.chain_id()).0),
+    }
+}
+
+fn peer_id(number: u8) -> PeerId {
+    NodeKey::from_bytes([number; 32]).peer_id()
+}
+
+/// Gossip on the topic of approvals.
+fn gossip(peer: u8, is_known: bool, number: u32) -> Source {
+    let (topic, peer) = (Topic::Approvals, peer_id(peer));
+    let id = GossipId::unknown(number, topic, peer);
+    Source::gossip(peer, is_known, GossipRef { topic, id })
+}
+
+/// The actor, and the mailboxes of its neighbours.
 struct Chain {
     test: TestSystem,
     actor: Addr<ChainMessage>,
@@ -128,9 +161,23 @@ impl Chain {
     }
 
     fn at(prepare: impl FnOnce(&Clock)) -> Chain {
+        Chain::launch(genesis(), false, prepare)
+    }
+
+    /// The node of authority 0, or a full node.
+    fn launch(genesis: Arc<Genesis>, is_authority: bool, prepare: impl FnOnce(&Clock)) -> Chain {
         let test = TestSystem::new();
-        let genesis = genesis();
-        let stored = one_block(&genesis);
+        let mut stored = one_block(&genesis);
+        let own = is_authority.then(|| Arc::new(key(0)));
+        let me = own.as_ref().map(|key| key.public_key().to_bytes());
+        // It remembers the approval in the certificate.
+        stored.votes = is_authority.then(|| VoteState {
+            approved_slot: Slot(1),
+            ..VoteState::fresh(BlockRef {
+                slot: genesis.header().slot,
+                hash: genesis.hash(),
+            })
+        });
         let storage = test.start("storage", 64, move || {
             let store = StorageStub(stored.clone());
             async move { Ok::<_, std::convert::Infallible>(store) }
@@ -150,8 +197,8 @@ impl Chain {
         prepare(&clock);
         let actor = test.start(NAME, 1024, move || {
             ChainActor::restore(
-                Config::new(genesis.clone(), None),
-                None,
+                Config::new(genesis.clone(), me),
+                own.clone(),
                 NodeKey::from_bytes([1; 32]).peer_id(),
                 mailboxes.clone(),
                 None,
@@ -175,6 +222,70 @@ impl Chain {
             .await
             .expect("it runs")
             .silent
+    }
+
+    fn tell(&self, message: ChainMessage) {
+        self.actor.tell(message).expect("room");
+    }
+
+    fn receive(&self, source: Source, vote: Vote) {
+        let gossip = Gossip::Approval(vote);
+        self.tell(ChainMessage::GossipReceived { source, gossip });
+    }
+
+    fn answer(&self, source: Source, checked: Checked) {
+        let checked = Box::new(checked);
+        self.tell(ChainMessage::Checked { source, checked });
+    }
+
+    /// Answers the check of a valid vote.
+    fn answer_vote(&self, source: Source, job: Job, genesis: &Genesis) {
+        let Job::Vote { vote, set } = job else {
+            panic!("{job:?}");
+        };
+        let vote = VerifiedVote::check(vote, &set, genesis).expect("a valid vote");
+        self.answer(source, Checked::Vote(vote));
+    }
+
+    /// The checks that the messages before led to; the last part of each is `is_set_known`.
+    async fn checks(&mut self) -> Vec<(Source, Job, bool)> {
+        // The answer follows the messages before.
+        self.is_silent().await;
+        let mut checks = Vec::new();
+        while let Some(message) = self.validation.now() {
+            if let ValidationMessage::Check {
+                source,
+                job,
+                is_set_known,
+            } = message
+            {
+                checks.push((source, job, is_set_known));
+            }
+        }
+        checks
+    }
+
+    /// The next verdict on gossip.
+    async fn verdict(&mut self) -> GossipVerdict {
+        let verdict = self.network.find(|message| match message {
+            NetworkMessage::Judge { verdict, .. } => Some(verdict),
+            _ => None,
+        });
+        verdict.await.expect("a verdict")
+    }
+
+    /// Peers for which the network was told to keep a place, since the last call.
+    async fn vouched(&mut self) -> Vec<PeerId> {
+        self.is_silent().await;
+        let mut vouched = Vec::new();
+        while let Some(message) = self.network.now() {
+            if let NetworkMessage::Command(command) = message
+                && let Command::Vouch { peer } = *command
+            {
+                vouched.push(peer);
+            }
+        }
+        vouched
     }
 
     /// Waits until the highest certificate is broadcast.
@@ -315,6 +426,103 @@ fn two_votes_of_a_signer_in_a_slot_are_checked_and_no_more() {
             }
         }
         assert_eq!(checked, 2);
+        chain.test.end().await;
+    });
+}
+
+/// A status with certificates that the chain does not know.
+fn status(genesis: &Genesis, peer: u8, proof: Option<AuthorityProof>) -> Status {
+    let certified = |kind| {
+        let header = Header {
+            height: Height(2),
+            slot: Slot(2),
+            execution_hash: Hash([peer; 32]),
+            ..one_block(genesis).blocks[0].header.clone()
+        };
+        let target = VoteTarget {
+            kind,
+            height: header.height,
+            slot: header.slot,
+            hash: header.hash(),
+        };
+        let votes = [(1, key(1).sign(&target.message(&genesis.chain_id()).0))];
+        let certificate = Certificate::aggregate(target, &votes, genesis.set());
+        CertifiedHeader {
+            header,
+            certificate: certificate.expect("a vote"),
+        }
+    };
+    Status {
+        genesis: genesis.hash(),
+        fork_id: genesis.fork_id(),
+        head_height: Height(2),
+        head: Hash([peer; 32]),
+        highest: Some(certified(VoteKind::Approval)),
+        finalized: Some(certified(VoteKind::Confirmation)),
+        authority: proof,
+        slot: Slot::at(
+            alys_runtime::clock::wall_ms(),
+            genesis.spec().slot_duration_ms,
+        ),
+    }
+}
+
+fn proof(genesis: &Genesis, peer: u8) -> AuthorityProof {
+    AuthorityProof::sign(&key(peer), &genesis.chain_id(), &peer_id(peer).to_bytes())
+}
+
+/// Review A5: a stranger that reconnects in a loop answers with a status each time.
+#[test]
+fn statuses_of_strangers_wait_for_each_other_and_foreign_votes_are_not_checked() {
+    alys_runtime::block_on_main(async {
+        let genesis = genesis();
+        let mut chain = Chain::launch(genesis.clone(), true, |_| {});
+        for (number, is_known) in (1..=100).map(|number| (number, number == 100)) {
+            let held = HeldVotes {
+                approval: Some(approval(&genesis, Height(2), Slot(2), Hash::ZERO, 1)),
+                // Its own, and no later than those that it remembers.
+                confirmation: Some(approval(&genesis, Height(1), Slot(1), Hash::ZERO, 0)),
+            };
+            let answer = StatusAnswer {
+                status: status(&genesis, number, Some(proof(&genesis, 1))),
+                held,
+            };
+            chain.tell(ChainMessage::StatusReceived {
+                peer: peer_id(number),
+                is_known,
+                answer: Box::new(answer),
+            });
+            let (mut certificates, mut proofs) = (0, 0);
+            for (source, job, _) in chain.checks().await {
+                assert_eq!(source.peer, Some(peer_id(number)));
+                match job {
+                    Job::Certified { .. } => {
+                        certificates += 1;
+                        assert_eq!(source.is_known, is_known, "peer {number}");
+                    }
+                    // It decides whether the peer is a stranger.
+                    Job::Authority { .. } => proofs += 1,
+                    other => panic!("peer {number}: {other:?}"),
+                }
+            }
+            assert_eq!((certificates, proofs), (2, 1), "peer {number}");
+        }
+        // The vote that the node would have lost, and whose signature is checked against its key.
+        let mut held = HeldVotes::default();
+        let lost = approval(&genesis, Height(2), Slot(2), Hash::ZERO, 0);
+        held.approval = Some(lost);
+        let mut status = status(&genesis, 101, None);
+        (status.highest, status.finalized) = (None, None);
+        chain.tell(ChainMessage::StatusReceived {
+            peer: peer_id(101),
+            is_known: false,
+            answer: Box::new(StatusAnswer { status, held }),
+        });
+        let checks = chain.checks().await;
+        let [(source, Job::HeldVote { vote, .. }, true)] = &checks[..] else {
+            panic!("{checks:?}");
+        };
+        assert_eq!((*vote, source.is_known), (lost, false));
         chain.test.end().await;
     });
 }

@@ -86,7 +86,7 @@ pub struct Source {
     pub peer: Option<PeerId>,
     /// `None` for answers to requests.
     pub gossip: Option<GossipRef>,
-    /// False for gossip of a peer that is neither configured nor an authority.
+    /// False for gossip and statuses of a peer that is neither configured nor an authority.
     pub is_known: bool,
     /// False when the message is not forwarded even if it is valid.
     pub may_forward: bool,
@@ -101,12 +101,20 @@ impl Source {
         may_forward: true,
     };
 
-    /// An answer of `peer` to a request, or its status. This node asked for it, and the network
-    /// limits the statuses of strangers.
+    /// An answer of `peer` to a request for blocks.
     pub fn answer(peer: PeerId) -> Source {
         Source {
             peer: Some(peer),
             ..Source::LOCAL
+        }
+    }
+
+    /// The status of `peer`. It comes with every connection, so those of strangers wait for each
+    /// other.
+    pub fn status(peer: PeerId, is_known: bool) -> Source {
+        Source {
+            is_known,
+            ..Source::answer(peer)
         }
     }
 
