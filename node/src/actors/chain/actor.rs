@@ -436,7 +436,10 @@ impl ChainActor {
                 self.on_gossip(source, gossip).await?;
             }
             ChainMessage::Checked { source, checked } => self.on_checked(source, *checked).await?,
-            ChainMessage::ChecksLost => self.tell_peers(PeerMessage::RangeLost),
+            ChainMessage::ChecksLost => {
+                self.screen.forget_checks();
+                self.tell_peers(PeerMessage::RangeLost);
+            }
             ChainMessage::Executed { hash, verdict } => {
                 self.input(Input::Executed { hash, verdict }).await?;
             }

@@ -128,7 +128,7 @@ impl ChainActor {
 
     /// The check does not wait among those of strangers: it decides whether the peer is one, and
     /// keeps its place. The network limits the statuses of strangers, and a wrong proof costs.
-    fn check_authority(&self, peer: PeerId, proof: AuthorityProof) {
+    fn check_authority(&mut self, peer: PeerId, proof: AuthorityProof) {
         let set = self.state.newest_set();
         let is_proven = self.vouched.get(&peer) == Some(&proof.key);
         if set.index_of(&proof.key).is_some() && !is_proven {
@@ -149,7 +149,7 @@ impl ChainActor {
         }
     }
 
-    fn check_certified(&self, source: Source, certified: CertifiedHeader) {
+    fn check_certified(&mut self, source: Source, certified: CertifiedHeader) {
         let target = certified.certificate.target;
         if self.state.knows_certificate(&target.hash, target.kind) {
             return;

@@ -380,52 +380,34 @@ fn a_restart_of_the_actor_does_not_make_a_jumped_clock_trusted() {
     });
 }
 
-/// Review A3: an authority that signs a vote for every hash occupies nobody.
+/// Review A3: an authority that signs a vote for every hash occupies nobody. Its votes arrive in
+/// bursts, before the answers to the first checks.
 #[test]
 fn two_votes_of_a_signer_in_a_slot_are_checked_and_no_more() {
     alys_runtime::block_on_main(async {
         let mut chain = Chain::start();
         let genesis = genesis();
-        let mut checked = 0;
-        for mark in 0..9 {
-            let target = VoteTarget {
-                kind: VoteKind::Approval,
-                height: Height(2),
-                slot: Slot(2),
-                hash: Hash([mark; 32]),
-            };
-            let signature = key(1).sign(&target.message(&genesis.chain_id()).0);
-            let vote = Vote {
-                target,
-                signer: 1,
-                signature,
-            };
-            let received = ChainMessage::GossipReceived {
-                source: Source::LOCAL,
-                gossip: Gossip::Approval(vote),
-            };
-            chain.actor.tell(received).expect("room");
-            // The answer follows the message above.
-            chain.is_silent().await;
-            while let Some(message) = chain.validation.now() {
-                let ValidationMessage::Check {
-                    source,
-                    job: Job::Vote { vote, set },
-                    ..
-                } = message
-                else {
-                    continue;
-                };
-                checked += 1;
-                let vote = VerifiedVote::check(vote, &set, &genesis).expect("a valid vote");
-                let answer = ChainMessage::Checked {
-                    source,
-                    checked: Box::new(Checked::Vote(vote)),
-                };
-                chain.actor.tell(answer).expect("room");
+        let burst = |chain: &Chain| {
+            for mark in 0..9 {
+                let vote = approval(&genesis, Height(2), Slot(2), Hash([mark; 32]), 1);
+                chain.receive(gossip(1, true, u32::from(mark)), vote);
             }
+        };
+        burst(&chain);
+        let mut checks = chain.checks().await;
+        assert_eq!(checks.len(), 2);
+        // A forgery uses up nothing.
+        let (source, _, _) = checks.remove(0);
+        let forged = VoteError::NoSuchSigner { signer: 9, of: 4 };
+        chain.answer(source, Checked::Refused(forged.into()));
+        burst(&chain);
+        checks.extend(chain.checks().await);
+        assert_eq!(checks.len(), 2);
+        for (source, job, _) in checks {
+            chain.answer_vote(source, job, &genesis);
         }
-        assert_eq!(checked, 2);
+        burst(&chain);
+        assert!(chain.checks().await.is_empty());
         chain.test.end().await;
     });
 }

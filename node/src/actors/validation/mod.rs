@@ -29,7 +29,7 @@ use alys_types::wire::{
 };
 use alys_types::{AuthoritySet, Block, Certificate, Height, Vote, VoteKind, VoteTarget};
 
-use crate::actors::chain::ChainMessage;
+use crate::actors::chain::{ChainMessage, Counted};
 
 pub use error::{Blame, CheckError};
 pub use metrics::Metrics;
@@ -90,6 +90,8 @@ pub struct Source {
     pub is_known: bool,
     /// False when the message is not forwarded even if it is valid.
     pub may_forward: bool,
+    /// The vote of a known peer whose check the ChainActor counts as under way.
+    pub counted: Option<Counted>,
 }
 
 impl Source {
@@ -99,6 +101,7 @@ impl Source {
         gossip: None,
         is_known: true,
         may_forward: true,
+        counted: None,
     };
 
     /// An answer of `peer` to a request for blocks.
@@ -124,7 +127,7 @@ impl Source {
             peer: Some(peer),
             gossip: Some(gossip),
             is_known,
-            may_forward: true,
+            ..Source::LOCAL
         }
     }
 }
