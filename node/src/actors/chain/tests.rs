@@ -412,6 +412,38 @@ fn two_votes_of_a_signer_in_a_slot_are_checked_and_no_more() {
     });
 }
 
+/// Review C2: peers that know the set may refuse what checks against an assumed one.
+#[test]
+fn a_vote_that_checks_against_an_assumed_set_is_counted_and_not_forwarded() {
+    alys_runtime::block_on_main(async {
+        let mut chain = Chain::start();
+        let genesis = genesis();
+        let known = one_block(&genesis).blocks[0].header.clone();
+        let unknown = Header {
+            height: Height(2),
+            slot: Slot(2),
+            ..known.clone()
+        };
+        let rows = [
+            (known, true, GossipVerdict::Accept),
+            (unknown, false, GossipVerdict::Ignore),
+        ];
+        for (header, is_known, expected) in rows {
+            let vote = approval(&genesis, header.height, header.slot, header.hash(), 3);
+            chain.receive(gossip(1, true, 0), vote);
+            let (source, job, is_set_known) = chain.checks().await.remove(0);
+            assert_eq!(is_set_known, is_known);
+            chain.answer_vote(source, job, &genesis);
+            assert_eq!(chain.verdict().await, expected);
+            // A repetition needs no check, and has the same verdict.
+            chain.receive(gossip(1, true, 1), vote);
+            assert_eq!(chain.verdict().await, expected);
+            assert!(chain.checks().await.is_empty());
+        }
+        chain.test.end().await;
+    });
+}
+
 /// A status with certificates that the chain does not know.
 fn status(genesis: &Genesis, peer: u8, proof: Option<AuthorityProof>) -> Status {
     let certified = |kind| {
