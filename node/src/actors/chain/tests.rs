@@ -540,3 +540,54 @@ fn statuses_of_strangers_wait_for_each_other_and_foreign_votes_are_not_checked()
         chain.test.end().await;
     });
 }
+
+/// Review B5 and B6: a proof that was checked keeps a place for its peer and makes the peer's clock
+/// count; one that was not checked does neither.
+#[test]
+fn an_authority_is_vouched_for_and_states_its_clock_once_its_proof_is_checked() {
+    alys_runtime::block_on_main(async {
+        let genesis = genesis_of(FAR_SLOT_MS);
+        let mut chain = Chain::launch(genesis.clone(), true, |_| {});
+        assert!(chain.is_silent().await, "the clock is far above the chain");
+        let say = |chain: &Chain, number| {
+            let mut status = status(&genesis, number, Some(proof(&genesis, number)));
+            (status.highest, status.finalized) = (None, None);
+            let held = HeldVotes::default();
+            chain.tell(ChainMessage::StatusReceived {
+                peer: peer_id(number),
+                is_known: false,
+                answer: Box::new(StatusAnswer { status, held }),
+            });
+        };
+        // Two peers are all that the clock needs.
+        let mut proofs = Vec::new();
+        for number in [1, 2] {
+            for _ in 0..3 {
+                say(&chain, number);
+                let mut checks = chain.checks().await;
+                assert_eq!(checks.len(), 1, "{checks:?}");
+                let (source, job, _) = checks.remove(0);
+                let Job::Authority { peer, proof, set } = job else {
+                    panic!("{job:?}");
+                };
+                let verified = proof.verify(&set, &genesis.chain_id(), &peer.to_bytes());
+                assert_eq!((peer, verified), (peer_id(number), Ok(())));
+                proofs.push((number, source, peer, proof.key));
+            }
+        }
+        assert!(chain.is_silent().await, "no proof is checked");
+        assert!(chain.vouched().await.is_empty());
+        proofs.dedup_by_key(|(number, ..)| *number);
+        for (number, source, peer, key) in proofs {
+            chain.answer(source, Checked::Authority { peer, key });
+            assert_eq!(chain.vouched().await, [peer_id(number)]);
+            assert!(chain.is_silent().await, "a status follows the proof");
+        }
+        for (number, is_silent) in [(1, true), (1, true), (2, false)] {
+            say(&chain, number);
+            assert_eq!(chain.is_silent().await, is_silent, "after {number}");
+        }
+        assert!(chain.checks().await.is_empty(), "they are proven");
+        chain.test.end().await;
+    });
+}
