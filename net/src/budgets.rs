@@ -1,5 +1,5 @@
-//! Budgets of peers: the gossip, the requests and the statuses that a node takes from them, by topic
-//! and by protocol, in messages and in bytes. Pure; the time is an argument.
+//! Budgets of peers: the gossip, the requests and the statuses that a node takes from them, by
+//! topic and by protocol, in messages and in bytes. Pure; the time is an argument.
 //!
 //! A budget belongs to a peer id and outlives its connections, so a reconnect refills nothing. Peer
 //! ids cost nothing, so all strangers together have a budget as well. Peers with a known address

@@ -24,8 +24,8 @@ pub const MAX_DIFFERENT: usize = 2;
 /// and would be checked again. The table of checks under way has the same limit; answers empty it.
 pub const MAX_ENTRIES: usize = 4096;
 
-/// Time after which a check has lost its answer, because overloaded mailboxes drop messages. A known
-/// peer's check waits for a mailbox of such checks at most, about two seconds.
+/// Time after which a check has lost its answer, because overloaded mailboxes drop messages. The
+/// check of a known peer waits for a mailbox of such checks at most, about two seconds.
 pub const LOST_AFTER_MS: u64 = 5_000;
 
 /// Slot, kind, signer, and hash of the set that the signer's index refers to.
