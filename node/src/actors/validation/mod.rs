@@ -371,11 +371,11 @@ impl AlysActor for ValidationActor {
         match msg {
             ValidationMessage::Strangers => {
                 let begun = time::now();
-                if let Some(msg) = self.strangers.pop() {
+                let spent = self.strangers.pop().map(|msg| {
                     self.process(msg);
-                }
+                    time::now().saturating_duration_since(begun)
+                });
                 self.count_strangers();
-                let spent = time::now().saturating_duration_since(begun);
                 if let Some(pause) = self.strangers.next_turn(spent) {
                     ctx.send_after(pause, ValidationMessage::Strangers);
                 }
