@@ -248,6 +248,9 @@ pub enum RequestError {
     /// The status in the answer names another chain. The peer is banned.
     #[error("the peer is on another chain")]
     WrongChain,
+    /// The status in the answer is dropped. No fault of the peer, because this node asked for it.
+    #[error("more statuses than the peer, or all strangers, may send")]
+    TooManyStatuses,
     #[error("the network is shutting down")]
     Shutdown,
 }

@@ -1,5 +1,5 @@
-//! Budgets of peers: the gossip and the requests that a node takes from them, by topic and by
-//! protocol, in messages and in bytes. Pure; the time is an argument.
+//! Budgets of peers: the gossip, the requests and the statuses that a node takes from them, by
+//! topic and by protocol, in messages and in bytes. Pure; the time is an argument.
 //!
 //! A budget belongs to a peer id and outlives its connections, so a reconnect refills nothing. Peer
 //! ids cost nothing, so all strangers together have a budget as well. Peers with a known address
@@ -76,11 +76,19 @@ fn buckets(rate: impl Fn(Protocol) -> (u32, u32), now_ms: u64) -> BTreeMap<Proto
         .collect()
 }
 
-/// Gossip and requests of one party.
+/// A status in an answer brings as many checks as one in a request.
+fn statuses(rate: impl Fn(Protocol) -> (u32, u32), now_ms: u64) -> TokenBucket {
+    let (burst, per_second) = rate(Protocol::Status);
+    TokenBucket::new(burst, per_second, now_ms)
+}
+
+/// Gossip, requests and statuses of one party.
 #[derive(Debug)]
 struct Budget {
     gossip: BTreeMap<Topic, Meter>,
     requests: BTreeMap<Protocol, TokenBucket>,
+    /// Statuses in answers to this node.
+    statuses: TokenBucket,
     is_known: bool,
     used_ms: u64,
 }
@@ -90,6 +98,7 @@ impl Budget {
         Self {
             gossip: meters(1, 1, now_ms),
             requests: buckets(Protocol::rate, now_ms),
+            statuses: statuses(Protocol::rate, now_ms),
             is_known: false,
             used_ms: now_ms,
         }
@@ -99,6 +108,7 @@ impl Budget {
         Self {
             gossip: meters(STRANGERS, 1, now_ms),
             requests: buckets(Protocol::strangers_rate, now_ms),
+            statuses: statuses(Protocol::strangers_rate, now_ms),
             is_known: false,
             used_ms: now_ms,
         }
@@ -167,6 +177,19 @@ impl Budgets {
             return Err(Excess::Peer);
         }
         if !is_known && !self.strangers.take_request(protocol, now_ms) {
+            return Err(Excess::Strangers);
+        }
+        Ok(())
+    }
+
+    /// Takes a status into account with which `peer` answers this node, which asks on every new
+    /// connection, so a peer that reconnects in a loop answers as often as it likes.
+    pub fn take_status(&mut self, peer: PeerId, is_known: bool, now_ms: u64) -> Result<(), Excess> {
+        let budget = self.peer(peer, is_known, now_ms);
+        if !budget.statuses.take(1, now_ms) {
+            return Err(Excess::Peer);
+        }
+        if !is_known && !self.strangers.statuses.take(1, now_ms) {
             return Err(Excess::Strangers);
         }
         Ok(())
@@ -274,6 +297,33 @@ mod tests {
             budgets.take_request(peer(99), true, Protocol::Status, 0),
             Ok(())
         );
+    }
+
+    /// Review A5: statuses in answers have budgets, and requests use up nothing of them.
+    #[test]
+    fn statuses_in_answers_are_limited_over_all_connections_and_strangers() {
+        let mut budgets = Budgets::new(0);
+        let taken = |budgets: &mut Budgets, n, is_known, now_ms| {
+            let take = |_: &i32| budgets.take_status(peer(n), is_known, now_ms).is_ok();
+            (0..1000).filter(take).count()
+        };
+        let (burst, per_second) = Protocol::Status.rate();
+        for is_known in [true, false] {
+            let n = u32::from(is_known);
+            assert_eq!(taken(&mut budgets, n, is_known, 0), burst as usize);
+            assert_eq!(taken(&mut budgets, n, is_known, 1000), per_second as usize);
+            let request = budgets.take_request(peer(n), is_known, Protocol::Status, 1000);
+            assert_eq!(request, Ok(()));
+        }
+        let (burst, _) = Protocol::Status.strangers_rate();
+        let mut budgets = Budgets::new(0);
+        let of_strangers: usize = (0..100).map(|n| taken(&mut budgets, n, false, 0)).sum();
+        assert_eq!(of_strangers, burst as usize);
+        assert_eq!(
+            budgets.take_status(peer(200), false, 0),
+            Err(Excess::Strangers)
+        );
+        assert_eq!(budgets.take_status(peer(201), true, 0), Ok(()));
     }
 
     #[test]

@@ -20,7 +20,13 @@ const RULES: &[(&str, &str, &[&str])] = &[
     (
         "network",
         "peers",
-        &["event", "connected", "answer", "network_restarted"],
+        &[
+            "event",
+            "connected",
+            "status",
+            "answer",
+            "network_restarted",
+        ],
     ),
     (
         "network",

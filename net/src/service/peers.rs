@@ -21,7 +21,10 @@ use crate::scores::{Offence, Standing};
 use crate::wire::Topic;
 
 /// Delay before a refused or unanswered status request is repeated.
-const STATUS_RETRY_MS: u64 = 1000;
+pub(super) const STATUS_RETRY_MS: u64 = 1000;
+/// Delay before a status is requested again that exceeded a budget. Longer, because the peer counts
+/// the repeated requests, and is not at fault.
+pub(super) const STATUS_DROPPED_MS: u64 = 5000;
 /// Delay before a peer of another chain is disconnected, so that it detects the mismatch too and
 /// logs the reason.
 const WRONG_CHAIN_CLOSE_DELAY_MS: u64 = 1000;
@@ -439,13 +442,13 @@ impl Service {
     }
 
     /// Schedules another status request after one that was refused or lost.
-    pub(super) fn retry_status(&mut self, id: &PeerId) {
+    pub(super) fn retry_status(&mut self, id: &PeerId, delay_ms: u64) {
         let now_ms = self.now_ms();
         if let Some(peer) = self.peers.get_mut(id) {
             let wait_ms = if buggify!("net.status.late_retry") {
-                3 * STATUS_RETRY_MS
+                3 * delay_ms
             } else {
-                STATUS_RETRY_MS
+                delay_ms
             };
             peer.status_due_ms = Some(now_ms + wait_ms);
         }

@@ -8,6 +8,7 @@ use libp2p::request_response::{
 };
 
 use super::Service;
+use super::peers::{STATUS_DROPPED_MS, STATUS_RETRY_MS};
 use crate::api::{Event, InboundId, RequestError, RequestId};
 use crate::behaviour::{Channel, RequestEvent, millis};
 use crate::budgets::Excess;
@@ -361,12 +362,23 @@ impl Service {
             Ok(Ok(_)) if protocol == Protocol::Status && !is_connected => {
                 Err(RequestError::Disconnected)
             }
-            Ok(Ok(message)) if protocol == Protocol::Status => self
-                .check_status(peer, message)
-                .ok_or(RequestError::WrongChain),
+            Ok(Ok(message)) if protocol == Protocol::Status => self.take_status(peer, message),
             Ok(Ok(payload)) => Ok(payload),
         };
         self.finish(id, peer, result);
+    }
+
+    /// The status in an answer, if it is within the budgets. The peer is admitted in any case.
+    fn take_status(&mut self, peer: PeerId, message: Vec<u8>) -> Result<Vec<u8>, RequestError> {
+        let status = self.check_status(peer, message);
+        let status = status.ok_or(RequestError::WrongChain)?;
+        let now_ms = self.now_ms();
+        let is_known = self.is_known(&peer);
+        if self.budgets.take_status(peer, is_known, now_ms).is_err() {
+            tracing::debug!(%peer, "more statuses than the budget allows: one is dropped");
+            return Err(RequestError::TooManyStatuses);
+        }
+        Ok(status)
     }
 
     fn on_request_failed(
@@ -410,7 +422,10 @@ impl Service {
         match (id, result) {
             (Some(id), result) => self.emit(Event::Response { id, peer, result }),
             (None, Ok(status)) => self.emit(Event::Status { peer, status }),
-            (None, Err(_)) => self.retry_status(&peer),
+            (None, Err(RequestError::TooManyStatuses)) => {
+                self.retry_status(&peer, STATUS_DROPPED_MS);
+            }
+            (None, Err(_)) => self.retry_status(&peer, STATUS_RETRY_MS),
         }
     }
 

@@ -248,6 +248,12 @@ impl State {
         self.latest_votes.get(key).cloned().unwrap_or_default()
     }
 
+    /// True for a vote of this node that proves the loss of its vote state (rule 3.8), should its
+    /// signature be valid. Its set is [`Self::set_for_vote`].
+    pub fn would_prove_loss(&self, vote: &Vote) -> bool {
+        self.index_in(&self.set_for_vote(vote)) == Some(vote.signer) && self.is_loss(&vote.target)
+    }
+
     /// The highest certificate with its header, connected or not; `None` while it is genesis.
     pub fn highest_certified(&self) -> Option<CertifiedHeader> {
         match &self.sync_target {

@@ -1,6 +1,6 @@
 //! Loss of the vote state, silence, and the return (rule 3.8, docs/protocol.md).
 
-use alys_types::{AuthoritySet, Certificate, Slot};
+use alys_types::{AuthoritySet, Certificate, Slot, VoteTarget};
 
 use super::State;
 use crate::input::{BlockRef, Effect, Notice, Now, Record, VoteState};
@@ -47,10 +47,7 @@ impl State {
     pub(super) fn on_held_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
         let set = self.sets.get(&vote.set_hash());
         let index = set.and_then(|set| self.index_in(set));
-        if index != Some(vote.vote().signer) || self.votes.silent_until.is_some() {
-            return;
-        }
-        if rules::is_lost_vote(&self.votes, &vote.vote().target, self.bug()) {
+        if index == Some(vote.vote().signer) && self.is_loss(&vote.vote().target) {
             self.on_votes_lost(now, out);
         }
     }
@@ -67,14 +64,16 @@ impl State {
         out: &mut Vec<Effect>,
     ) {
         let index = self.index_in(set);
-        if !index.is_some_and(|me| certificate.signers.contains(me))
-            || self.votes.silent_until.is_some()
+        if index.is_some_and(|me| certificate.signers.contains(me))
+            && self.is_loss(&certificate.target)
         {
-            return;
-        }
-        if rules::is_lost_vote(&self.votes, &certificate.target, self.bug()) {
             self.on_votes_lost(now, out);
         }
+    }
+
+    /// True if a vote of this node for `target` proves a loss that is not known yet.
+    pub(super) fn is_loss(&self, target: &VoteTarget) -> bool {
+        self.votes.silent_until.is_none() && rules::is_lost_vote(&self.votes, target, self.bug())
     }
 
     /// A certificate of a slot ahead of the local clock shows that the clock is behind, and that

@@ -436,7 +436,10 @@ impl ChainActor {
                 self.on_gossip(source, gossip).await?;
             }
             ChainMessage::Checked { source, checked } => self.on_checked(source, *checked).await?,
-            ChainMessage::ChecksLost => self.tell_peers(PeerMessage::RangeLost),
+            ChainMessage::ChecksLost => {
+                self.screen.forget_checks();
+                self.tell_peers(PeerMessage::RangeLost);
+            }
             ChainMessage::Executed { hash, verdict } => {
                 self.input(Input::Executed { hash, verdict }).await?;
             }
@@ -468,11 +471,20 @@ impl ChainActor {
                 self.publish_status();
             }
             ChainMessage::PeerListens => self.catchup.on_new_peer(),
-            ChainMessage::StatusRequested { id, peer, payload } => {
-                self.on_status_request(id, peer, &payload).await?;
+            ChainMessage::StatusRequested {
+                id,
+                peer,
+                is_known,
+                payload,
+            } => {
+                self.on_status_request(id, peer, is_known, &payload).await?;
             }
-            ChainMessage::StatusReceived { peer, answer } => {
-                self.on_status_answer(peer, *answer).await?;
+            ChainMessage::StatusReceived {
+                peer,
+                is_known,
+                answer,
+            } => {
+                self.on_status_answer(peer, is_known, *answer).await?;
             }
             ChainMessage::RangeReceived { peer, range } => self.on_range(peer, range),
             ChainMessage::BodiesReceived { peer, blocks } => {

@@ -9,7 +9,7 @@ use alys_types::wire::{BlockRange, CertifiedHeader, Confirmation, Proposal};
 use alys_types::{Height, Vote, VoteKind};
 
 use super::actor::Queued;
-use super::screen::{Screened, Window};
+use super::screen::{Counted, Screened, Window};
 use super::{ChainActor, ChainError};
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
@@ -27,8 +27,13 @@ enum Next {
         vote: VerifiedVote,
         is_set_known: bool,
     },
-    /// `is_set_known`: see [`ValidationMessage::Check`].
-    Check { job: Job, is_set_known: bool },
+    /// `is_set_known`: see [`ValidationMessage::Check`]. The check counts for the signer of the
+    /// vote, if the job has one.
+    Check {
+        job: Job,
+        is_set_known: bool,
+        counted: Option<Counted>,
+    },
     /// A part of the message is of use. The whole is not forwarded, because the rest of it is not
     /// checked.
     CheckPart { job: Job, is_set_known: bool },
@@ -67,7 +72,11 @@ impl ChainActor {
                 self.judge(&source, verdict);
                 self.input(Input::Vote(vote)).await?;
             }
-            Next::Check { job, is_set_known } => self.check(source, job, is_set_known),
+            Next::Check {
+                job,
+                is_set_known,
+                counted,
+            } => self.check_counted(source, job, is_set_known, counted),
             Next::CheckPart { job, is_set_known } => {
                 let source = Source {
                     may_forward: false,
@@ -77,6 +86,25 @@ impl ChainActor {
             }
         }
         Ok(())
+    }
+
+    /// Checks a message, unless as many of its signer and sender are under check already.
+    fn check_counted(
+        &mut self,
+        source: Source,
+        job: Job,
+        is_set_known: bool,
+        counted: Option<Counted>,
+    ) {
+        let counted = counted.filter(|_| source.is_known);
+        let now_ms = self.now().mono_ms;
+        if let Some(counted) = counted
+            && !self.screen.begin(counted, source.peer, now_ms)
+        {
+            reached("state.chain.screened");
+            return self.judge(&source, GossipVerdict::Ignore);
+        }
+        self.check(Source { counted, ..source }, job, is_set_known);
     }
 
     fn is_useless(&self, proposal: &Proposal) -> bool {
@@ -99,6 +127,7 @@ impl ChainActor {
                 Next::Judge(GossipVerdict::Ignore)
             }
             Screened::Check | Screened::Checked(_) => Next::Check {
+                counted: Some(Counted::new(&proposal.vote, set)),
                 job: Job::Proposal { proposal, context },
                 is_set_known: true,
             },
@@ -122,6 +151,7 @@ impl ChainActor {
             }
             Screened::Checked(vote) => Next::Take { vote, is_set_known },
             Screened::Check => Next::Check {
+                counted: Some(Counted::new(&vote, set.hash())),
                 job: Job::Vote { vote, set },
                 is_set_known,
             },
@@ -157,6 +187,7 @@ impl ChainActor {
             }
             Screened::Checked(_) | Screened::Check => {}
         }
+        let counted = Some(Counted::new(vote, set.hash()));
         if is_certificate_checked && self.state.known_set_for_vote(vote).is_some() {
             return Next::Check {
                 job: Job::Vote {
@@ -164,6 +195,7 @@ impl ChainActor {
                     set: self.state.set_for_vote(vote),
                 },
                 is_set_known: true,
+                counted,
             };
         }
         // Both parts are checked, even if one is known in another encoding, because this node
@@ -171,6 +203,7 @@ impl ChainActor {
         Next::Check {
             job: Job::Confirmation { confirmation, set },
             is_set_known,
+            counted,
         }
     }
 
@@ -194,14 +227,16 @@ impl ChainActor {
         Next::Check {
             job: Job::Certified { certified, set },
             is_set_known,
+            counted: None,
         }
     }
 
     /// Data that was checked against an assumed set is not forwarded: a peer that knows the set may
     /// refuse it and make this node pay.
-    pub(super) fn check(&self, mut source: Source, job: Job, is_set_known: bool) {
+    pub(super) fn check(&mut self, mut source: Source, job: Job, is_set_known: bool) {
         source.may_forward &= is_set_known;
         if buggify!("node.chain.no_check", 10_000) {
+            self.end_check(&source);
             return self.judge(&source, GossipVerdict::Ignore);
         }
         let check = ValidationMessage::Check {
@@ -212,7 +247,14 @@ impl ChainActor {
         if let Err(error) = self.mailboxes.validation.tell(check)
             && let ValidationMessage::Check { source, .. } = error.into_message()
         {
+            self.end_check(&source);
             self.judge(&source, GossipVerdict::Ignore);
+        }
+    }
+
+    fn end_check(&mut self, source: &Source) {
+        if let Some(counted) = source.counted {
+            self.screen.end(counted, source.peer);
         }
     }
 
@@ -221,6 +263,7 @@ impl ChainActor {
         source: Source,
         checked: Checked,
     ) -> Result<(), ChainError> {
+        self.end_check(&source);
         match &checked {
             Checked::Refused(_) => {}
             Checked::Parent(_) => self.judge(&source, GossipVerdict::Ignore),

@@ -54,14 +54,17 @@ pub enum ChainMessage {
     NetworkStarted,
     /// One more peer receives broadcasts.
     PeerListens,
-    /// A peer sent its status and requests ours.
+    /// A peer sent its status and requests ours. `is_known` is true for peers with a known address
+    /// and for authorities.
     StatusRequested {
         id: InboundId,
         peer: PeerId,
+        is_known: bool,
         payload: Vec<u8>,
     },
     StatusReceived {
         peer: PeerId,
+        is_known: bool,
         answer: Box<StatusAnswer>,
     },
     RangeReceived {

@@ -20,6 +20,7 @@ pub use actor::{ChainActor, ChainError, Mailboxes};
 pub use clock::Clock;
 pub use messages::{ChainMessage, Handle};
 pub use metrics::Metrics;
+pub use screen::Counted;
 
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,16 @@
 //! A signature check takes two milliseconds, and every node checks and forwards what one authority
 //! signs. So a Byzantine authority could occupy the whole federation with valid votes for random
 //! hashes. An honest authority signs one block in each slot and kind, and two are the evidence of
-//! an equivocation; no more are checked or forwarded. Only *checked* messages are counted, because
-//! a forged one must not use up the share of the authority that it names.
+//! an equivocation; no more are checked or forwarded. Of all senders only *checked* messages are
+//! counted, because a forged one must not use up the share of the authority that it names. Checks
+//! under way count for the peer that sent the messages, so a burst of one peer is not checked whole
+//! before the first answer, and a forger delays its own messages only. Those of strangers wait
+//! elsewhere and are not counted.
 
 use std::collections::BTreeMap;
 
 use alys_consensus::VerifiedVote;
+use alys_net::PeerId;
 use alys_types::{Hash, Slot, Vote, VoteKind, VoteTarget};
 
 /// Different blocks of one signer, slot and kind that are checked: one, and the evidence against
@@ -17,8 +21,12 @@ use alys_types::{Hash, Slot, Vote, VoteKind, VoteTarget};
 pub const MAX_DIFFERENT: usize = 2;
 /// Entries of the table. A federation of 15 makes 31 in a slot, and they are dropped when a later
 /// slot is final, so this covers two minutes without finality; then the lowest slots are forgotten
-/// and would be checked again.
+/// and would be checked again. The table of checks under way has the same limit; answers empty it.
 pub const MAX_ENTRIES: usize = 4096;
+
+/// Time after which a check has lost its answer, because overloaded mailboxes drop messages. The
+/// check of a known peer waits for a mailbox of such checks at most, about two seconds.
+pub const LOST_AFTER_MS: u64 = 5_000;
 
 /// Slot, kind, signer, and hash of the set that the signer's index refers to.
 type Key = (Slot, VoteKind, u8, Hash);
@@ -29,6 +37,31 @@ struct Seen {
     hash: Hash,
     /// `None` for a proposal, which is more than its vote.
     vote: Option<VerifiedVote>,
+}
+
+/// A vote, or the vote under a proposal, whose check counts for its signer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    key: Key,
+    hash: Hash,
+}
+
+impl Counted {
+    /// `set` is the hash of the set to check the vote against.
+    pub fn new(vote: &Vote, set: Hash) -> Counted {
+        Counted {
+            key: key(&vote.target, vote.signer, set),
+            hash: vote.target.hash,
+        }
+    }
+}
+
+/// Checks of one peer's messages that have no answer yet.
+#[derive(Debug, Clone, Copy, Default)]
+struct UnderWay {
+    checks: usize,
+    /// The begin of the last one.
+    since_ms: u64,
 }
 
 /// Slots whose votes are of use.
@@ -63,6 +96,8 @@ pub enum Screened {
 #[derive(Debug, Default)]
 pub struct Screen {
     seen: BTreeMap<Key, Vec<Seen>>,
+    /// By the peer that sent the messages; `None` is this node.
+    under_way: BTreeMap<(Key, Option<PeerId>), UnderWay>,
 }
 
 impl Screen {
@@ -86,6 +121,42 @@ impl Screen {
             None if seen.len() >= MAX_DIFFERENT => Screened::Excess,
             None => Screened::Check,
         }
+    }
+
+    /// Counts a check of a message of `peer` as under way. False if enough are, so that the message
+    /// must not be checked.
+    pub fn begin(&mut self, counted: Counted, peer: Option<PeerId>, now_ms: u64) -> bool {
+        let seen = self.seen.get(&counted.key).into_iter().flatten();
+        let checked = seen.filter(|seen| seen.hash != counted.hash).count();
+        let under_way = self.under_way.entry((counted.key, peer)).or_default();
+        if now_ms.saturating_sub(under_way.since_ms) >= LOST_AFTER_MS {
+            under_way.checks = 0;
+        }
+        let has_room = checked + under_way.checks < MAX_DIFFERENT;
+        if has_room {
+            under_way.checks += 1;
+            under_way.since_ms = now_ms;
+        }
+        if self.under_way.len() > MAX_ENTRIES {
+            self.under_way.pop_first();
+        }
+        has_room
+    }
+
+    /// The check has an answer, or the message was dropped.
+    pub fn end(&mut self, counted: Counted, peer: Option<PeerId>) {
+        let key = (counted.key, peer);
+        if let Some(under_way) = self.under_way.get_mut(&key) {
+            under_way.checks = under_way.checks.saturating_sub(1);
+            if under_way.checks == 0 {
+                self.under_way.remove(&key);
+            }
+        }
+    }
+
+    /// The ValidationActor restarted and lost its messages.
+    pub fn forget_checks(&mut self) {
+        self.under_way.clear();
     }
 
     /// The vote is valid.
@@ -128,6 +199,11 @@ impl Screen {
     pub fn forget_until(&mut self, last_final: Slot) {
         while let Some(first) = self.seen.first_entry()
             && first.key().0 <= last_final
+        {
+            first.remove();
+        }
+        while let Some(first) = self.under_way.first_entry()
+            && first.key().0.0 <= last_final
         {
             first.remove();
         }
@@ -230,6 +306,37 @@ mod tests {
         assert!(matches!(screened, Screened::Check), "{screened:?}");
     }
 
+    /// A burst arrives before the first answer.
+    #[test]
+    fn checks_under_way_count_for_the_peer_that_sent_the_messages() {
+        let genesis = genesis();
+        let set = genesis.set().hash();
+        let mut screen = Screen::default();
+        let peer = |n: u8| Some(alys_net::NodeKey::from_bytes([n; 32]).peer_id());
+        let vote = |mark| vote(&genesis, VoteKind::Approval, 10, mark, 1);
+        let counted = |mark| Counted::new(&vote(mark), set);
+        let begun = |screen: &mut Screen, n, now_ms| {
+            let begin = |mark: &u8| screen.begin(counted(*mark), peer(n), now_ms);
+            (0..9).filter(begin).count()
+        };
+        assert_eq!(begun(&mut screen, 1, 0), MAX_DIFFERENT);
+        assert_eq!(begun(&mut screen, 2, 0), MAX_DIFFERENT, "another peer");
+        // A refusal uses up nothing, a valid vote does, and its copies do not.
+        screen.end(counted(0), peer(1));
+        assert_eq!(begun(&mut screen, 1, 0), 1);
+        screen.end(counted(0), peer(1));
+        screen.on_vote(verified(&genesis, vote(0)));
+        assert!(!screen.begin(counted(2), peer(1), 0));
+        assert!(screen.begin(counted(0), peer(1), 0));
+        // Answers can be lost, each or all. One valid vote leaves room for one other.
+        assert_eq!(begun(&mut screen, 2, LOST_AFTER_MS - 1), 0);
+        assert_eq!(begun(&mut screen, 2, LOST_AFTER_MS), 1);
+        screen.forget_checks();
+        assert_eq!(begun(&mut screen, 2, LOST_AFTER_MS), 1);
+        screen.forget_until(Slot(10));
+        assert!(screen.under_way.is_empty());
+    }
+
     #[test]
     fn forged_votes_use_up_nothing() {
         let genesis = genesis();
@@ -311,5 +418,13 @@ mod tests {
         );
         screen.forget_until(Slot(MAX_ENTRIES as u64));
         assert_eq!(screen.seen.len(), 9);
+        for slot in 0..(MAX_ENTRIES as u64 + 10) {
+            let target = VoteTarget {
+                slot: Slot(slot),
+                ..vote.target
+            };
+            assert!(screen.begin(Counted::new(&Vote { target, ..vote }, set), None, 0));
+        }
+        assert_eq!(screen.under_way.len(), MAX_ENTRIES);
     }
 }

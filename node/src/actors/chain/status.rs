@@ -56,6 +56,7 @@ impl ChainActor {
         &mut self,
         id: InboundId,
         peer: PeerId,
+        is_known: bool,
         payload: &[u8],
     ) -> Result<(), ChainError> {
         let theirs = match Status::decode(payload) {
@@ -81,33 +82,39 @@ impl ChainActor {
         };
         let response = Ok(answer.encode());
         self.command(Command::Respond { id, response });
-        self.on_status(peer, theirs).await
+        self.on_status(peer, is_known, theirs).await
     }
 
     pub(super) async fn on_status_answer(
         &mut self,
         peer: PeerId,
+        is_known: bool,
         answer: StatusAnswer,
     ) -> Result<(), ChainError> {
         let StatusAnswer { status, held } = answer;
         for vote in held.approval.into_iter().chain(held.confirmation) {
-            let set = self.state.set_for_vote(&vote);
-            let is_set_known = self.state.known_set_for_vote(&vote).is_some();
-            self.check(
-                Source::answer(peer),
-                Job::HeldVote { vote, set },
-                is_set_known,
-            );
+            if self.state.would_prove_loss(&vote) {
+                let set = self.state.set_for_vote(&vote);
+                // Its index in the set is this node's, so the signature is checked against the own
+                // key: one that fails is forged, whichever set decides on the block.
+                let job = Job::HeldVote { vote, set };
+                self.check(Source::status(peer, is_known), job, true);
+            }
         }
-        self.on_status(peer, status).await
+        self.on_status(peer, is_known, status).await
     }
 
-    async fn on_status(&mut self, peer: PeerId, status: Status) -> Result<(), ChainError> {
+    async fn on_status(
+        &mut self,
+        peer: PeerId,
+        is_known: bool,
+        status: Status,
+    ) -> Result<(), ChainError> {
         if let Some(proof) = status.authority {
             self.check_authority(peer, proof);
         }
         for certified in status.highest.into_iter().chain(status.finalized) {
-            self.check_certified(peer, certified);
+            self.check_certified(Source::status(peer, is_known), certified);
         }
         // The answer to a later request counts, once the proof in this one is checked.
         if let Some(authority) = self.vouched.get(&peer).copied()
@@ -119,7 +126,9 @@ impl ChainActor {
         Ok(())
     }
 
-    fn check_authority(&self, peer: PeerId, proof: AuthorityProof) {
+    /// The check does not wait among those of strangers: it decides whether the peer is one, and
+    /// keeps its place. The network limits the statuses of strangers, and a wrong proof costs.
+    fn check_authority(&mut self, peer: PeerId, proof: AuthorityProof) {
         let set = self.state.newest_set();
         let is_proven = self.vouched.get(&peer) == Some(&proof.key);
         if set.index_of(&proof.key).is_some() && !is_proven {
@@ -140,7 +149,7 @@ impl ChainActor {
         }
     }
 
-    fn check_certified(&self, peer: PeerId, certified: CertifiedHeader) {
+    fn check_certified(&mut self, source: Source, certified: CertifiedHeader) {
         let target = certified.certificate.target;
         if self.state.knows_certificate(&target.hash, target.kind) {
             return;
@@ -152,10 +161,6 @@ impl ChainActor {
         let is_set_known = self.state.known_set(&certified.header).is_some();
         let set = self.state.set_for(&certified.header);
         let certified = Box::new(certified);
-        self.check(
-            Source::answer(peer),
-            Job::Certified { certified, set },
-            is_set_known,
-        );
+        self.check(source, Job::Certified { certified, set }, is_set_known);
     }
 }

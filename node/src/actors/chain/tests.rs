@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_actor_system::{Addr, AlysActor, Context, Fault};
-use alys_consensus::{Config, Stored, StoredBlock, VerifiedVote};
-use alys_net::{Command, NodeKey, Topic};
+use alys_consensus::verify::VoteError;
+use alys_consensus::{BlockRef, Config, Stored, StoredBlock, VerifiedVote, VoteState};
+use alys_net::{Command, GossipId, GossipVerdict, NodeKey, PeerId, Topic};
 use alys_types::bls::SecretKey;
 use alys_types::spec::{
     AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash,
 };
+use alys_types::wire::{AuthorityProof, CertifiedHeader, HeldVotes, Status, StatusAnswer};
 use alys_types::{
     Authority, Certificate, FaultModel, Genesis, Hash, Header, Height, Slot, Vote, VoteKind,
     VoteTarget,
@@ -20,11 +22,13 @@ use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
 use crate::actors::storage::{self, StorageMessage};
-use crate::actors::validation::{Checked, Gossip, Job, Source, ValidationMessage};
+use crate::actors::validation::{Checked, Gossip, GossipRef, Job, Source, ValidationMessage};
 
 const NAME: &str = "chain";
 /// No test lasts until the next slot, in which the state machine rebroadcasts anyway.
 const SLOT_MS: u64 = 1_000_000_000_000;
+/// As long for a test, and the clock is more than a hundred slots above the certified block.
+const FAR_SLOT_MS: u64 = SLOT_MS / 100;
 
 /// Answers every load with its content.
 struct StorageStub(Stored);
@@ -53,6 +57,10 @@ fn key(index: u8) -> SecretKey {
 }
 
 fn genesis() -> Arc<Genesis> {
+    genesis_of(SLOT_MS)
+}
+
+fn genesis_of(slot_duration_ms: u64) -> Arc<Genesis> {
     let authorities = (0..4).map(|index| Authority {
         public_key: key(index).public_key().to_bytes(),
         proof_of_possession: key(index).prove_possession(),
@@ -61,7 +69,7 @@ fn genesis() -> Arc<Genesis> {
     let spec = ChainSpec {
         evm_chain_id: 1,
         start_slot: Slot(0),
-        slot_duration_ms: SLOT_MS,
+        slot_duration_ms,
         fault_model: FaultModel::Byzantine,
         drift_allowance_ms: 500,
         rejoin_margin: 3,
@@ -113,7 +121,32 @@ fn one_block(genesis: &Genesis) -> Stored {
     }
 }
 
-/// The actor of a full node, and the mailboxes of its neighbours.
+fn approval(genesis: &Genesis, height: Height, slot: Slot, hash: Hash, signer: u8) -> Vote {
+    let target = VoteTarget {
+        kind: VoteKind::Approval,
+        height,
+        slot,
+        hash,
+    };
+    Vote {
+        target,
+        signer,
+        signature: key(signer).sign(&target.message(&genesis.chain_id()).0),
+    }
+}
+
+fn peer_id(number: u8) -> PeerId {
+    NodeKey::from_bytes([number; 32]).peer_id()
+}
+
+/// Gossip on the topic of approvals.
+fn gossip(peer: u8, is_known: bool, number: u32) -> Source {
+    let (topic, peer) = (Topic::Approvals, peer_id(peer));
+    let id = GossipId::unknown(number, topic, peer);
+    Source::gossip(peer, is_known, GossipRef { topic, id })
+}
+
+/// The actor, and the mailboxes of its neighbours.
 struct Chain {
     test: TestSystem,
     actor: Addr<ChainMessage>,
@@ -128,9 +161,23 @@ impl Chain {
     }
 
     fn at(prepare: impl FnOnce(&Clock)) -> Chain {
+        Chain::launch(genesis(), false, prepare)
+    }
+
+    /// The node of authority 0, or a full node.
+    fn launch(genesis: Arc<Genesis>, is_authority: bool, prepare: impl FnOnce(&Clock)) -> Chain {
         let test = TestSystem::new();
-        let genesis = genesis();
-        let stored = one_block(&genesis);
+        let mut stored = one_block(&genesis);
+        let own = is_authority.then(|| Arc::new(key(0)));
+        let me = own.as_ref().map(|key| key.public_key().to_bytes());
+        // It remembers the approval in the certificate.
+        stored.votes = is_authority.then(|| VoteState {
+            approved_slot: Slot(1),
+            ..VoteState::fresh(BlockRef {
+                slot: genesis.header().slot,
+                hash: genesis.hash(),
+            })
+        });
         let storage = test.start("storage", 64, move || {
             let store = StorageStub(stored.clone());
             async move { Ok::<_, std::convert::Infallible>(store) }
@@ -150,8 +197,8 @@ impl Chain {
         prepare(&clock);
         let actor = test.start(NAME, 1024, move || {
             ChainActor::restore(
-                Config::new(genesis.clone(), None),
-                None,
+                Config::new(genesis.clone(), me),
+                own.clone(),
                 NodeKey::from_bytes([1; 32]).peer_id(),
                 mailboxes.clone(),
                 None,
@@ -175,6 +222,70 @@ impl Chain {
             .await
             .expect("it runs")
             .silent
+    }
+
+    fn tell(&self, message: ChainMessage) {
+        self.actor.tell(message).expect("room");
+    }
+
+    fn receive(&self, source: Source, vote: Vote) {
+        let gossip = Gossip::Approval(vote);
+        self.tell(ChainMessage::GossipReceived { source, gossip });
+    }
+
+    fn answer(&self, source: Source, checked: Checked) {
+        let checked = Box::new(checked);
+        self.tell(ChainMessage::Checked { source, checked });
+    }
+
+    /// Answers the check of a valid vote.
+    fn answer_vote(&self, source: Source, job: Job, genesis: &Genesis) {
+        let Job::Vote { vote, set } = job else {
+            panic!("{job:?}");
+        };
+        let vote = VerifiedVote::check(vote, &set, genesis).expect("a valid vote");
+        self.answer(source, Checked::Vote(vote));
+    }
+
+    /// The checks that the messages before led to; the last part of each is `is_set_known`.
+    async fn checks(&mut self) -> Vec<(Source, Job, bool)> {
+        // The answer follows the messages before.
+        self.is_silent().await;
+        let mut checks = Vec::new();
+        while let Some(message) = self.validation.now() {
+            if let ValidationMessage::Check {
+                source,
+                job,
+                is_set_known,
+            } = message
+            {
+                checks.push((source, job, is_set_known));
+            }
+        }
+        checks
+    }
+
+    /// The next verdict on gossip.
+    async fn verdict(&mut self) -> GossipVerdict {
+        let verdict = self.network.find(|message| match message {
+            NetworkMessage::Judge { verdict, .. } => Some(verdict),
+            _ => None,
+        });
+        verdict.await.expect("a verdict")
+    }
+
+    /// Peers for which the network was told to keep a place, since the last call.
+    async fn vouched(&mut self) -> Vec<PeerId> {
+        self.is_silent().await;
+        let mut vouched = Vec::new();
+        while let Some(message) = self.network.now() {
+            if let NetworkMessage::Command(command) = message
+                && let Command::Vouch { peer } = *command
+            {
+                vouched.push(peer);
+            }
+        }
+        vouched
     }
 
     /// Waits until the highest certificate is broadcast.
@@ -269,52 +380,214 @@ fn a_restart_of_the_actor_does_not_make_a_jumped_clock_trusted() {
     });
 }
 
-/// Review A3: an authority that signs a vote for every hash occupies nobody.
+/// Review A3: an authority that signs a vote for every hash occupies nobody. Its votes arrive in
+/// bursts, before the answers to the first checks.
 #[test]
 fn two_votes_of_a_signer_in_a_slot_are_checked_and_no_more() {
     alys_runtime::block_on_main(async {
         let mut chain = Chain::start();
         let genesis = genesis();
-        let mut checked = 0;
-        for mark in 0..9 {
-            let target = VoteTarget {
-                kind: VoteKind::Approval,
-                height: Height(2),
-                slot: Slot(2),
-                hash: Hash([mark; 32]),
+        let burst = |chain: &Chain| {
+            for mark in 0..9 {
+                let vote = approval(&genesis, Height(2), Slot(2), Hash([mark; 32]), 1);
+                chain.receive(gossip(1, true, u32::from(mark)), vote);
+            }
+        };
+        burst(&chain);
+        let mut checks = chain.checks().await;
+        assert_eq!(checks.len(), 2);
+        // A forgery uses up nothing.
+        let (source, _, _) = checks.remove(0);
+        let forged = VoteError::NoSuchSigner { signer: 9, of: 4 };
+        chain.answer(source, Checked::Refused(forged.into()));
+        burst(&chain);
+        checks.extend(chain.checks().await);
+        assert_eq!(checks.len(), 2);
+        for (source, job, _) in checks {
+            chain.answer_vote(source, job, &genesis);
+        }
+        burst(&chain);
+        assert!(chain.checks().await.is_empty());
+        chain.test.end().await;
+    });
+}
+
+/// Review C2: peers that know the set may refuse what checks against an assumed one.
+#[test]
+fn a_vote_that_checks_against_an_assumed_set_is_counted_and_not_forwarded() {
+    alys_runtime::block_on_main(async {
+        let mut chain = Chain::start();
+        let genesis = genesis();
+        let known = one_block(&genesis).blocks[0].header.clone();
+        let unknown = Header {
+            height: Height(2),
+            slot: Slot(2),
+            ..known.clone()
+        };
+        let rows = [
+            (known, true, GossipVerdict::Accept),
+            (unknown, false, GossipVerdict::Ignore),
+        ];
+        for (header, is_known, expected) in rows {
+            let vote = approval(&genesis, header.height, header.slot, header.hash(), 3);
+            chain.receive(gossip(1, true, 0), vote);
+            let (source, job, is_set_known) = chain.checks().await.remove(0);
+            assert_eq!(is_set_known, is_known);
+            chain.answer_vote(source, job, &genesis);
+            assert_eq!(chain.verdict().await, expected);
+            // A repetition needs no check, and has the same verdict.
+            chain.receive(gossip(1, true, 1), vote);
+            assert_eq!(chain.verdict().await, expected);
+            assert!(chain.checks().await.is_empty());
+        }
+        chain.test.end().await;
+    });
+}
+
+/// A status with certificates that the chain does not know.
+fn status(genesis: &Genesis, peer: u8, proof: Option<AuthorityProof>) -> Status {
+    let certified = |kind| {
+        let header = Header {
+            height: Height(2),
+            slot: Slot(2),
+            execution_hash: Hash([peer; 32]),
+            ..one_block(genesis).blocks[0].header.clone()
+        };
+        let target = VoteTarget {
+            kind,
+            height: header.height,
+            slot: header.slot,
+            hash: header.hash(),
+        };
+        let votes = [(1, key(1).sign(&target.message(&genesis.chain_id()).0))];
+        let certificate = Certificate::aggregate(target, &votes, genesis.set());
+        CertifiedHeader {
+            header,
+            certificate: certificate.expect("a vote"),
+        }
+    };
+    Status {
+        genesis: genesis.hash(),
+        fork_id: genesis.fork_id(),
+        head_height: Height(2),
+        head: Hash([peer; 32]),
+        highest: Some(certified(VoteKind::Approval)),
+        finalized: Some(certified(VoteKind::Confirmation)),
+        authority: proof,
+        slot: Slot::at(
+            alys_runtime::clock::wall_ms(),
+            genesis.spec().slot_duration_ms,
+        ),
+    }
+}
+
+fn proof(genesis: &Genesis, peer: u8) -> AuthorityProof {
+    AuthorityProof::sign(&key(peer), &genesis.chain_id(), &peer_id(peer).to_bytes())
+}
+
+/// Review A5: a stranger that reconnects in a loop answers with a status each time.
+#[test]
+fn statuses_of_strangers_wait_for_each_other_and_foreign_votes_are_not_checked() {
+    alys_runtime::block_on_main(async {
+        let genesis = genesis();
+        let mut chain = Chain::launch(genesis.clone(), true, |_| {});
+        for (number, is_known) in (1..=100).map(|number| (number, number == 100)) {
+            let held = HeldVotes {
+                approval: Some(approval(&genesis, Height(2), Slot(2), Hash::ZERO, 1)),
+                // Its own, and no later than those that it remembers.
+                confirmation: Some(approval(&genesis, Height(1), Slot(1), Hash::ZERO, 0)),
             };
-            let signature = key(1).sign(&target.message(&genesis.chain_id()).0);
-            let vote = Vote {
-                target,
-                signer: 1,
-                signature,
+            let answer = StatusAnswer {
+                status: status(&genesis, number, Some(proof(&genesis, 1))),
+                held,
             };
-            let received = ChainMessage::GossipReceived {
-                source: Source::LOCAL,
-                gossip: Gossip::Approval(vote),
-            };
-            chain.actor.tell(received).expect("room");
-            // The answer follows the message above.
-            chain.is_silent().await;
-            while let Some(message) = chain.validation.now() {
-                let ValidationMessage::Check {
-                    source,
-                    job: Job::Vote { vote, set },
-                    ..
-                } = message
-                else {
-                    continue;
+            chain.tell(ChainMessage::StatusReceived {
+                peer: peer_id(number),
+                is_known,
+                answer: Box::new(answer),
+            });
+            let (mut certificates, mut proofs) = (0, 0);
+            for (source, job, _) in chain.checks().await {
+                assert_eq!(source.peer, Some(peer_id(number)));
+                match job {
+                    Job::Certified { .. } => {
+                        certificates += 1;
+                        assert_eq!(source.is_known, is_known, "peer {number}");
+                    }
+                    // It decides whether the peer is a stranger.
+                    Job::Authority { .. } => proofs += 1,
+                    other => panic!("peer {number}: {other:?}"),
+                }
+            }
+            assert_eq!((certificates, proofs), (2, 1), "peer {number}");
+        }
+        // The vote that the node would have lost, and whose signature is checked against its key.
+        let mut held = HeldVotes::default();
+        let lost = approval(&genesis, Height(2), Slot(2), Hash::ZERO, 0);
+        held.approval = Some(lost);
+        let mut status = status(&genesis, 101, None);
+        (status.highest, status.finalized) = (None, None);
+        chain.tell(ChainMessage::StatusReceived {
+            peer: peer_id(101),
+            is_known: false,
+            answer: Box::new(StatusAnswer { status, held }),
+        });
+        let checks = chain.checks().await;
+        let [(source, Job::HeldVote { vote, .. }, true)] = &checks[..] else {
+            panic!("{checks:?}");
+        };
+        assert_eq!((*vote, source.is_known), (lost, false));
+        chain.test.end().await;
+    });
+}
+
+/// Review B5 and B6: a proof that was checked keeps a place for its peer and makes the peer's clock
+/// count; one that was not checked does neither.
+#[test]
+fn an_authority_is_vouched_for_and_states_its_clock_once_its_proof_is_checked() {
+    alys_runtime::block_on_main(async {
+        let genesis = genesis_of(FAR_SLOT_MS);
+        let mut chain = Chain::launch(genesis.clone(), true, |_| {});
+        assert!(chain.is_silent().await, "the clock is far above the chain");
+        let say = |chain: &Chain, number| {
+            let mut status = status(&genesis, number, Some(proof(&genesis, number)));
+            (status.highest, status.finalized) = (None, None);
+            let held = HeldVotes::default();
+            chain.tell(ChainMessage::StatusReceived {
+                peer: peer_id(number),
+                is_known: false,
+                answer: Box::new(StatusAnswer { status, held }),
+            });
+        };
+        // Two peers are all that the clock needs.
+        let mut proofs = Vec::new();
+        for number in [1, 2] {
+            for _ in 0..3 {
+                say(&chain, number);
+                let mut checks = chain.checks().await;
+                assert_eq!(checks.len(), 1, "{checks:?}");
+                let (source, job, _) = checks.remove(0);
+                let Job::Authority { peer, proof, set } = job else {
+                    panic!("{job:?}");
                 };
-                checked += 1;
-                let vote = VerifiedVote::check(vote, &set, &genesis).expect("a valid vote");
-                let answer = ChainMessage::Checked {
-                    source,
-                    checked: Box::new(Checked::Vote(vote)),
-                };
-                chain.actor.tell(answer).expect("room");
+                let verified = proof.verify(&set, &genesis.chain_id(), &peer.to_bytes());
+                assert_eq!((peer, verified), (peer_id(number), Ok(())));
+                proofs.push((number, source, peer, proof.key));
             }
         }
-        assert_eq!(checked, 2);
+        assert!(chain.is_silent().await, "no proof is checked");
+        assert!(chain.vouched().await.is_empty());
+        proofs.dedup_by_key(|(number, ..)| *number);
+        for (number, source, peer, key) in proofs {
+            chain.answer(source, Checked::Authority { peer, key });
+            assert_eq!(chain.vouched().await, [peer_id(number)]);
+            assert!(chain.is_silent().await, "a status follows the proof");
+        }
+        for (number, is_silent) in [(1, true), (1, true), (2, false)] {
+            say(&chain, number);
+            assert_eq!(chain.is_silent().await, is_silent, "after {number}");
+        }
+        assert!(chain.checks().await.is_empty(), "they are proven");
         chain.test.end().await;
     });
 }

@@ -219,8 +219,18 @@ impl NetworkActor {
         }
     }
 
+    /// True for peers with a known address and for authorities.
+    fn is_known(&self, peer: &PeerId) -> bool {
+        self.connected.get(peer).copied().unwrap_or_default()
+    }
+
     fn answer(&self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
-        let answer = PeerMessage::Answer { tag, peer, result };
+        let answer = PeerMessage::Answer {
+            tag,
+            peer,
+            is_known: self.is_known(&peer),
+            result,
+        };
         if self.mailboxes.peers.tell(answer).is_err() {
             tracing::debug!("the PeerActor is busy: an answer is dropped");
         }
@@ -264,7 +274,18 @@ impl NetworkActor {
                 self.connected.remove(&peer);
                 self.on_connection(event);
             }
-            Event::Status { .. } | Event::WrongChain { .. } | Event::Banned { .. } => {
+            Event::Status { peer, status } => {
+                let is_known = self.is_known(&peer);
+                let message = PeerMessage::Status {
+                    peer,
+                    is_known,
+                    status,
+                };
+                if self.mailboxes.peers.tell(message).is_err() {
+                    tracing::debug!("the PeerActor is busy: a status is dropped");
+                }
+            }
+            Event::WrongChain { .. } | Event::Banned { .. } => {
                 self.tell_peers(event);
             }
         }
@@ -273,7 +294,7 @@ impl NetworkActor {
     fn on_gossip(&mut self, id: GossipId, from: PeerId, topic: Topic, payload: Vec<u8>) {
         self.metrics.on_received(topic, payload.len());
         let gossip = GossipRef { topic, id };
-        let is_known = self.connected.get(&from).copied().unwrap_or_default();
+        let is_known = self.is_known(&from);
         let source = Source::gossip(from, is_known, gossip.clone());
         let is_taken = match topic {
             Topic::Transactions => {
@@ -308,7 +329,12 @@ impl NetworkActor {
         ctx: &Context<Self>,
     ) {
         if protocol == Protocol::Status {
-            let request = ChainMessage::StatusRequested { id, peer, payload };
+            let request = ChainMessage::StatusRequested {
+                id,
+                peer,
+                is_known: self.is_known(&peer),
+                payload,
+            };
             if self.mailboxes.chain.tell(request).is_err() {
                 self.refuse_as_busy(id);
             }

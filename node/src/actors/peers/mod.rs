@@ -43,10 +43,18 @@ pub enum PeerMessage {
     /// From the network: all connected peers and whether each is expected, after single events were
     /// lost.
     Connected(Vec<(PeerId, bool)>),
+    /// From the network: the status of a new connection. `is_known` is true for peers with a known
+    /// address and for authorities.
+    Status {
+        peer: PeerId,
+        is_known: bool,
+        status: Vec<u8>,
+    },
     /// From the network: the answer to [`NetworkMessage::Request`].
     Answer {
         tag: u64,
         peer: PeerId,
+        is_known: bool,
         result: Result<Vec<u8>, RequestError>,
     },
     /// From the chain: heights that are missing.
@@ -72,6 +80,7 @@ impl Message for PeerMessage {
         match self {
             Self::Event(_) => "event",
             Self::Connected(_) => "connected",
+            Self::Status { .. } => "status",
             Self::Answer { .. } => "answer",
             Self::SyncTo(_) => "sync_to",
             Self::Fetch { .. } => "fetch",
@@ -288,9 +297,6 @@ impl PeerActor {
                 self.disconnect(peer);
                 self.report_count();
             }
-            Event::Status { peer, status } => {
-                self.on_status(peer, &status);
-            }
             // The network logs refused and banned peers itself.
             Event::WrongChain { peer, mismatch } => {
                 self.metrics.refused.inc();
@@ -303,17 +309,22 @@ impl PeerActor {
             }
             Event::Gossip { .. }
             | Event::Request { .. }
+            | Event::Status { .. }
             | Event::PeerSubscribed { .. }
             | Event::Response { .. } => {}
         }
         self.request_range();
     }
 
-    fn on_status(&self, peer: PeerId, status: &[u8]) -> Ending {
+    fn on_status(&self, peer: PeerId, is_known: bool, status: &[u8]) -> Ending {
         match StatusAnswer::decode(status) {
             Ok(answer) => {
                 let answer = Box::new(answer);
-                if self.tell_chain(ChainMessage::StatusReceived { peer, answer }) {
+                if self.tell_chain(ChainMessage::StatusReceived {
+                    peer,
+                    is_known,
+                    answer,
+                }) {
                     Ending::Answered
                 } else {
                     Ending::Failed
@@ -359,7 +370,13 @@ impl PeerActor {
         self.request_range();
     }
 
-    fn on_answer(&mut self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
+    fn on_answer(
+        &mut self,
+        tag: u64,
+        peer: PeerId,
+        is_known: bool,
+        result: Result<Vec<u8>, RequestError>,
+    ) {
         if result.is_err() {
             self.metrics.failed_requests.inc();
         }
@@ -370,7 +387,7 @@ impl PeerActor {
         let ending = match wanted {
             Wanted::Range { .. } => self.on_range(peer, result),
             Wanted::Status => match result {
-                Ok(status) => self.on_status(peer, &status),
+                Ok(status) => self.on_status(peer, is_known, &status),
                 Err(error) => {
                     tracing::debug!(%peer, %error, "a request for a status failed");
                     Ending::Failed
@@ -507,8 +524,21 @@ impl AlysActor for PeerActor {
         match msg {
             PeerMessage::Event(event) => self.on_event(*event),
             PeerMessage::Connected(connected) => self.on_connected(&connected),
-            PeerMessage::Answer { tag, peer, result } => {
-                self.on_answer(tag, peer, result);
+            PeerMessage::Status {
+                peer,
+                is_known,
+                status,
+            } => {
+                self.on_status(peer, is_known, &status);
+                self.request_range();
+            }
+            PeerMessage::Answer {
+                tag,
+                peer,
+                is_known,
+                result,
+            } => {
+                self.on_answer(tag, peer, is_known, result);
                 self.request_range();
             }
             PeerMessage::SyncTo(goal) => {

@@ -61,6 +61,19 @@ async fn next_request(network: &mut Probe<NetworkMessage>) -> (u64, PeerId, Vec<
     request.await.expect("a request")
 }
 
+/// Sender of the next status that the chain gets, whether it is known, and its slot.
+async fn next_status(chain: &mut Probe<ChainMessage>) -> Option<(PeerId, bool, Slot)> {
+    let received = chain.find(|msg| match msg {
+        ChainMessage::StatusReceived {
+            peer,
+            is_known,
+            answer,
+        } => Some((peer, is_known, answer.status.slot)),
+        _ => None,
+    });
+    received.await
+}
+
 #[test]
 fn a_block_that_one_peer_lacks_is_requested_from_the_next() {
     alys_runtime::block_on_main(async {
@@ -79,6 +92,7 @@ fn a_block_that_one_peer_lacks_is_requested_from_the_next() {
             .tell(PeerMessage::Answer {
                 tag,
                 peer: first,
+                is_known: true,
                 result: nothing,
             })
             .expect("room");
@@ -136,14 +150,33 @@ fn all_peers_are_asked_for_their_statuses_and_the_chain_gets_the_answers() {
             assert_eq!(payload, [7], "our own status");
             asked.insert(peer);
             let result = Ok(theirs.encode());
+            let is_known = peer == one;
             peers
-                .tell(PeerMessage::Answer { tag, peer, result })
+                .tell(PeerMessage::Answer {
+                    tag,
+                    peer,
+                    is_known,
+                    result,
+                })
                 .expect("room");
-            let received = chain.find(|msg| match msg {
-                ChainMessage::StatusReceived { peer, answer } => Some((peer, answer.status.slot)),
-                _ => None,
-            });
-            assert_eq!(received.await, Some((peer, Slot(9))));
+            assert_eq!(
+                next_status(&mut chain).await,
+                Some((peer, is_known, Slot(9)))
+            );
+        }
+        // The status of a new connection goes the same way.
+        for (peer, is_known) in [(one, true), (two, false)] {
+            peers
+                .tell(PeerMessage::Status {
+                    peer,
+                    is_known,
+                    status: theirs.encode(),
+                })
+                .expect("room");
+            assert_eq!(
+                next_status(&mut chain).await,
+                Some((peer, is_known, Slot(9)))
+            );
         }
         assert_eq!(asked, [one, two].into());
         test.end().await;
@@ -235,6 +268,7 @@ fn after_a_panic_it_requests_the_connections_and_ignores_answers_to_old_requests
             .tell(PeerMessage::Answer {
                 tag: old,
                 peer,
+                is_known: true,
                 result: Ok(vec![0xff; 3]),
             })
             .expect("room");

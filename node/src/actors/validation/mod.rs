@@ -29,7 +29,7 @@ use alys_types::wire::{
 };
 use alys_types::{AuthoritySet, Block, Certificate, Height, Vote, VoteKind, VoteTarget};
 
-use crate::actors::chain::ChainMessage;
+use crate::actors::chain::{ChainMessage, Counted};
 
 pub use error::{Blame, CheckError};
 pub use metrics::Metrics;
@@ -86,10 +86,12 @@ pub struct Source {
     pub peer: Option<PeerId>,
     /// `None` for answers to requests.
     pub gossip: Option<GossipRef>,
-    /// False for gossip of a peer that is neither configured nor an authority.
+    /// False for gossip and statuses of a peer that is neither configured nor an authority.
     pub is_known: bool,
     /// False when the message is not forwarded even if it is valid.
     pub may_forward: bool,
+    /// The vote of a known peer whose check the ChainActor counts as under way.
+    pub counted: Option<Counted>,
 }
 
 impl Source {
@@ -99,14 +101,23 @@ impl Source {
         gossip: None,
         is_known: true,
         may_forward: true,
+        counted: None,
     };
 
-    /// An answer of `peer` to a request, or its status. This node asked for it, and the network
-    /// limits the statuses of strangers.
+    /// An answer of `peer` to a request for blocks.
     pub fn answer(peer: PeerId) -> Source {
         Source {
             peer: Some(peer),
             ..Source::LOCAL
+        }
+    }
+
+    /// The status of `peer`. It comes with every connection, so those of strangers wait for each
+    /// other.
+    pub fn status(peer: PeerId, is_known: bool) -> Source {
+        Source {
+            is_known,
+            ..Source::answer(peer)
         }
     }
 
@@ -116,7 +127,7 @@ impl Source {
             peer: Some(peer),
             gossip: Some(gossip),
             is_known,
-            may_forward: true,
+            ..Source::LOCAL
         }
     }
 }
@@ -360,11 +371,11 @@ impl AlysActor for ValidationActor {
         match msg {
             ValidationMessage::Strangers => {
                 let begun = time::now();
-                if let Some(msg) = self.strangers.pop() {
+                let spent = self.strangers.pop().map(|msg| {
                     self.process(msg);
-                }
+                    time::now().saturating_duration_since(begun)
+                });
                 self.count_strangers();
-                let spent = time::now().saturating_duration_since(begun);
                 if let Some(pause) = self.strangers.next_turn(spent) {
                     ctx.send_after(pause, ValidationMessage::Strangers);
                 }

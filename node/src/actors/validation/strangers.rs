@@ -62,11 +62,12 @@ impl<T> Strangers<T> {
         Some(message)
     }
 
-    /// The delay of the next turn, after one that took `spent`; `None` while nothing waits.
-    pub fn next_turn(&mut self, spent: Duration) -> Option<Duration> {
-        self.is_scheduled = !self.queue.is_empty();
-        self.is_scheduled
-            .then(|| spent.saturating_mul(PAUSE_FACTOR))
+    /// The delay of the next turn, after one that took `spent`, or that had no message and ends the
+    /// turns. One that empties the queue is followed by another, because the pause is also for
+    /// messages that come during it.
+    pub fn next_turn(&mut self, spent: Option<Duration>) -> Option<Duration> {
+        self.is_scheduled = spent.is_some();
+        spent.map(|spent| spent.saturating_mul(PAUSE_FACTOR))
     }
 }
 
@@ -81,13 +82,15 @@ mod tests {
         assert_eq!(strangers.push(1, 10), Ok(true));
         assert_eq!(strangers.push(2, 10), Ok(false));
         assert_eq!(strangers.pop(), Some(1));
-        assert_eq!(strangers.next_turn(ms(2)), Some(ms(6)));
-        assert_eq!(strangers.push(3, 10), Ok(false));
+        assert_eq!(strangers.next_turn(Some(ms(2))), Some(ms(6)));
         assert_eq!(strangers.pop(), Some(2));
-        assert_eq!(strangers.next_turn(ms(1)), Some(ms(3)));
+        // The pause holds although nothing waits yet.
+        assert_eq!(strangers.next_turn(Some(ms(1))), Some(ms(3)));
+        assert_eq!(strangers.push(3, 10), Ok(false));
         assert_eq!(strangers.pop(), Some(3));
-        assert_eq!(strangers.next_turn(ms(1)), None);
+        assert_eq!(strangers.next_turn(Some(ms(1))), Some(ms(3)));
         assert_eq!(strangers.pop(), None);
+        assert_eq!(strangers.next_turn(None), None);
         assert_eq!(strangers.push(4, 10), Ok(true));
     }
 

@@ -1,8 +1,12 @@
 //! Decoding of gossip, and the party to blame for messages that fail to decode or to check.
 
-use alys_types::bls::Signature;
+use alys_actor_system::mailbox;
+use alys_actor_system::testkit::{Probe, TestSystem};
+use alys_net::NodeKey;
+use alys_types::bls::{SecretKey, Signature};
+use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
 use alys_types::vote::Bitmap;
-use alys_types::{Hash, Header, Slot, spec};
+use alys_types::{Address, Authority, FaultModel, Genesis, Hash, Header, Slot, spec};
 
 use super::*;
 
@@ -129,4 +133,85 @@ fn the_parts_of_a_message_agree_before_a_signature_is_checked() {
     assert_eq!(confirmation(other.clone(), |_| {}), of_header);
     assert_eq!(decode(Topic::Finality, &other.encode()).err(), of_header);
     assert_eq!(decode(Topic::Finality, &good.encode()).err(), None);
+}
+
+fn genesis() -> Arc<Genesis> {
+    let key = SecretKey::derive(&[1; 32]);
+    let spec = ChainSpec {
+        evm_chain_id: 1,
+        start_slot: Slot(0),
+        slot_duration_ms: 1000,
+        fault_model: FaultModel::Byzantine,
+        drift_allowance_ms: 250,
+        rejoin_margin: 3,
+        execution_genesis_hash: Hash([9; 32]),
+        authorities: vec![Authority {
+            public_key: key.public_key().to_bytes(),
+            proof_of_possession: key.prove_possession(),
+            fee_address: Address([1; 20]),
+        }],
+        governance: GovernanceSpec::default(),
+        peg: PegSpec::default(),
+        auxpow: AuxPowSpec::default(),
+    };
+    Arc::new(Genesis::new(spec).expect("a good spec"))
+}
+
+/// Review A5: known peers do not wait for strangers, whose messages have a bounded queue.
+#[test]
+fn a_known_peer_is_answered_before_the_strangers_that_came_first() {
+    alys_runtime::block_on_main(async {
+        // Twice as many as the queue takes; a few are checked meanwhile.
+        const STRANGERS: usize = 2 * strangers::MAX_QUEUED;
+        let genesis = genesis();
+        let mut vote = vote(VoteKind::Approval);
+        let message = vote.target.message(&genesis.chain_id());
+        vote.signature = SecretKey::derive(&[1; 32]).sign(&message.0);
+        let set = Arc::new(genesis.set().clone());
+        let check = |is_known| {
+            let peer = NodeKey::from_bytes([u8::from(is_known); 32]).peer_id();
+            let set = set.clone();
+            ValidationMessage::Check {
+                source: Source::status(peer, is_known),
+                job: Job::Vote { vote, set },
+                is_set_known: true,
+            }
+        };
+        // All messages are there before the actor starts.
+        let (to, slot) = mailbox(STRANGERS + 1);
+        for _ in 0..STRANGERS {
+            to.tell(check(false)).expect("room");
+        }
+        to.tell(check(true)).expect("room");
+        let (chain, mut answers) = Probe::new(STRANGERS + 1);
+        let test = TestSystem::new();
+        let config = Config::new(genesis.clone(), None);
+        let _actor = test.start("validation", slot, move || {
+            let actor = ValidationActor::new(config.clone(), chain.clone(), Metrics::default());
+            async move { Ok::<_, std::convert::Infallible>(actor) }
+        });
+        let (mut refused, mut checked_before) = (0, 0);
+        loop {
+            let answer = answers.next().await.expect("an answer");
+            let ChainMessage::Checked { source, checked } = answer else {
+                panic!("another answer");
+            };
+            match *checked {
+                Checked::Vote(_) if source.is_known => break,
+                Checked::Vote(_) => checked_before += 1,
+                Checked::Refused(CheckError::TooManyStrangers { limit }) => {
+                    assert_eq!((source.is_known, limit), (false, strangers::MAX_QUEUED));
+                    refused += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // The queue was full when the message of the known peer came.
+        assert!(refused > 0, "{checked_before} checked");
+        assert!(
+            checked_before < strangers::MAX_QUEUED / 2,
+            "{checked_before} checked and {refused} refused"
+        );
+        test.end().await;
+    });
 }

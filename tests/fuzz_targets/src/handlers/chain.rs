@@ -343,7 +343,11 @@ impl Chain {
         }
         let answer = Box::new(StatusAnswer { status, held });
         let peer = peer(choices.byte());
-        self.tell(ChainMessage::StatusReceived { peer, answer });
+        self.tell(ChainMessage::StatusReceived {
+            peer,
+            is_known: choices.flag(),
+            answer,
+        });
     }
 
     fn status_request(&mut self, choices: &mut Choices<'_>) {
@@ -354,7 +358,12 @@ impl Chain {
         self.received += 1;
         let id = InboundId::unknown(self.received);
         let peer = peer(choices.byte());
-        self.tell(ChainMessage::StatusRequested { id, peer, payload });
+        self.tell(ChainMessage::StatusRequested {
+            id,
+            peer,
+            is_known: choices.flag(),
+            payload,
+        });
     }
 
     fn range(&mut self, choices: &mut Choices<'_>) {

@@ -117,7 +117,11 @@ impl Peers {
             }
             4 => {
                 let status = self.status(choices);
-                self.event(Event::Status { peer, status });
+                self.tell(PeerMessage::Status {
+                    peer,
+                    is_known: choices.flag(),
+                    status,
+                });
             }
             5 => {
                 let offence = Offence::GossipFlood;
@@ -239,7 +243,12 @@ impl Peers {
         } else {
             peer
         };
-        self.tell(PeerMessage::Answer { tag, peer, result });
+        self.tell(PeerMessage::Answer {
+            tag,
+            peer,
+            is_known: choices.flag(),
+            result,
+        });
     }
 
     fn blocks(&mut self, choices: &mut Choices<'_>, count: u64) -> BlockRange {
