@@ -35,6 +35,11 @@ pub(crate) fn screened(decision: Screened) -> Screened {
     }
 }
 
+/// True if a message may be checked while others of its signer are under check.
+pub(crate) fn may_check(has_room: bool) -> bool {
+    has_room || mutant::active("votes-not-screened")
+}
+
 /// The clock offset that a new incarnation of the ChainActor trusts; the bug forgets it.
 pub(crate) fn kept_clock(trusted_ms: Option<i64>) -> Option<i64> {
     trusted_ms.filter(|_| !mutant::active("clock-trusted-after-restart"))

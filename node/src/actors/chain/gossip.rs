@@ -99,7 +99,7 @@ impl ChainActor {
         let counted = counted.filter(|_| source.is_known);
         let now_ms = self.now().mono_ms;
         if let Some(counted) = counted
-            && !self.screen.begin(counted, source.peer, now_ms)
+            && !interceptor::may_check(self.screen.begin(counted, source.peer, now_ms))
         {
             reached("state.chain.screened");
             return self.judge(&source, GossipVerdict::Ignore);
