@@ -294,33 +294,35 @@ mod tests {
     /// Review B3: a poll that searches for long holds up no other one.
     #[test]
     fn a_poll_locks_no_filter_while_it_searches() {
-        let store = Arc::new(MemoryStore::new());
-        let genesis = genesis(PayloadFork::Deneb);
-        let core = ExecutionCore::open(store, &genesis, CoreConfig::default()).unwrap();
-        let view = core.reader().view();
-        let filters = Arc::new(Filters::default());
-        let id = filters.add(&view, FilterKind::Logs(Arc::default()), 0);
-        let id: U64 = serde_json::from_value(id).unwrap();
-        // As if block 0 were new.
-        filters.lock().get_mut(&id.to()).unwrap().cursor = Cursor {
-            blocks: VecDeque::new(),
-            next: 0,
-        };
-        let searches = Arc::new(AtomicU32::new(0));
-        // Called by the search, for each block.
-        let meter = Meter::new({
-            let (filters, searches, view) = (filters.clone(), searches.clone(), view.clone());
-            move || {
-                searches.fetch_add(1, Ordering::SeqCst);
-                assert!(filters.by_id.try_lock().is_ok(), "the search locks filters");
-                assert_eq!(filters.poll(id, &view), Ok(json!([])));
-                None
-            }
+        alys_runtime::block_on_main(async {
+            let store = Arc::new(MemoryStore::new());
+            let genesis = genesis(PayloadFork::Deneb);
+            let core = ExecutionCore::open(store, &genesis, CoreConfig::default()).unwrap();
+            let view = core.reader().view();
+            let filters = Arc::new(Filters::default());
+            let id = filters.add(&view, FilterKind::Logs(Arc::default()), 0);
+            let id: U64 = serde_json::from_value(id).unwrap();
+            // As if block 0 were new.
+            filters.lock().get_mut(&id.to()).unwrap().cursor = Cursor {
+                blocks: VecDeque::new(),
+                next: 0,
+            };
+            let searches = Arc::new(AtomicU32::new(0));
+            // Called by the search, for each block.
+            let meter = Meter::new({
+                let (filters, searches, view) = (filters.clone(), searches.clone(), view.clone());
+                move || {
+                    searches.fetch_add(1, Ordering::SeqCst);
+                    assert!(filters.by_id.try_lock().is_ok(), "the search locks filters");
+                    assert_eq!(filters.poll(id, &view), Ok(json!([])));
+                    None
+                }
+            });
+            assert_eq!(filters.poll(id, &view.metered(meter)), Ok(json!([])));
+            assert_eq!(searches.load(Ordering::SeqCst), 1);
+            // The poll within the search was the first to end and moved the filter.
+            let entry = &filters.lock()[&id.to()];
+            assert_eq!((entry.polls, entry.cursor.next), (1, 1));
         });
-        assert_eq!(filters.poll(id, &view.metered(meter)), Ok(json!([])));
-        assert_eq!(searches.load(Ordering::SeqCst), 1);
-        // The poll within the search was the first to end and moved the filter.
-        let entry = &filters.lock()[&id.to()];
-        assert_eq!((entry.polls, entry.cursor.next), (1, 1));
     }
 }
