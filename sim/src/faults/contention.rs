@@ -46,8 +46,15 @@ impl Faults {
         lock(&self.active).contains(&hit.number)
     }
 
-    /// Delays each message of an actor while the step is active, except in a process that stops: it
-    /// has a limit for the messages that its actors have left, and fails if they need longer.
+    /// Withdraws the pending faults of a node's actors, because its process stops: it has a limit
+    /// for the messages that its actors have left, and fails if they need longer.
+    pub(super) fn spare_actors(&self, index: u8) {
+        if let Some(node) = self.living.find(index) {
+            node.faults().clear();
+        }
+    }
+
+    /// Delays each message of an actor while the step is active, except in a process that stops.
     async fn slow_down(self, hit: Hit, index: u8, actor: Actor, delay: Duration) {
         let path_in = |system: &str| format!("{system}/{}", actor.path());
         while self.is_active(&hit) {

@@ -310,9 +310,11 @@ declare! {
 
 impl Stop {
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        for machine in faults.machines(hit, Machine::Node) {
+        for index in &hit.nodes {
+            let machine = faults.authorities[usize::from(*index)].node;
             if on {
                 faults.hold_down(machine);
+                faults.spare_actors(*index);
                 faults.stop(machine);
             } else {
                 faults.bring_up(machine);
