@@ -81,7 +81,7 @@ impl ClockWatchdog {
                 self.trusted_ms = Some(offset);
                 return self.doubt.take().map(|_| Change::Trusted);
             }
-            // Nothing was signed by this clock: it may be set without notice.
+            // Nothing was signed by this clock, so setting it is not reported as a jump.
             return self.distrust(offset).then_some(Change::Unconfirmed);
         };
         let by_ms = offset.saturating_sub(trusted);
@@ -92,7 +92,7 @@ impl ClockWatchdog {
         self.distrust(offset).then_some(Change::Jumped(by_ms))
     }
 
-    /// Keeps the offset that confirmations are about. Returns true when the last one was trusted.
+    /// Records the offset that confirmations refer to. Returns true if there was no doubt before.
     fn distrust(&mut self, offset: i64) -> bool {
         let is_new = self.doubt.is_none();
         let has_moved = |doubt: &Doubt| {

@@ -108,7 +108,7 @@ pub enum Input {
     Order(Box<FederationOrder>),
     /// The operator confirms the wall clock after a jump, or at the start.
     ClockConfirmed,
-    /// An authority, a peer that proved its key, says that its clock is in a slot.
+    /// The slot that the clock of an authority is in, as stated by a peer that proved its key.
     ClockStated {
         authority: PublicKeyBytes,
         slot: Slot,
@@ -242,11 +242,10 @@ pub enum Notice {
     ClockUnconfirmed { slot: Slot, highest: Slot },
     /// The wall clock is trusted again.
     ClockTrusted,
-    /// The node has approved in a slot that its clock is far from reaching: no approvals until
-    /// then.
+    /// The node has approved in a slot that is ahead of its clock: no approvals until then.
     ApprovedAhead { approved: Slot, slot: Slot },
-    /// The vote state was lost: no votes until a block after this slot is final; `None` until the
-    /// clock is trusted, which a second notice follows.
+    /// The vote state was lost: no votes until a block after this slot is final; `None` while the
+    /// clock is not trusted, after which a second notice states the slot.
     VotesLost { silent_until: Option<Slot> },
     /// The silence after a loss is over.
     VotesRegained,

@@ -104,7 +104,7 @@ impl State {
         if has_lost_votes {
             state.on_votes_lost(now, &mut effects);
         }
-        // The clock was not trusted when the loss was noticed before this start.
+        // The loss may have been noticed before this start, while the clock was not trusted.
         state.end_silence(now, &mut effects);
         Ok((state, effects))
     }

@@ -60,21 +60,21 @@ pub struct State {
     sync_target: Option<CertifiedBlock>,
     equivocations: EquivocationDetector,
     clock: ClockWatchdog,
-    /// The operator knows that the highest approved slot is ahead of the clock.
-    has_told_ahead: bool,
+    /// The notice that the highest approved slot is ahead of the clock was given.
+    is_ahead_reported: bool,
     /// The latest votes of each authority, by key.
     latest_votes: BTreeMap<PublicKeyBytes, HeldVotes>,
     /// The execution layer's head, and the root at the time it was set.
     forkchoice: Option<(Hash, Hash)>,
-    /// Slot and parent of the payload that the execution layer is building, or that was refused
-    /// also without transactions.
+    /// Slot and parent of the payload that the execution layer is building, or of one without
+    /// transactions that was refused too.
     building: Option<(Slot, Hash)>,
     /// The slot in which a payload of the own execution layer was refused: another one of this slot
     /// has no transactions.
     refused_slot: Option<Slot>,
     /// Own proposals since the last certified one, the latest [`propose::MAX_FAILED_PROPOSALS`].
     uncertified: Vec<Hash>,
-    /// The certified block that the operator was told is invalid for the own execution layer.
+    /// The certified block that was last reported as invalid for the own execution layer.
     disputed: Option<Hash>,
     /// Federation change to carry.
     order: Option<FederationOrder>,
@@ -122,7 +122,7 @@ impl State {
             sync_target: None,
             equivocations: EquivocationDetector::default(),
             clock: ClockWatchdog::new(spec.drift_allowance_ms, trusted_ms),
-            has_told_ahead: false,
+            is_ahead_reported: false,
             latest_votes: BTreeMap::new(),
             forkchoice: None,
             building: None,

@@ -8,8 +8,8 @@ use alys_consensus::{Effect, Input, Stored, StoredBlock, Verdict};
 use alys_types::{Hash, Header, VoteKind};
 use single::{SLOT_MS, World};
 
-/// A node with a chain of certified blocks, which are executed and not final: genesis and these,
-/// by header, and the blocks as they are stored.
+/// A node with a chain of certified blocks, which are executed and not final; the headers of the
+/// chain from genesis on; and the blocks as they are stored.
 fn certified_chain(blocks: u64) -> (World, Vec<Header>, Vec<StoredBlock>) {
     let mut w = World::new();
     let mut headers = vec![w.genesis.header().clone()];
@@ -44,8 +44,8 @@ fn heads(effects: &[Effect]) -> Vec<Hash> {
         .collect()
 }
 
-/// Answers the questions about blocks, those in `effects` and those that follow, with VALID until
-/// `stop`, which gets `verdict`; returns the fork choices.
+/// Answers the execution requests in `effects` and those that follow: VALID, except for the block
+/// of `stop`, which gets the verdict there. Returns the heads of the fork choices.
 fn answer(w: &mut World, mut effects: Vec<Effect>, stop: Option<(Hash, Verdict)>) -> Vec<Hash> {
     let mut found = Vec::new();
     loop {

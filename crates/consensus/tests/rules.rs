@@ -787,7 +787,7 @@ fn a_certified_block_that_the_client_calls_invalid_is_asked_about_again() {
     w.give_proposal(p);
     assert!(
         notices(&w.input(invalid())).is_empty(),
-        "nobody certified it"
+        "it is not certified"
     );
     let effects = w.give_certificate(VoteKind::Approval, &header);
     assert_eq!(
@@ -803,7 +803,7 @@ fn a_certified_block_that_the_client_calls_invalid_is_asked_about_again() {
     assert_eq!(asks(&w.at_slot(4, 0)), 0, "the pause doubles");
     assert_eq!(asks(&w.at_slot(4, 10)), 1);
     w.input(invalid());
-    // Another client answers, and gets the question at once.
+    // After a reconnect the client is asked at once.
     w.input(Input::ExecutionRestarted);
     let effects = w.executed(&genesis);
     assert_eq!(asks(&effects), 1);

@@ -142,11 +142,12 @@ impl Lane {
 }
 
 /// Runs `work` on the few threads of its lane, which all nodes of a process share, and never on a
-/// worker of the runtime: strangers' computations leave the workers to the agreement. The order is
-/// first come, first served; the caller bounds the number of waiting computations.
+/// worker of the runtime, so that computations for strangers cannot occupy the workers that
+/// agreement needs. The order is first in, first out; the caller bounds the number of queued
+/// computations.
 ///
 /// `work` runs to its end even when the returned future is dropped, so a long computation needs a
-/// flag of its own that ends it. In simulation `work` is simply called.
+/// flag that cancels it. In simulation `work` runs in the caller's task.
 ///
 /// # Errors
 /// [`JoinError::Panicked`] when `work` panics; in simulation the panic ends the run.

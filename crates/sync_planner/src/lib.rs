@@ -225,8 +225,8 @@ impl<P: Ord + Clone> Planner<P> {
         }
     }
 
-    /// Gives up the outstanding range once its peer had [`RANGE_TIMEOUT_MS`] for it. The peer,
-    /// which has failed, is returned.
+    /// Gives up the outstanding range after [`RANGE_TIMEOUT_MS`], which counts as a failure of its
+    /// peer. Returns the peer.
     pub fn expire_range(&mut self, now_ms: u64) -> Option<P> {
         let is_over = |since: u64| now_ms >= since.saturating_add(RANGE_TIMEOUT_MS);
         let (peer, _) = self.outstanding.clone().filter(|(_, at)| is_over(*at))?;

@@ -24,7 +24,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
         .expect("types of the protocol have no unencodable values")
 }
 
-/// Length of the encoding of a value, without making it.
+/// Length of the encoding of a value, computed without allocating it.
 ///
 /// # Panics
 /// Never, as [`encode`].

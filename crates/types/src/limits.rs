@@ -1,7 +1,7 @@
 //! Limits that are part of the protocol or bound remote input, each with its reason.
 
-/// Largest encoded block: holds a full block of 30 M gas of calldata (16 gas a byte at worst: 1.9
-/// MB) with room.
+/// Largest encoded block: holds a full block of 30 M gas of calldata (4 gas a byte if all are zero:
+/// 7.5 MB) with room.
 pub const MAX_BLOCK_BYTES: usize = 8 * 1024 * 1024;
 /// Largest encoded vote, with the header and certificate beside a confirmation.
 pub const MAX_VOTE_BYTES: usize = 1024;
@@ -12,7 +12,8 @@ pub const MAX_CERTIFICATE_BYTES: usize = 1024;
 /// Largest encoded AuxPoW (docs/protocol.md, section 10). Not built: the messages of the topic
 /// `work` are refused, so the limit bounds only the bytes to refuse.
 pub const MAX_AUXPOW_BYTES: usize = 512 * 1024;
-/// Largest encoded status message: two headers with certificates and three votes.
+/// Largest encoded status message: two headers with certificates, three votes, and the proof of an
+/// authority's key.
 pub const MAX_STATUS_BYTES: usize = 4096;
 /// Largest answer to a range request: room for one block of the largest size beside others.
 pub const MAX_RANGE_BYTES: usize = 2 * MAX_BLOCK_BYTES;

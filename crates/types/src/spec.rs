@@ -16,7 +16,7 @@ pub const HEADER_VERSION: u16 = 1;
 /// has an upgrade table. Blob transactions (type 3) would need sidecars, which are not built.
 pub const TRANSACTION_TYPES: [u8; 3] = [0, 1, 2];
 
-/// The type of an encoded transaction; `None` if no transaction begins like that.
+/// The type of an encoded transaction; `None` if no transaction begins with its first byte.
 pub fn transaction_type(encoded: &[u8]) -> Option<u8> {
     match *encoded.first()? {
         // The head of an RLP list, which a legacy transaction is.

@@ -60,7 +60,7 @@ pub struct Status {
 }
 
 /// Proof that the node with a peer id holds an authority's key: a signature over the peer id. It
-/// needs no nonce, because the encryption of a connection proves the peer id, so nobody else can
+/// needs no nonce, because the encryption of a connection proves the peer id, so no other peer can
 /// use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorityProof {

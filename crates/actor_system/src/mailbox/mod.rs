@@ -286,6 +286,8 @@ impl<M: Message> Mailbox<M> {
                         self.stats.accepted.store(state.sequence, Relaxed);
                         return Ok(Receipt::Queued);
                     }
+                    // A simulation may act on a mark, so the lock is released before.
+                    drop(state);
                     alys_runtime::trace::reached("state.actors.mailbox_full");
                     return Err((Refused::Full, envelope.msg));
                 }

@@ -5,7 +5,7 @@
 //! | `votes` | 3.1 propose, 3.2 approve, 3.4 confirm, 3.8 lost vote state |
 //! | `changes` | 1.7 federation changes |
 //! | `certificates` | 1.1 leader, 1.3 and 1.4 quorum, 3.3 certify, 3.5 final, 3.13 equivocation |
-//! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 votes, 6.2 asking |
+//! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 window, 6.2 pause |
 //! | `validity` | 2.5 limits, 3.6 valid |
 //! | `durability` | 3.14 votes are durable before they are sent |
 //!

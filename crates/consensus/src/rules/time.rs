@@ -9,13 +9,13 @@ use crate::input::Now;
 /// allowance is below one slot; one more covers a proposal that arrives while the slot changes.
 const EARLY_SLOTS: u64 = 2;
 
-/// Longest pause between two questions about one certified block that the execution layer calls
+/// Longest pause before the execution layer is asked again about a certified block that it calls
 /// invalid, in slots: a client that was repaired without a restart follows again within seconds,
-/// and one that was not executes the block seldom enough to answer other questions.
+/// and one that was not has time for other requests.
 const MAX_PAUSE_SLOTS: u64 = 8;
 
 /// Rule 6.2 (docs/protocol.md): the pause after the execution layer called a certified block
-/// invalid so many times, in milliseconds. It begins with one slot and doubles.
+/// invalid `answers` times, in milliseconds. It begins with one slot and doubles.
 pub(crate) fn pause_after_invalid(answers: u32, slot_ms: u64) -> u64 {
     let slots = 1u64.checked_shl(answers.saturating_sub(1));
     let slots = slots.map_or(MAX_PAUSE_SLOTS, |slots| slots.min(MAX_PAUSE_SLOTS));
@@ -65,7 +65,7 @@ pub(crate) fn block_timestamp(slot: Slot, spec: &ChainSpec, now: Now, bug: &Plan
 }
 
 /// Slots by which the clock of a peer may differ from the own one and still agree with it: one for
-/// the drift allowance, which is below a slot, one for the way of the statement.
+/// the drift allowance, which is below a slot, one for the latency of the statement.
 const AGREED_SLOTS: u64 = 2;
 
 /// Rule 3.9 (docs/protocol.md): true when the slot of a wall clock at the start of a process is no
@@ -89,7 +89,7 @@ pub(crate) fn is_same_time(stated: Slot, current: Slot) -> bool {
 /// Rule 3.9 (docs/protocol.md): true when the highest approved slot is ahead of a trusted clock by
 /// more than drift explains, so that the node cannot approve until then.
 pub(crate) fn is_approval_ahead(approved: Slot, current: Slot) -> bool {
-    approved > current.saturating_add(EARLY_SLOTS)
+    approved > latest_slot(current)
 }
 
 /// Rule 3.9 (docs/protocol.md): true when the wall clock moved against the monotonic one

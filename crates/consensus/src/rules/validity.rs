@@ -68,8 +68,8 @@ pub fn check_block(
     check_admitted(block)
 }
 
-/// Rule 2.5 (docs/protocol.md): a leader applies the rules of validity to its own block. Without
-/// this check the planted bug signs what other authorities refuse.
+/// Rule 2.5 (docs/protocol.md): a leader applies the rules of validity to its own block. With the
+/// planted bug it signs a block that other authorities refuse.
 pub(crate) fn check_own_block(
     block: &Block,
     context: &ProposalContext,

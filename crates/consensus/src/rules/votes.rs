@@ -193,13 +193,13 @@ pub(crate) fn is_lost_vote(votes: &VoteState, held: &VoteTarget, bug: &PlantedBu
     is_later && !bug.active("held-vote-ignored")
 }
 
-/// The end of a silence whose slot is not set yet: no block has a later one. It is written as any
-/// other, so that a restart continues the silence.
+/// The end of a silence whose slot is not set yet: no block has a later one. It is stored like any
+/// other slot, so that a restart continues the silence.
 const NO_END: Slot = Slot(u64::MAX);
 
 /// Rule 3.8 (docs/protocol.md): the silence after a loss that is noticed while the clock is not
-/// trusted has no end until the clock is. The node signed nothing by such a clock, so that a date
-/// ahead does not bound the lost votes, and would silence the node until then.
+/// trusted has no end until the clock is. The node signed nothing by such a clock, so the lost
+/// votes are older, and the slot of a clock that is ahead would only prolong the silence.
 pub(crate) fn lose_votes(votes: &mut VoteState) {
     votes.silent_until = Some(NO_END);
     votes.latest = Latest::default();

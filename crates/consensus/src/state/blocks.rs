@@ -94,9 +94,8 @@ impl State {
         self.keep_certified_body(&hash, out);
     }
 
-    /// Sets the verdict on a block to `execution`, an invalid one. If the block is certified, the
-    /// operator has to know, once; [`Self::report_certified_invalid`] tells of a block that is
-    /// certified later.
+    /// Sets the verdict on a block to `execution`, an invalid one. A certified block is reported to
+    /// the operator, once; [`Self::report_certified_invalid`] reports one that is certified later.
     pub(super) fn set_invalid(&mut self, hash: Hash, execution: Execution, out: &mut Vec<Effect>) {
         if let Some(entry) = self.tree.get_mut(&hash) {
             entry.execution = execution;

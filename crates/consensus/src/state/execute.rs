@@ -202,8 +202,8 @@ impl State {
     }
 
     /// The execution layer may have lost all blocks since its last write: every block is executed
-    /// again, then the head is sent. It may also be another one, which does not call a certified
-    /// block invalid.
+    /// again, then the head is sent. It may also be another client, which may accept a certified
+    /// block that the last one called invalid.
     pub(super) fn on_execution_restarted(&mut self, now: Now, out: &mut Vec<Effect>) {
         let hashes: Vec<Hash> = self.tree.iter().map(|(h, _)| *h).collect();
         for hash in hashes {

@@ -84,14 +84,14 @@ impl State {
                 .any(|(_, e)| is_awaited(e))
     }
 
-    /// Rule 6.5 (docs/protocol.md): transactions may be the reason for which this node refuses a
-    /// payload, or others its blocks.
+    /// Rule 6.5 (docs/protocol.md): true when transactions may be the reason that this node refused
+    /// its payload, or that its blocks got no certificate.
     fn proposes_empty(&self, slot: Slot) -> bool {
         self.refused_slot == Some(slot) || self.uncertified.len() >= MAX_FAILED_PROPOSALS
     }
 
-    /// Counts an own proposal. A start begins with none, because two more proposals with
-    /// transactions are harmless.
+    /// Counts an own proposal. The count is not stored, because two more proposals with
+    /// transactions after a restart are harmless.
     fn remember_uncertified(&mut self, hash: Hash) {
         if self.uncertified.len() >= MAX_FAILED_PROPOSALS {
             self.uncertified.remove(0);
@@ -155,7 +155,7 @@ impl State {
         });
     }
 
-    /// Rule 2.5 (docs/protocol.md). `None` if the parent is not known any more.
+    /// Rule 2.5 (docs/protocol.md). `None` if the parent is no longer known.
     fn check_own(&self, block: &Block) -> Option<Result<(), Invalid>> {
         let context = self.proposal_context(&block.header.parent_hash)?;
         Some(check_own_block(block, &context, &self.config))

@@ -34,8 +34,8 @@ impl State {
         }));
     }
 
-    /// The slot until which the node is silent after a loss, or the earliest that it may be while
-    /// the clock is not trusted.
+    /// The slot until which the node is silent after a loss; while the clock is not trusted, the
+    /// earliest slot that this can be.
     pub(super) fn silent_until(&self) -> Option<Slot> {
         if rules::is_silence_endless(&self.votes) {
             let spec = self.config.genesis.spec();

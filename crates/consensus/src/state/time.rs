@@ -33,8 +33,8 @@ impl State {
         self.report_approved_ahead(now, out);
     }
 
-    /// True when the first reading of the clock needs no confirmation: it is near the chain, or the
-    /// node has nobody to confirm it, or no votes.
+    /// True when the first reading of the clock needs no confirmation: it is near the chain, a
+    /// quorum needs no other authority, or the node does not vote.
     fn is_clock_plausible(&self, now: Now) -> bool {
         let (slot, highest) = (self.slot_at(now), self.highest_slot());
         self.config.me.is_none()
@@ -71,7 +71,7 @@ impl State {
         }
     }
 
-    /// Tells the operator once, while it lasts, that the node approved by a clock that was ahead.
+    /// Reports, once while it lasts, that the node approved by a clock that was ahead.
     fn report_approved_ahead(&mut self, now: Now, out: &mut Vec<Effect>) {
         let (approved, slot) = (self.votes.approved_slot, self.slot_at(now));
         // A key that never voted is locked on genesis, whose slot may be to come.
@@ -80,9 +80,9 @@ impl State {
             && has_approved
             && self.clock.is_trusted()
             && rules::is_approval_ahead(approved, slot);
-        if is_ahead && !self.has_told_ahead {
+        if is_ahead && !self.is_ahead_reported {
             out.push(Effect::Notice(Notice::ApprovedAhead { approved, slot }));
         }
-        self.has_told_ahead = is_ahead;
+        self.is_ahead_reported = is_ahead;
     }
 }

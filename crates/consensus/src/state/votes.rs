@@ -122,11 +122,9 @@ impl State {
     fn buffer_vote(&mut self, vote: VerifiedVote) {
         let target = vote.vote().target;
         let signer = vote.vote().signer;
-        let root_slot = self.tree.root_entry().header.slot;
-        if target.slot <= root_slot {
+        if target.slot <= self.tree.root_entry().header.slot {
             return;
         }
-        self.drop_decided_votes();
         let is_same = |v: &VerifiedVote| v.vote().signer == signer && v.vote().target == target;
         let of_block = self.buffered_votes.get(&target.hash);
         if of_block.is_some_and(|votes| votes.iter().any(is_same)) {

@@ -1,4 +1,4 @@
-//! Messages between the nodes: their signatures, their way, and the checks at their receiver.
+//! Messages between the nodes: their signatures, their delivery, and the checks of the receiver.
 
 use std::sync::Arc;
 

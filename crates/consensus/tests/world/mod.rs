@@ -519,7 +519,7 @@ impl World {
         }
     }
 
-    /// The status message of a connection: `from` says in which slot its clock is.
+    /// The status message of a connection states the slot that the clock of `from` is in.
     fn state_clock(&mut self, from: usize, to: usize) {
         if self.nodes[from].state.is_none() {
             return;

@@ -26,7 +26,8 @@ pub struct DiskFaults {
 }
 
 /// The effects of faults on a disk. They are kept until the disk is wiped, or restored from a copy,
-/// which has the damage of its own time; also after the faults have healed, so that a process's report of a bad disk can be told from a bug.
+/// which has the damage of its own time. They outlast the faults, so that a process's report of a
+/// bad disk can be distinguished from a bug.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Damage {
     /// Flipped bits.
