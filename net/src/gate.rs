@@ -162,9 +162,15 @@ impl Gate {
         self.banned = banned.collect();
     }
 
-    /// Replaces the set of peers with a known address.
+    /// Replaces the set of peers with a known address. Those that are connected beyond `max_peers`
+    /// no longer have to prove themselves.
     pub(crate) fn set_expected(&mut self, expected: impl Iterator<Item = PeerId>) {
         self.expected = expected.collect();
+        for (peer, connection) in &mut self.connected {
+            if connection.place == Place::Proving && self.expected.contains(peer) {
+                connection.place = Place::Own;
+            }
+        }
     }
 
     /// Replaces the set of hosts of known addresses.
@@ -540,6 +546,19 @@ mod tests {
         assert_eq!(gate.check(id(6), peer(6), Inbound), Ok(()));
         assert_eq!(gate.check(id(7), peer(3), Inbound), Ok(()));
         assert_eq!(gate.strangers(), 1);
+    }
+
+    #[test]
+    fn a_peer_whose_address_becomes_known_keeps_its_place() {
+        let mut gate = gate(1);
+        gate.limits.max_proving = 1;
+        assert_eq!(gate.check(id(1), peer(1), Inbound), Ok(()));
+        assert_eq!(gate.check(id(2), peer(2), Inbound), Ok(()));
+        gate.set_expected([peer(2)].into_iter());
+        assert_eq!(gate.check(id(3), peer(3), Inbound), Ok(()));
+        assert!(gate.to_close.is_empty(), "it makes no room for a stranger");
+        gate.clock = Box::new(|| 2000);
+        assert_eq!(gate.take_unproven(), [peer(3)]);
     }
 
     #[test]
