@@ -232,12 +232,14 @@ impl Gate {
             .connected
             .iter_mut()
             .filter(|(_, connection)| connection.place == Place::Proving);
-        let mut proving: Vec<_> = proving.collect();
+        let proving: Vec<_> = proving.collect();
         if proving.len() < self.limits.max_proving {
             return true;
         }
-        proving.sort_by_key(|(_, connection)| connection.since_ms);
-        let Some((peer, connection)) = proving.into_iter().next() else {
+        let oldest = proving
+            .into_iter()
+            .min_by_key(|(_, connection)| connection.since_ms);
+        let Some((peer, connection)) = oldest else {
             return false;
         };
         connection.place = Place::Lost;
