@@ -39,7 +39,8 @@ pub(super) struct Requests {
     inbound: BTreeMap<InboundId, Inbound>,
     outbound: BTreeMap<(Protocol, OutboundRequestId), Outbound>,
     /// Answers that their peers have not read yet, with their bytes. The service does not see the
-    /// bytes in flight, so an answer counts until all of it is sent.
+    /// bytes in flight, so an answer counts until all of it is sent. Bounded by the streams of a
+    /// connection, because each answer has its own.
     unread: BTreeMap<(Protocol, InboundRequestId), (PeerId, usize)>,
     last_inbound: u64,
 }
@@ -162,7 +163,7 @@ impl Service {
         let taken = self.budgets.take_request(peer, is_known, protocol, now_ms);
         if !interceptor::is_within_request_rate(taken != Err(Excess::Peer)) {
             alys_runtime::trace::reached("state.net.rate_exceeded");
-            self.answer(protocol, channel, request, Err(Refusal::RateExceeded));
+            self.refuse(protocol, channel, Refusal::RateExceeded);
             return self.penalize(peer, Offence::RateExceeded);
         }
         let limits = &self.config.limits;
@@ -172,12 +173,12 @@ impl Service {
             || self.requests.of_peer(&peer) >= limits.max_inbound_per_peer
             || !self.has_room_for_answer(&peer, 0)
         {
-            return self.answer(protocol, channel, request, Err(Refusal::Busy));
+            return self.refuse(protocol, channel, Refusal::Busy);
         }
         let payload = match protocol {
             Protocol::Status => match self.check_status(peer, payload) {
                 Some(status) => status,
-                None => return self.answer(protocol, channel, request, Err(Refusal::Invalid)),
+                None => return self.refuse(protocol, channel, Refusal::Invalid),
             },
             Protocol::HeadersByRange | Protocol::BlocksByRange | Protocol::BlocksByHash => payload,
         };
@@ -244,11 +245,14 @@ impl Service {
             }
             (_, response) => response,
         };
-        if let Ok(payload) = &response {
-            let unread = (peer, payload.len());
+        let bytes = response.as_ref().ok().map(Vec::len);
+        let is_sent = self.answer(protocol, channel, response);
+        if let Some(bytes) = bytes
+            && is_sent
+        {
+            let unread = (peer, bytes);
             self.requests.unread.insert((protocol, request), unread);
         }
-        self.answer(protocol, channel, request, response);
     }
 
     /// True while `more` bytes of answers to the peer stay within the limits. Strangers may use
@@ -265,22 +269,22 @@ impl Service {
             && of_all.saturating_add(more) <= total
     }
 
+    fn refuse(&mut self, protocol: Protocol, channel: Channel, refusal: Refusal) {
+        self.answer(protocol, channel, Err(refusal));
+    }
+
+    /// False if the connection has ended, so that the answer is no longer needed.
     fn answer(
         &mut self,
         protocol: Protocol,
         channel: Channel,
-        request: InboundRequestId,
         response: Result<Vec<u8>, Refusal>,
-    ) {
-        // An error means that the connection has ended, so the answer is no longer needed.
-        let sent = self
-            .swarm
+    ) -> bool {
+        self.swarm
             .behaviour_mut()
             .requests(protocol)
-            .send_response(channel, Ok(response));
-        if sent.is_err() {
-            self.requests.unread.remove(&(protocol, request));
-        }
+            .send_response(channel, Ok(response))
+            .is_ok()
     }
 
     pub(super) fn request(
