@@ -66,20 +66,15 @@ fn meters(multiplier: u32, divisor: u32, now_ms: u64) -> BTreeMap<Topic, Meter> 
         .collect()
 }
 
+fn bucket((burst, per_second): (u32, u32), now_ms: u64) -> TokenBucket {
+    TokenBucket::new(burst, per_second, now_ms)
+}
+
 fn buckets(rate: impl Fn(Protocol) -> (u32, u32), now_ms: u64) -> BTreeMap<Protocol, TokenBucket> {
     Protocol::ALL
         .into_iter()
-        .map(|protocol| {
-            let (burst, per_second) = rate(protocol);
-            (protocol, TokenBucket::new(burst, per_second, now_ms))
-        })
+        .map(|protocol| (protocol, bucket(rate(protocol), now_ms)))
         .collect()
-}
-
-/// A status in an answer brings as many checks as one in a request.
-fn statuses(rate: impl Fn(Protocol) -> (u32, u32), now_ms: u64) -> TokenBucket {
-    let (burst, per_second) = rate(Protocol::Status);
-    TokenBucket::new(burst, per_second, now_ms)
 }
 
 /// Gossip, requests and statuses of one party.
@@ -87,7 +82,8 @@ fn statuses(rate: impl Fn(Protocol) -> (u32, u32), now_ms: u64) -> TokenBucket {
 struct Budget {
     gossip: BTreeMap<Topic, Meter>,
     requests: BTreeMap<Protocol, TokenBucket>,
-    /// Statuses in answers to this node.
+    /// Statuses in answers to this node, at the rate of those in requests, because each brings as
+    /// many checks.
     statuses: TokenBucket,
     is_known: bool,
     used_ms: u64,
@@ -98,7 +94,7 @@ impl Budget {
         Self {
             gossip: meters(1, 1, now_ms),
             requests: buckets(Protocol::rate, now_ms),
-            statuses: statuses(Protocol::rate, now_ms),
+            statuses: bucket(Protocol::Status.rate(), now_ms),
             is_known: false,
             used_ms: now_ms,
         }
@@ -108,7 +104,7 @@ impl Budget {
         Self {
             gossip: meters(STRANGERS, 1, now_ms),
             requests: buckets(Protocol::strangers_rate, now_ms),
-            statuses: statuses(Protocol::strangers_rate, now_ms),
+            statuses: bucket(Protocol::Status.strangers_rate(), now_ms),
             is_known: false,
             used_ms: now_ms,
         }
@@ -154,14 +150,9 @@ impl Budgets {
         bytes: usize,
         now_ms: u64,
     ) -> Result<(), Excess> {
-        let budget = self.peer(peer, is_known, now_ms);
-        if !budget.take_gossip(topic, bytes, now_ms) {
-            return Err(Excess::Peer);
-        }
-        if !is_known && !self.strangers.take_gossip(topic, bytes, now_ms) {
-            return Err(Excess::Strangers);
-        }
-        Ok(())
+        self.take(peer, is_known, now_ms, |budget| {
+            budget.take_gossip(topic, bytes, now_ms)
+        })
     }
 
     /// Takes a request of `peer` into account.
@@ -172,27 +163,17 @@ impl Budgets {
         protocol: Protocol,
         now_ms: u64,
     ) -> Result<(), Excess> {
-        let budget = self.peer(peer, is_known, now_ms);
-        if !budget.take_request(protocol, now_ms) {
-            return Err(Excess::Peer);
-        }
-        if !is_known && !self.strangers.take_request(protocol, now_ms) {
-            return Err(Excess::Strangers);
-        }
-        Ok(())
+        self.take(peer, is_known, now_ms, |budget| {
+            budget.take_request(protocol, now_ms)
+        })
     }
 
-    /// Takes a status into account with which `peer` answers this node, which asks on every new
-    /// connection, so a peer that reconnects in a loop answers as often as it likes.
+    /// Takes a status in an answer of `peer` into account. This node requests one on every new
+    /// connection, so a peer that reconnects in a loop sends as many as it likes.
     pub fn take_status(&mut self, peer: PeerId, is_known: bool, now_ms: u64) -> Result<(), Excess> {
-        let budget = self.peer(peer, is_known, now_ms);
-        if !budget.statuses.take(1, now_ms) {
-            return Err(Excess::Peer);
-        }
-        if !is_known && !self.strangers.statuses.take(1, now_ms) {
-            return Err(Excess::Strangers);
-        }
-        Ok(())
+        self.take(peer, is_known, now_ms, |budget| {
+            budget.statuses.take(1, now_ms)
+        })
     }
 
     /// True if a message of another author may be forwarded. Messages of this node are counted by
@@ -201,6 +182,23 @@ impl Budgets {
         self.relayed
             .get_mut(&topic)
             .is_some_and(|meter| meter.take(bytes, now_ms))
+    }
+
+    /// Takes from the budget of `peer`, and for a stranger from that of all strangers too.
+    fn take(
+        &mut self,
+        peer: PeerId,
+        is_known: bool,
+        now_ms: u64,
+        take: impl Fn(&mut Budget) -> bool,
+    ) -> Result<(), Excess> {
+        if !take(self.peer(peer, is_known, now_ms)) {
+            return Err(Excess::Peer);
+        }
+        if !is_known && !take(&mut self.strangers) {
+            return Err(Excess::Strangers);
+        }
+        Ok(())
     }
 
     fn peer(&mut self, peer: PeerId, is_known: bool, now_ms: u64) -> &mut Budget {
