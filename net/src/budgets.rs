@@ -30,14 +30,14 @@ pub enum Excess {
     Strangers,
 }
 
-/// A budget of one topic.
+/// Messages and bytes of one topic.
 #[derive(Debug)]
-struct Meter {
+struct TopicBudget {
     messages: TokenBucket,
     bytes: TokenBucket,
 }
 
-impl Meter {
+impl TopicBudget {
     fn new(rate: GossipRate, multiplier: u32, divisor: u32, now_ms: u64) -> Self {
         let scale = |value: u32| value.saturating_mul(multiplier) / divisor;
         let bucket =
@@ -56,12 +56,12 @@ impl Meter {
     }
 }
 
-fn meters(multiplier: u32, divisor: u32, now_ms: u64) -> BTreeMap<Topic, Meter> {
+fn topic_budgets(multiplier: u32, divisor: u32, now_ms: u64) -> BTreeMap<Topic, TopicBudget> {
     Topic::ALL
         .into_iter()
         .map(|topic| {
-            let meter = Meter::new(topic.rate(), multiplier, divisor, now_ms);
-            (topic, meter)
+            let budget = TopicBudget::new(topic.rate(), multiplier, divisor, now_ms);
+            (topic, budget)
         })
         .collect()
 }
@@ -80,7 +80,7 @@ fn buckets(rate: impl Fn(Protocol) -> (u32, u32), now_ms: u64) -> BTreeMap<Proto
 /// Gossip, requests and statuses of one party.
 #[derive(Debug)]
 struct Budget {
-    gossip: BTreeMap<Topic, Meter>,
+    gossip: BTreeMap<Topic, TopicBudget>,
     requests: BTreeMap<Protocol, TokenBucket>,
     /// Statuses in answers to this node, at the rate of those in requests, because each brings as
     /// many checks.
@@ -92,7 +92,7 @@ struct Budget {
 impl Budget {
     fn of_peer(now_ms: u64) -> Self {
         Self {
-            gossip: meters(1, 1, now_ms),
+            gossip: topic_budgets(1, 1, now_ms),
             requests: buckets(Protocol::rate, now_ms),
             statuses: bucket(Protocol::Status.rate(), now_ms),
             is_known: false,
@@ -102,7 +102,7 @@ impl Budget {
 
     fn of_strangers(now_ms: u64) -> Self {
         Self {
-            gossip: meters(STRANGERS, 1, now_ms),
+            gossip: topic_budgets(STRANGERS, 1, now_ms),
             requests: buckets(Protocol::strangers_rate, now_ms),
             statuses: bucket(Protocol::Status.strangers_rate(), now_ms),
             is_known: false,
@@ -113,7 +113,7 @@ impl Budget {
     fn take_gossip(&mut self, topic: Topic, bytes: usize, now_ms: u64) -> bool {
         self.gossip
             .get_mut(&topic)
-            .is_some_and(|meter| meter.take(bytes, now_ms))
+            .is_some_and(|budget| budget.take(bytes, now_ms))
     }
 
     fn take_request(&mut self, protocol: Protocol, now_ms: u64) -> bool {
@@ -128,7 +128,7 @@ impl Budget {
 pub struct Budgets {
     peers: BTreeMap<PeerId, Budget>,
     strangers: Budget,
-    relayed: BTreeMap<Topic, Meter>,
+    relayed: BTreeMap<Topic, TopicBudget>,
 }
 
 impl Budgets {
@@ -136,7 +136,7 @@ impl Budgets {
         Self {
             peers: BTreeMap::new(),
             strangers: Budget::of_strangers(now_ms),
-            relayed: meters(1, RELAYED, now_ms),
+            relayed: topic_budgets(1, RELAYED, now_ms),
         }
     }
 
@@ -181,7 +181,7 @@ impl Budgets {
     pub fn take_relayed(&mut self, topic: Topic, bytes: usize, now_ms: u64) -> bool {
         self.relayed
             .get_mut(&topic)
-            .is_some_and(|meter| meter.take(bytes, now_ms))
+            .is_some_and(|budget| budget.take(bytes, now_ms))
     }
 
     /// Takes from the budget of `peer`, and for a stranger from that of all strangers too.
