@@ -297,7 +297,7 @@ mod tests {
         );
     }
 
-    /// Review A5: statuses in answers have budgets, and requests use up nothing of them.
+    /// Statuses in answers have budgets, and requests use up nothing of them.
     #[test]
     fn statuses_in_answers_are_limited_over_all_connections_and_strangers() {
         let mut budgets = Budgets::new(0);

@@ -190,7 +190,7 @@ impl Gate {
         }
     }
 
-    /// True for peers with a known address and authorities, which have a place in any case.
+    /// True for peers with a known address and authorities, which always have a place.
     pub(crate) fn is_known(&self, peer: &PeerId) -> bool {
         self.expected.contains(peer) || self.vouched.contains(peer)
     }
@@ -532,7 +532,7 @@ mod tests {
         assert!(gate.to_close.is_empty());
         gate.vouch(peer(3));
         assert!(gate.is_known(&peer(3)) && !gate.is_known(&peer(2)));
-        // The authority needs no place any more, and a newer stranger takes the last free one.
+        // The authority no longer needs a place, and a newer stranger takes the last free one.
         assert_eq!(gate.check(id(4), peer(4), Inbound), Ok(()));
         assert!(gate.to_close.is_empty());
         assert_eq!(gate.check(id(5), peer(5), Inbound), Ok(()));

@@ -8,7 +8,7 @@ use libp2p::request_response::{
 };
 
 use super::Service;
-use super::peers::{STATUS_DROPPED_MS, STATUS_RETRY_MS};
+use super::peers::{STATUS_DROPPED_RETRY_MS, STATUS_RETRY_MS};
 use crate::api::{Event, InboundId, RequestError, RequestId};
 use crate::behaviour::{Channel, RequestEvent, millis};
 use crate::budgets::Excess;
@@ -46,8 +46,8 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Numbers of requests from peers and to them without an answer, and of answers that are not
-    /// read.
+    /// Numbers of unanswered requests from peers, of unanswered requests to peers, and of answers
+    /// that are not read.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.inbound.len(), self.outbound.len(), self.unread.len())
     }
@@ -372,7 +372,7 @@ impl Service {
         self.finish(id, peer, result);
     }
 
-    /// The status in an answer, if it is within the budgets. The peer is admitted in any case.
+    /// The status in an answer, if it is within the budgets. The peer is admitted even if not.
     fn take_status(&mut self, peer: PeerId, message: Vec<u8>) -> Result<Vec<u8>, RequestError> {
         let status = self.check_status(peer, message);
         let status = status.ok_or(RequestError::WrongChain)?;
@@ -427,7 +427,7 @@ impl Service {
             (Some(id), result) => self.emit(Event::Response { id, peer, result }),
             (None, Ok(status)) => self.emit(Event::Status { peer, status }),
             (None, Err(RequestError::TooManyStatuses)) => {
-                self.retry_status(&peer, STATUS_DROPPED_MS);
+                self.retry_status(&peer, STATUS_DROPPED_RETRY_MS);
             }
             (None, Err(_)) => self.retry_status(&peer, STATUS_RETRY_MS),
         }
