@@ -35,7 +35,7 @@ pub struct GossipId {
 /// Ids of no request and no message, for tests that take the place of the service. The service
 /// ignores a command that names one, as it ignores one that comes too late.
 impl RequestId {
-    /// The service counts from 0, and does not reach these.
+    /// Ids count up from 1 and do not reach these.
     pub const fn unknown(number: u32) -> RequestId {
         RequestId(u64::MAX - number as u64)
     }

@@ -1,6 +1,6 @@
 //! Bytes that a peer has not read. A peer that answers pings and reads nothing else would keep
-//! whatever is queued for it in this node's memory. gossipsub bounds its queue by messages, and
-//! looks at their age only when it takes one out; so this counts bytes.
+//! all that is queued for it in this node's memory. gossipsub bounds its queue by messages and
+//! checks their age only when it takes one out; therefore this module counts bytes.
 //!
 //! [`Backlog`] is the pure decision; [`Meters`] measure connections for it.
 
@@ -25,8 +25,8 @@ use crate::addr::to_socket;
 /// them in the time of one way; one that does not read would keep the connection for ever.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Estimates the bytes that wait for one peer. While no stream waits for the peer to read, nothing
-/// is in a queue; otherwise what is queued less what is written is.
+/// Estimates the bytes that wait for one peer. While no stream waits for the peer to read, the
+/// queues are empty; otherwise they hold the bytes queued less those written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Backlog {
     unread: u64,

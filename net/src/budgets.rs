@@ -30,14 +30,14 @@ pub enum Excess {
     Strangers,
 }
 
-/// A budget of one topic.
+/// Messages and bytes of one topic.
 #[derive(Debug)]
-struct Meter {
+struct TopicBudget {
     messages: TokenBucket,
     bytes: TokenBucket,
 }
 
-impl Meter {
+impl TopicBudget {
     fn new(rate: GossipRate, multiplier: u32, divisor: u32, now_ms: u64) -> Self {
         let scale = |value: u32| value.saturating_mul(multiplier) / divisor;
         let bucket =
@@ -56,38 +56,34 @@ impl Meter {
     }
 }
 
-fn meters(multiplier: u32, divisor: u32, now_ms: u64) -> BTreeMap<Topic, Meter> {
+fn topic_budgets(multiplier: u32, divisor: u32, now_ms: u64) -> BTreeMap<Topic, TopicBudget> {
     Topic::ALL
         .into_iter()
         .map(|topic| {
-            let meter = Meter::new(topic.rate(), multiplier, divisor, now_ms);
-            (topic, meter)
+            let budget = TopicBudget::new(topic.rate(), multiplier, divisor, now_ms);
+            (topic, budget)
         })
         .collect()
+}
+
+fn bucket((burst, per_second): (u32, u32), now_ms: u64) -> TokenBucket {
+    TokenBucket::new(burst, per_second, now_ms)
 }
 
 fn buckets(rate: impl Fn(Protocol) -> (u32, u32), now_ms: u64) -> BTreeMap<Protocol, TokenBucket> {
     Protocol::ALL
         .into_iter()
-        .map(|protocol| {
-            let (burst, per_second) = rate(protocol);
-            (protocol, TokenBucket::new(burst, per_second, now_ms))
-        })
+        .map(|protocol| (protocol, bucket(rate(protocol), now_ms)))
         .collect()
-}
-
-/// A status in an answer brings as many checks as one in a request.
-fn statuses(rate: impl Fn(Protocol) -> (u32, u32), now_ms: u64) -> TokenBucket {
-    let (burst, per_second) = rate(Protocol::Status);
-    TokenBucket::new(burst, per_second, now_ms)
 }
 
 /// Gossip, requests and statuses of one party.
 #[derive(Debug)]
 struct Budget {
-    gossip: BTreeMap<Topic, Meter>,
+    gossip: BTreeMap<Topic, TopicBudget>,
     requests: BTreeMap<Protocol, TokenBucket>,
-    /// Statuses in answers to this node.
+    /// Statuses in answers to this node, at the rate of those in requests, because each brings as
+    /// many checks.
     statuses: TokenBucket,
     is_known: bool,
     used_ms: u64,
@@ -96,9 +92,9 @@ struct Budget {
 impl Budget {
     fn of_peer(now_ms: u64) -> Self {
         Self {
-            gossip: meters(1, 1, now_ms),
+            gossip: topic_budgets(1, 1, now_ms),
             requests: buckets(Protocol::rate, now_ms),
-            statuses: statuses(Protocol::rate, now_ms),
+            statuses: bucket(Protocol::Status.rate(), now_ms),
             is_known: false,
             used_ms: now_ms,
         }
@@ -106,9 +102,9 @@ impl Budget {
 
     fn of_strangers(now_ms: u64) -> Self {
         Self {
-            gossip: meters(STRANGERS, 1, now_ms),
+            gossip: topic_budgets(STRANGERS, 1, now_ms),
             requests: buckets(Protocol::strangers_rate, now_ms),
-            statuses: statuses(Protocol::strangers_rate, now_ms),
+            statuses: bucket(Protocol::Status.strangers_rate(), now_ms),
             is_known: false,
             used_ms: now_ms,
         }
@@ -117,7 +113,7 @@ impl Budget {
     fn take_gossip(&mut self, topic: Topic, bytes: usize, now_ms: u64) -> bool {
         self.gossip
             .get_mut(&topic)
-            .is_some_and(|meter| meter.take(bytes, now_ms))
+            .is_some_and(|budget| budget.take(bytes, now_ms))
     }
 
     fn take_request(&mut self, protocol: Protocol, now_ms: u64) -> bool {
@@ -132,7 +128,7 @@ impl Budget {
 pub struct Budgets {
     peers: BTreeMap<PeerId, Budget>,
     strangers: Budget,
-    relayed: BTreeMap<Topic, Meter>,
+    relayed: BTreeMap<Topic, TopicBudget>,
 }
 
 impl Budgets {
@@ -140,7 +136,7 @@ impl Budgets {
         Self {
             peers: BTreeMap::new(),
             strangers: Budget::of_strangers(now_ms),
-            relayed: meters(1, RELAYED, now_ms),
+            relayed: topic_budgets(1, RELAYED, now_ms),
         }
     }
 
@@ -154,14 +150,9 @@ impl Budgets {
         bytes: usize,
         now_ms: u64,
     ) -> Result<(), Excess> {
-        let budget = self.peer(peer, is_known, now_ms);
-        if !budget.take_gossip(topic, bytes, now_ms) {
-            return Err(Excess::Peer);
-        }
-        if !is_known && !self.strangers.take_gossip(topic, bytes, now_ms) {
-            return Err(Excess::Strangers);
-        }
-        Ok(())
+        self.take(peer, is_known, now_ms, |budget| {
+            budget.take_gossip(topic, bytes, now_ms)
+        })
     }
 
     /// Takes a request of `peer` into account.
@@ -172,27 +163,17 @@ impl Budgets {
         protocol: Protocol,
         now_ms: u64,
     ) -> Result<(), Excess> {
-        let budget = self.peer(peer, is_known, now_ms);
-        if !budget.take_request(protocol, now_ms) {
-            return Err(Excess::Peer);
-        }
-        if !is_known && !self.strangers.take_request(protocol, now_ms) {
-            return Err(Excess::Strangers);
-        }
-        Ok(())
+        self.take(peer, is_known, now_ms, |budget| {
+            budget.take_request(protocol, now_ms)
+        })
     }
 
-    /// Takes a status into account with which `peer` answers this node, which asks on every new
-    /// connection, so a peer that reconnects in a loop answers as often as it likes.
+    /// Takes a status in an answer of `peer` into account. This node requests one on every new
+    /// connection, so a peer that reconnects in a loop sends as many as it likes.
     pub fn take_status(&mut self, peer: PeerId, is_known: bool, now_ms: u64) -> Result<(), Excess> {
-        let budget = self.peer(peer, is_known, now_ms);
-        if !budget.statuses.take(1, now_ms) {
-            return Err(Excess::Peer);
-        }
-        if !is_known && !self.strangers.statuses.take(1, now_ms) {
-            return Err(Excess::Strangers);
-        }
-        Ok(())
+        self.take(peer, is_known, now_ms, |budget| {
+            budget.statuses.take(1, now_ms)
+        })
     }
 
     /// True if a message of another author may be forwarded. Messages of this node are counted by
@@ -200,7 +181,24 @@ impl Budgets {
     pub fn take_relayed(&mut self, topic: Topic, bytes: usize, now_ms: u64) -> bool {
         self.relayed
             .get_mut(&topic)
-            .is_some_and(|meter| meter.take(bytes, now_ms))
+            .is_some_and(|budget| budget.take(bytes, now_ms))
+    }
+
+    /// Takes from the budget of `peer`, and for a stranger from that of all strangers too.
+    fn take(
+        &mut self,
+        peer: PeerId,
+        is_known: bool,
+        now_ms: u64,
+        take: impl Fn(&mut Budget) -> bool,
+    ) -> Result<(), Excess> {
+        if !take(self.peer(peer, is_known, now_ms)) {
+            return Err(Excess::Peer);
+        }
+        if !is_known && !take(&mut self.strangers) {
+            return Err(Excess::Strangers);
+        }
+        Ok(())
     }
 
     fn peer(&mut self, peer: PeerId, is_known: bool, now_ms: u64) -> &mut Budget {
@@ -299,7 +297,7 @@ mod tests {
         );
     }
 
-    /// Review A5: statuses in answers have budgets, and requests use up nothing of them.
+    /// Statuses in answers have budgets, and requests use up nothing of them.
     #[test]
     fn statuses_in_answers_are_limited_over_all_connections_and_strangers() {
         let mut budgets = Budgets::new(0);

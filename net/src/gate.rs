@@ -162,9 +162,15 @@ impl Gate {
         self.banned = banned.collect();
     }
 
-    /// Replaces the set of peers with a known address.
+    /// Replaces the set of peers with a known address. Those that are connected beyond `max_peers`
+    /// no longer have to prove themselves.
     pub(crate) fn set_expected(&mut self, expected: impl Iterator<Item = PeerId>) {
         self.expected = expected.collect();
+        for (peer, connection) in &mut self.connected {
+            if connection.place == Place::Proving && self.expected.contains(peer) {
+                connection.place = Place::Own;
+            }
+        }
     }
 
     /// Replaces the set of hosts of known addresses.
@@ -184,7 +190,7 @@ impl Gate {
         }
     }
 
-    /// True for peers with a known address and authorities, which have a place in any case.
+    /// True for peers with a known address and authorities, which always have a place.
     pub(crate) fn is_known(&self, peer: &PeerId) -> bool {
         self.expected.contains(peer) || self.vouched.contains(peer)
     }
@@ -226,12 +232,14 @@ impl Gate {
             .connected
             .iter_mut()
             .filter(|(_, connection)| connection.place == Place::Proving);
-        let mut proving: Vec<_> = proving.collect();
+        let proving: Vec<_> = proving.collect();
         if proving.len() < self.limits.max_proving {
             return true;
         }
-        proving.sort_by_key(|(_, connection)| connection.since_ms);
-        let Some((peer, connection)) = proving.into_iter().next() else {
+        let oldest = proving
+            .into_iter()
+            .min_by_key(|(_, connection)| connection.since_ms);
+        let Some((peer, connection)) = oldest else {
             return false;
         };
         connection.place = Place::Lost;
@@ -524,7 +532,7 @@ mod tests {
         assert!(gate.to_close.is_empty());
         gate.vouch(peer(3));
         assert!(gate.is_known(&peer(3)) && !gate.is_known(&peer(2)));
-        // The authority needs no place any more, and a newer stranger takes the last free one.
+        // The authority no longer needs a place, and a newer stranger takes the last free one.
         assert_eq!(gate.check(id(4), peer(4), Inbound), Ok(()));
         assert!(gate.to_close.is_empty());
         assert_eq!(gate.check(id(5), peer(5), Inbound), Ok(()));
@@ -540,6 +548,19 @@ mod tests {
         assert_eq!(gate.check(id(6), peer(6), Inbound), Ok(()));
         assert_eq!(gate.check(id(7), peer(3), Inbound), Ok(()));
         assert_eq!(gate.strangers(), 1);
+    }
+
+    #[test]
+    fn a_peer_whose_address_becomes_known_keeps_its_place() {
+        let mut gate = gate(1);
+        gate.limits.max_proving = 1;
+        assert_eq!(gate.check(id(1), peer(1), Inbound), Ok(()));
+        assert_eq!(gate.check(id(2), peer(2), Inbound), Ok(()));
+        gate.set_expected([peer(2)].into_iter());
+        assert_eq!(gate.check(id(3), peer(3), Inbound), Ok(()));
+        assert!(gate.to_close.is_empty(), "it makes no room for a stranger");
+        gate.clock = Box::new(|| 2000);
+        assert_eq!(gate.take_unproven(), [peer(3)]);
     }
 
     #[test]

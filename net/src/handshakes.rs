@@ -1,10 +1,10 @@
 //! Places of incoming connections in their handshake: a pure table that decides, and the handles
 //! that end the connections which lose their place.
 //!
-//! A connection holds a place without saying a word, so places are shared by subnet: a new
+//! A connection takes a place before it has sent a byte, so places are shared by subnet: a new
 //! connection always gets one, and the subnet with the most of them loses its oldest. A flood from
-//! one subnet therefore replaces its own connections only. Peers with a known address have places
-//! of their own, which no stranger can take.
+//! one subnet therefore replaces its own connections only. The hosts of known addresses have places
+//! of their own, which no other host can take.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -156,7 +156,7 @@ impl Upgrades {
         }
     }
 
-    /// Makes the incoming connections of `transport` ones that [`Self::abort`] can end.
+    /// Registers the incoming connections of `transport`, so that [`Self::abort`] can end them.
     pub(crate) fn guard(
         &self,
         transport: Boxed<(PeerId, StreamMuxerBox)>,

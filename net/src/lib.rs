@@ -12,7 +12,8 @@
 //! - A published message reaches every connected subscriber, and further peers through those that
 //!   accept it. The same bytes may be published repeatedly; each peer receives them at most once
 //!   per [`Timing::repeat_window`].
-//! - Gossip is forwarded only after the node's [`GossipVerdict::Accept`].
+//! - Gossip is forwarded only after the node's [`GossipVerdict::Accept`], and not beyond the rate
+//!   that other nodes accept from one peer ([`budgets`]).
 //! - Every [`Command::Request`] is answered by exactly one [`Event::Response`], at the latest
 //!   [`Timing::request_timeout`] after the peer accepted its stream, or when the silent connection
 //!   is closed.

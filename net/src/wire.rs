@@ -114,7 +114,7 @@ impl Topic {
 pub struct GossipRate {
     /// Burst, and messages per second.
     pub messages: (u32, u32),
-    /// Burst, and bytes of payload per second.
+    /// Burst, and bytes per second, nonces included.
     pub bytes: (u32, u32),
 }
 

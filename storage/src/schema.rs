@@ -55,8 +55,8 @@ const MAX_RECORD_BYTES: usize = 16 * 1024;
 /// Bytes of a hash.
 const HASH_BYTES: usize = 32;
 
-/// Longest value at a key, in bytes. A longer one is refused on write as well as on read, because a
-/// node whose own entry it cannot read does not start any more.
+/// Longest value at a key, in bytes. Writes refuse a longer one as well as reads, because a node
+/// that cannot read its own entry does not start.
 pub fn value_limit(table: Table, key: &[u8]) -> usize {
     match table {
         META => match key {
@@ -76,8 +76,9 @@ pub fn value_limit(table: Table, key: &[u8]) -> usize {
     }
 }
 
-/// The mark that a written record reaches, by which a simulation ends a process right after a
-/// write. Keys of the same batch as another record's, and those of the layout, have none.
+/// The coverage mark of a written record, at which a simulation can end the process. The indexes
+/// [`FINAL`] and [`OPEN`], which share the batch of another record, and the keys of the layout have
+/// none.
 pub(crate) fn mark(table: Table, key: &[u8]) -> Option<&'static str> {
     Some(match table {
         META => match key {

@@ -148,7 +148,8 @@ pub fn command<S: AsRef<OsStr>>(world: &World, args: impl IntoIterator<Item = S>
     command
 }
 
-/// A line of a shell with `alys` on its path, without the settings of this machine's user.
+/// A command line of the shell with `alys` on its path, without the settings of this machine's
+/// user.
 ///
 /// # Errors
 /// When the binary cannot be linked into the test's directory.

@@ -523,12 +523,12 @@ fn a_full_node_without_peers_warns_and_tells_wallets_that_it_syncs() {
             let federation = of_one(world, "chain", 71)?;
             let member = &federation.members()[0];
             let config = fs::read_to_string(&member.config)?;
-            let nobody = format!("bootnodes = [\"127.0.0.1:{}\"]", ports::free());
+            let unreachable = format!("bootnodes = [\"127.0.0.1:{}\"]", ports::free());
             let config = config
-                .replace("bootnodes = []", &nobody)
+                .replace("bootnodes = []", &unreachable)
                 .replace("name = ", "role = \"full\"\nname = ");
             ensure!(
-                config.contains(&nobody) && config.contains("full"),
+                config.contains(&unreachable) && config.contains("full"),
                 "{config}"
             );
             let path = federation.dir().join("full.toml");
@@ -547,8 +547,8 @@ fn a_full_node_without_peers_warns_and_tells_wallets_that_it_syncs() {
     );
 }
 
-/// A key outside of the data directory leaves the marker of its lost votes behind, and a secret may
-/// be readable for all.
+/// A data directory without its keystore lacks the marker of a key that never voted, and a secret
+/// may be readable by other users.
 #[test]
 fn a_key_without_its_marker_and_an_open_secret_are_warned_of() {
     scenario(
@@ -608,9 +608,9 @@ fn an_operator_asks_a_running_node_and_confirms_its_clock() {
 
             let mut node = federation.start(world, 0, &[])?;
             node.wait_final(world, 2, PROGRESS_TIMEOUT)?;
-            let told: Value = serde_json::from_str(&alys::run(world, status)?)?;
-            let is_far = told["final"]["height"].as_u64() >= Some(2);
-            ensure!(is_far && told["silent"] == false, "{told}");
+            let answer: Value = serde_json::from_str(&alys::run(world, status)?)?;
+            let is_far = answer["final"]["height"].as_u64() >= Some(2);
+            ensure!(is_far && answer["silent"] == false, "{answer}");
             alys::run(world, confirm)?;
             let token = Path::new(datadir).join("admin.token");
             with_file(&token, b"00\n", || {

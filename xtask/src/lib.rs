@@ -4,7 +4,8 @@
 //! ([`steps`]), and runs the fuzzer ([`fuzz`]) and the measurement under load ([`load`]).
 //! **Promises** that a finding names file, line and remedy, that every exception stands in one
 //! table with its reason, and that a failed step fails the run.
-//! **Never** ships with the node, changes a file, or uses the network itself.
+//! **Never** ships with the node, changes a file of the repository (only `fuzz --keep` adds inputs
+//! to the corpora), or uses the network itself.
 
 mod binaries;
 pub mod fuzz;

@@ -37,7 +37,7 @@ enum Task {
         /// Minutes for each target.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         minutes: u32,
-        /// Then adds the inputs that reach new code to the committed corpus.
+        /// Afterwards adds the inputs that reach new code to the committed corpus.
         #[arg(long)]
         keep: bool,
     },
@@ -53,7 +53,7 @@ enum Task {
         /// Prints the figures for programs.
         #[arg(long)]
         json: bool,
-        /// Builds with the release profile instead of the one of the tests.
+        /// Builds with the release profile instead of the dev profile of the tests.
         #[arg(long)]
         release: bool,
     },

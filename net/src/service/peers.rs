@@ -22,9 +22,9 @@ use crate::wire::Topic;
 
 /// Delay before a refused or unanswered status request is repeated.
 pub(super) const STATUS_RETRY_MS: u64 = 1000;
-/// Delay before a status is requested again that exceeded a budget. Longer, because the peer counts
-/// the repeated requests, and is not at fault.
-pub(super) const STATUS_DROPPED_MS: u64 = 5000;
+/// Delay before the status request is repeated after an answer that exceeded a budget. Longer,
+/// because the repeated requests use up the budget that the peer grants this node.
+pub(super) const STATUS_DROPPED_RETRY_MS: u64 = 5000;
 /// Delay before a peer of another chain is disconnected, so that it detects the mismatch too and
 /// logs the reason.
 const WRONG_CHAIN_CLOSE_DELAY_MS: u64 = 1000;
@@ -441,7 +441,8 @@ impl Service {
         }
     }
 
-    /// Schedules another status request after one that was refused or lost.
+    /// Schedules another status request after one that was refused or lost, or whose answer was
+    /// dropped.
     pub(super) fn retry_status(&mut self, id: &PeerId, delay_ms: u64) {
         let now_ms = self.now_ms();
         if let Some(peer) = self.peers.get_mut(id) {

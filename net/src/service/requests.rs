@@ -8,7 +8,7 @@ use libp2p::request_response::{
 };
 
 use super::Service;
-use super::peers::{STATUS_DROPPED_MS, STATUS_RETRY_MS};
+use super::peers::{STATUS_DROPPED_RETRY_MS, STATUS_RETRY_MS};
 use crate::api::{Event, InboundId, RequestError, RequestId};
 use crate::behaviour::{Channel, RequestEvent, millis};
 use crate::budgets::Excess;
@@ -39,14 +39,15 @@ pub(super) struct Requests {
     inbound: BTreeMap<InboundId, Inbound>,
     outbound: BTreeMap<(Protocol, OutboundRequestId), Outbound>,
     /// Answers that their peers have not read yet, with their bytes. The service does not see the
-    /// bytes in flight, so an answer counts until all of it is sent.
+    /// bytes in flight, so an answer counts until all of it is sent. Bounded by the streams of a
+    /// connection, because each answer has its own.
     unread: BTreeMap<(Protocol, InboundRequestId), (PeerId, usize)>,
     last_inbound: u64,
 }
 
 impl Requests {
-    /// Numbers of requests from peers and to them without an answer, and of answers that are not
-    /// read.
+    /// Numbers of unanswered requests from peers, of unanswered requests to peers, and of answers
+    /// that are not read.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.inbound.len(), self.outbound.len(), self.unread.len())
     }
@@ -162,7 +163,7 @@ impl Service {
         let taken = self.budgets.take_request(peer, is_known, protocol, now_ms);
         if !interceptor::is_within_request_rate(taken != Err(Excess::Peer)) {
             alys_runtime::trace::reached("state.net.rate_exceeded");
-            self.answer(protocol, channel, request, Err(Refusal::RateExceeded));
+            self.refuse(protocol, channel, Refusal::RateExceeded);
             return self.penalize(peer, Offence::RateExceeded);
         }
         let limits = &self.config.limits;
@@ -172,12 +173,12 @@ impl Service {
             || self.requests.of_peer(&peer) >= limits.max_inbound_per_peer
             || !self.has_room_for_answer(&peer, 0)
         {
-            return self.answer(protocol, channel, request, Err(Refusal::Busy));
+            return self.refuse(protocol, channel, Refusal::Busy);
         }
         let payload = match protocol {
             Protocol::Status => match self.check_status(peer, payload) {
                 Some(status) => status,
-                None => return self.answer(protocol, channel, request, Err(Refusal::Invalid)),
+                None => return self.refuse(protocol, channel, Refusal::Invalid),
             },
             Protocol::HeadersByRange | Protocol::BlocksByRange | Protocol::BlocksByHash => payload,
         };
@@ -244,11 +245,14 @@ impl Service {
             }
             (_, response) => response,
         };
-        if let Ok(payload) = &response {
-            let unread = (peer, payload.len());
+        let bytes = response.as_ref().ok().map(Vec::len);
+        let is_sent = self.answer(protocol, channel, response);
+        if let Some(bytes) = bytes
+            && is_sent
+        {
+            let unread = (peer, bytes);
             self.requests.unread.insert((protocol, request), unread);
         }
-        self.answer(protocol, channel, request, response);
     }
 
     /// True while `more` bytes of answers to the peer stay within the limits. Strangers may use
@@ -265,22 +269,22 @@ impl Service {
             && of_all.saturating_add(more) <= total
     }
 
+    fn refuse(&mut self, protocol: Protocol, channel: Channel, refusal: Refusal) {
+        self.answer(protocol, channel, Err(refusal));
+    }
+
+    /// False if the connection has ended, so that the answer is no longer needed.
     fn answer(
         &mut self,
         protocol: Protocol,
         channel: Channel,
-        request: InboundRequestId,
         response: Result<Vec<u8>, Refusal>,
-    ) {
-        // An error means that the connection has ended, so the answer is no longer needed.
-        let sent = self
-            .swarm
+    ) -> bool {
+        self.swarm
             .behaviour_mut()
             .requests(protocol)
-            .send_response(channel, Ok(response));
-        if sent.is_err() {
-            self.requests.unread.remove(&(protocol, request));
-        }
+            .send_response(channel, Ok(response))
+            .is_ok()
     }
 
     pub(super) fn request(
@@ -368,7 +372,7 @@ impl Service {
         self.finish(id, peer, result);
     }
 
-    /// The status in an answer, if it is within the budgets. The peer is admitted in any case.
+    /// The status in an answer, if it is within the budgets. The peer is admitted even if not.
     fn take_status(&mut self, peer: PeerId, message: Vec<u8>) -> Result<Vec<u8>, RequestError> {
         let status = self.check_status(peer, message);
         let status = status.ok_or(RequestError::WrongChain)?;
@@ -423,7 +427,7 @@ impl Service {
             (Some(id), result) => self.emit(Event::Response { id, peer, result }),
             (None, Ok(status)) => self.emit(Event::Status { peer, status }),
             (None, Err(RequestError::TooManyStatuses)) => {
-                self.retry_status(&peer, STATUS_DROPPED_MS);
+                self.retry_status(&peer, STATUS_DROPPED_RETRY_MS);
             }
             (None, Err(_)) => self.retry_status(&peer, STATUS_RETRY_MS),
         }

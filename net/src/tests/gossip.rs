@@ -179,7 +179,7 @@ fn a_flood_does_not_reach_the_node_and_leads_to_a_ban() {
     });
 }
 
-/// Review A2: a node that forwards a flood of others must not be banned by its own federation.
+/// A node that forwards a flood of others must not be banned by its own federation.
 #[test]
 fn a_flood_of_a_known_peer_is_dropped_and_costs_it_nothing() {
     block_on_main(async {

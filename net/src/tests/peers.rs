@@ -184,7 +184,7 @@ fn known_peers_may_exceed_the_peer_limit_and_unknown_ones_may_not() {
     });
 }
 
-/// Review B6: an authority that no configuration names has a place.
+/// No configuration names the authority.
 #[test]
 fn an_authority_has_a_place_although_strangers_take_all() {
     block_on_main(async {
@@ -213,9 +213,9 @@ fn an_authority_has_a_place_although_strangers_take_all() {
     });
 }
 
-/// Review A4: connections that say nothing take no place for long.
+/// Silent connections lose their places to newer ones.
 #[test]
-fn hundreds_of_silent_connections_keep_nobody_out() {
+fn hundreds_of_silent_connections_do_not_keep_a_peer_out() {
     block_on_main(async {
         let node = TestNode::start(config(1, vec![])).await;
         let mut silent = Vec::new();
@@ -231,7 +231,7 @@ fn hundreds_of_silent_connections_keep_nobody_out() {
     });
 }
 
-/// Review B7: a peer that reads nothing costs a limited number of bytes.
+/// A peer that reads nothing costs a limited number of bytes.
 #[test]
 fn a_peer_that_does_not_read_is_disconnected_before_it_is_silent() {
     block_on_main(async {

@@ -113,7 +113,7 @@ impl rr::Codec for TagReader {
     }
 }
 
-/// A libp2p node that speaks `protocol` by a codec of its own and dials the node.
+/// A libp2p node that speaks `protocol` with this codec and dials the node.
 async fn dial<C>(
     node: &TestNode,
     protocol: String,
@@ -169,8 +169,8 @@ async fn attack(node: &TestNode, protocol: String, bytes: Vec<u8>) -> PeerId {
     own
 }
 
-/// Review B7: answers that a peer does not read are bounded, and those of all strangers leave room
-/// for the federation.
+/// Answers that a peer does not read are bounded, and those of all strangers leave room for the
+/// federation.
 #[test]
 fn a_peer_that_does_not_read_its_answers_gets_no_more_of_them() {
     block_on_main(async {

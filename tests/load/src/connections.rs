@@ -10,7 +10,7 @@ use crate::requests::connect;
 
 /// Between two bytes of a slow request.
 const SLOW_INTERVAL: Duration = Duration::from_secs(3);
-/// Between two looks at the connections that hold a body.
+/// Between two checks of the connections that hold a body.
 const HELD_INTERVAL: Duration = Duration::from_millis(100);
 /// From the end of a connection to the next one in its place. Without it, this process would spend
 /// its time on bodies that the validators refuse.
@@ -65,8 +65,8 @@ enum Place {
     Closed { since: Instant },
 }
 
-/// Keeps so many connections open. At each interval a connection sends what `next` returns for its
-/// number and the bytes sent, as far as the system takes it.
+/// Keeps `connections` connections open. At each interval a connection sends the bytes that `next`
+/// returns for its number and the count of bytes sent, as far as the system takes them.
 fn keep_open<'a>(
     targets: &Targets,
     counts: &Counts,

@@ -16,9 +16,9 @@ use crate::{connections, peers, requests};
 #[derive(Debug)]
 pub struct Load {
     pub name: &'static str,
-    /// Of what it makes at least [`Load::wanted`].
+    /// The unit of [`Load::wanted`].
     pub unit: &'static str,
-    /// The least amount; with less, the row does not show that the validators stand the load.
+    /// The least amount; with less, the row does not show that the validators withstand the load.
     pub wanted: u64,
     run: fn(&Targets, &Counts),
 }
@@ -90,7 +90,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// The arguments of a process that makes a load, after its name.
+    /// The value of `--make` for the process that makes a load.
     pub fn to_argument(&self) -> String {
         let seconds = self.duration.as_secs();
         json!({ "rpc": self.rpc, "peers": self.peers, "seconds": seconds }).to_string()

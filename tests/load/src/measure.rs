@@ -19,7 +19,7 @@ const SLOT_MS: u64 = 1000;
 const WARM_UP_BLOCKS: u64 = 10;
 /// For a start on a busy machine.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(120);
-/// From the end of a load to the look at memory and blocks. The allocator has returned the pages
+/// From the end of a load to the reading of memory and blocks. The allocator has returned the pages
 /// of the load, and a late block has become final or never will.
 const RECOVERY: Duration = Duration::from_secs(30);
 /// Time for a load's process to start and to end.
@@ -130,7 +130,7 @@ fn finish(world: &World, process: &mut Process) -> Result<Made> {
     Made::parse(line).with_context(|| format!("the process of the load ended with {status}"))
 }
 
-/// Waits until so many whole slots have passed, and returns them.
+/// Waits until the whole slots of `duration` have passed, and returns them.
 fn wait_slots(duration: Duration) -> Result<Range<u64>> {
     let now_ms = || -> Result<u64> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;

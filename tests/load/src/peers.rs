@@ -14,7 +14,7 @@ use libp2p::noise;
 use crate::loads::{Counts, Targets};
 use crate::requests::side_by_side;
 
-/// Peers that exist at once: more than a node has places for handshakes of one host.
+/// Peers that exist at once, spread over the validators.
 const AT_ONCE: usize = 25;
 /// A validator closes a silent handshake after four seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const YAMUX: &[u8] = b"\x0d/yamux/1.0.0\n";
 /// The length of the first message of the noise handshake: an ephemeral key.
 const FIRST_MESSAGE: [u8; 2] = [0, 32];
 
-/// So many peers over the duration. Half of them finish the handshake, with a new identity each;
+/// Makes `peers` peers over the duration. Half finish the handshake, each with a new identity;
 /// the others vanish before it or within it.
 pub fn vanishing(targets: &Targets, counts: &Counts, peers: usize) {
     let rounds = peers / AT_ONCE;
@@ -46,7 +46,7 @@ pub fn vanishing(targets: &Targets, counts: &Counts, peers: usize) {
     });
 }
 
-/// Goes as far in the handshake as the number says.
+/// Performs the part of the handshake that `number` selects.
 fn appear(stream: &mut TcpStream, number: usize) -> Result<()> {
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     match number % 6 {

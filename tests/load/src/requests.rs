@@ -47,7 +47,7 @@ pub fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Runs `work` in so many threads, each with its number.
+/// Runs `work` in each of `threads` threads, with the number of the thread.
 pub fn side_by_side(threads: usize, work: impl Fn(usize) + Sync) {
     thread::scope(|scope| {
         for index in 0..threads {
@@ -105,7 +105,7 @@ pub fn keccak(targets: &Targets, counts: &Counts, callers: usize) {
     });
 }
 
-/// So many malformed requests, as fast as the validators answer.
+/// Sends `requests` malformed requests, as fast as the validators answer.
 pub fn malformed(targets: &Targets, counts: &Counts, requests: usize) {
     let next = AtomicUsize::new(0);
     side_by_side(SENDERS, |_| {
@@ -134,7 +134,7 @@ fn ask(mut stream: TcpStream, request: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A request that is answered before the connection is closed.
+/// A POST request after whose answer the server closes the connection.
 fn post(body: &[u8]) -> Vec<u8> {
     with_headers(
         "Host: localhost\r\nContent-Type: application/json\r\n",
