@@ -218,41 +218,18 @@ fn key(target: &VoteTarget, signer: u8, set: Hash) -> Key {
 mod tests {
     use std::sync::Arc;
 
-    use alys_types::bls::SecretKey;
-    use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
-    use alys_types::{Authority, FaultModel, Genesis, Height};
+    use alys_types::{Genesis, Height};
 
     use super::*;
+    use crate::actors::testbed::{self, authority_key};
 
     const WINDOW: Window = Window {
         last_final: Slot(5),
         latest: Slot(12),
     };
 
-    fn key_of(index: u8) -> SecretKey {
-        SecretKey::derive(&[index + 1; 32])
-    }
-
     fn genesis() -> Arc<Genesis> {
-        let authorities = (0..4).map(|index| Authority {
-            public_key: key_of(index).public_key().to_bytes(),
-            proof_of_possession: key_of(index).prove_possession(),
-            fee_address: alys_types::Address([index; 20]),
-        });
-        let spec = ChainSpec {
-            evm_chain_id: 1,
-            start_slot: Slot(0),
-            slot_duration_ms: 1000,
-            fault_model: FaultModel::Byzantine,
-            drift_allowance_ms: 250,
-            rejoin_margin: 3,
-            execution_genesis_hash: Hash([9; 32]),
-            authorities: authorities.collect(),
-            governance: GovernanceSpec::default(),
-            peg: PegSpec::default(),
-            auxpow: AuxPowSpec::default(),
-        };
-        Arc::new(Genesis::new(spec).expect("a good spec"))
+        testbed::genesis(4, 2_000)
     }
 
     fn vote(genesis: &Genesis, kind: VoteKind, slot: u64, mark: u8, signer: u8) -> Vote {
@@ -266,7 +243,7 @@ mod tests {
         Vote {
             target,
             signer,
-            signature: key_of(signer).sign(&message.0),
+            signature: authority_key(signer).sign(&message.0),
         }
     }
 

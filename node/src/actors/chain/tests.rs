@@ -7,21 +7,16 @@ use alys_actor_system::{Addr, AlysActor, Context, Fault};
 use alys_consensus::verify::VoteError;
 use alys_consensus::{BlockRef, Config, Stored, StoredBlock, VerifiedVote, VoteState};
 use alys_net::{Command, GossipId, GossipVerdict, NodeKey, PeerId, Topic};
-use alys_types::bls::SecretKey;
-use alys_types::spec::{
-    AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash,
-};
+use alys_types::spec::{HEADER_VERSION, empty_ledger_hash};
 use alys_types::wire::{AuthorityProof, CertifiedHeader, HeldVotes, Status, StatusAnswer};
-use alys_types::{
-    Authority, Certificate, FaultModel, Genesis, Hash, Header, Height, Slot, Vote, VoteKind,
-    VoteTarget,
-};
+use alys_types::{Certificate, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget};
 
 use super::*;
 use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
 use crate::actors::storage::{self, StorageMessage};
+use crate::actors::testbed::{self, authority_key};
 use crate::actors::validation::{Checked, Gossip, GossipRef, Job, Source, ValidationMessage};
 
 const NAME: &str = "chain";
@@ -52,34 +47,8 @@ impl AlysActor for StorageStub {
     }
 }
 
-fn key(index: u8) -> SecretKey {
-    SecretKey::derive(&[index + 1; 32])
-}
-
 fn genesis() -> Arc<Genesis> {
-    genesis_of(SLOT_MS)
-}
-
-fn genesis_of(slot_duration_ms: u64) -> Arc<Genesis> {
-    let authorities = (0..4).map(|index| Authority {
-        public_key: key(index).public_key().to_bytes(),
-        proof_of_possession: key(index).prove_possession(),
-        fee_address: alys_types::Address([index; 20]),
-    });
-    let spec = ChainSpec {
-        evm_chain_id: 1,
-        start_slot: Slot(0),
-        slot_duration_ms,
-        fault_model: FaultModel::Byzantine,
-        drift_allowance_ms: 500,
-        rejoin_margin: 3,
-        execution_genesis_hash: Hash([9; 32]),
-        authorities: authorities.collect(),
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
-    };
-    Arc::new(Genesis::new(spec).expect("a good spec"))
+    testbed::genesis(4, SLOT_MS)
 }
 
 /// A store with one certified block.
@@ -106,7 +75,7 @@ fn one_block(genesis: &Genesis) -> Stored {
     };
     let message = target.message(&genesis.chain_id());
     let votes: Vec<_> = (0..3)
-        .map(|index| (index, key(index).sign(&message.0)))
+        .map(|index| (index, authority_key(index).sign(&message.0)))
         .collect();
     let certificate =
         Certificate::aggregate(target, &votes, genesis.set()).expect("three are a quorum");
@@ -131,7 +100,7 @@ fn approval(genesis: &Genesis, height: Height, slot: Slot, hash: Hash, signer: u
     Vote {
         target,
         signer,
-        signature: key(signer).sign(&target.message(&genesis.chain_id()).0),
+        signature: authority_key(signer).sign(&target.message(&genesis.chain_id()).0),
     }
 }
 
@@ -168,7 +137,7 @@ impl Chain {
     fn launch(genesis: Arc<Genesis>, is_authority: bool, prepare: impl FnOnce(&Clock)) -> Chain {
         let test = TestSystem::new();
         let mut stored = one_block(&genesis);
-        let own = is_authority.then(|| Arc::new(key(0)));
+        let own = is_authority.then(|| Arc::new(authority_key(0)));
         let me = own.as_ref().map(|key| key.public_key().to_bytes());
         // It remembers the approval in the certificate.
         stored.votes = is_authority.then(|| VoteState {
@@ -459,7 +428,10 @@ fn status(genesis: &Genesis, peer: u8, proof: Option<AuthorityProof>) -> Status 
             slot: header.slot,
             hash: header.hash(),
         };
-        let votes = [(1, key(1).sign(&target.message(&genesis.chain_id()).0))];
+        let votes = [(
+            1,
+            authority_key(1).sign(&target.message(&genesis.chain_id()).0),
+        )];
         let certificate = Certificate::aggregate(target, &votes, genesis.set());
         CertifiedHeader {
             header,
@@ -482,7 +454,11 @@ fn status(genesis: &Genesis, peer: u8, proof: Option<AuthorityProof>) -> Status 
 }
 
 fn proof(genesis: &Genesis, peer: u8) -> AuthorityProof {
-    AuthorityProof::sign(&key(peer), &genesis.chain_id(), &peer_id(peer).to_bytes())
+    AuthorityProof::sign(
+        &authority_key(peer),
+        &genesis.chain_id(),
+        &peer_id(peer).to_bytes(),
+    )
 }
 
 /// Review A5: a stranger that reconnects in a loop answers with a status each time.
@@ -546,7 +522,7 @@ fn statuses_of_strangers_wait_for_each_other_and_foreign_votes_are_not_checked()
 #[test]
 fn an_authority_is_vouched_for_and_states_its_clock_once_its_proof_is_checked() {
     alys_runtime::block_on_main(async {
-        let genesis = genesis_of(FAR_SLOT_MS);
+        let genesis = testbed::genesis(4, FAR_SLOT_MS);
         let mut chain = Chain::launch(genesis.clone(), true, |_| {});
         assert!(chain.is_silent().await, "the clock is far above the chain");
         let say = |chain: &Chain, number| {
