@@ -128,7 +128,7 @@ impl EngineActor {
 
     /// Names a refused call to the operator, not at each repetition.
     fn log_refusal(&mut self, error: &ExecutionError) {
-        if is_due(&mut self.refusal_logged) {
+        if is_log_due(&mut self.refusal_logged) {
             tracing::warn!(%error, "the execution client refuses a call; asking again");
         } else {
             tracing::debug!(%error, "the execution client refuses a call");
@@ -140,7 +140,7 @@ impl EngineActor {
     /// is better than none where they are not the reason for the request (rule 6.5).
     fn log_filled(&mut self, transactions: usize) {
         self.metrics.filled_payloads.inc();
-        if is_due(&mut self.filled_logged) {
+        if is_log_due(&mut self.filled_logged) {
             tracing::warn!(
                 transactions,
                 "the execution client puts transactions into a payload that has to be empty, \
@@ -505,8 +505,8 @@ impl EngineActor {
     }
 }
 
-/// True, once per [`FAULT_LOG_INTERVAL`], if a line that was logged last at this time is due.
-fn is_due(logged: &mut Option<Instant>) -> bool {
+/// True once per [`FAULT_LOG_INTERVAL`]; `logged` is the time of the last log line.
+fn is_log_due(logged: &mut Option<Instant>) -> bool {
     let now = time::now();
     let is_recent =
         logged.is_some_and(|logged| now.saturating_duration_since(logged) < FAULT_LOG_INTERVAL);
