@@ -216,9 +216,9 @@ impl Chain {
         self.answer(source, Checked::Vote(vote));
     }
 
-    /// The checks that the messages before led to; the last part of each is `is_set_known`.
+    /// The checks that the earlier messages caused; the last part of each is `is_set_known`.
     async fn checks(&mut self) -> Vec<(Source, Job, bool)> {
-        // The answer follows the messages before.
+        // The actor answers after it has handled the earlier messages.
         self.is_silent().await;
         let mut checks = Vec::new();
         while let Some(message) = self.validation.now() {
@@ -243,7 +243,7 @@ impl Chain {
         verdict.await.expect("a verdict")
     }
 
-    /// Peers for which the network was told to keep a place, since the last call.
+    /// Peers for which the actor asked the network to keep a place, since the last call.
     async fn vouched(&mut self) -> Vec<PeerId> {
         self.is_silent().await;
         let mut vouched = Vec::new();
@@ -349,8 +349,8 @@ fn a_restart_of_the_actor_does_not_make_a_jumped_clock_trusted() {
     });
 }
 
-/// Review A3: an authority that signs a vote for every hash occupies nobody. Its votes arrive in
-/// bursts, before the answers to the first checks.
+/// An authority that signs a vote for every hash takes up no time of the federation. Its votes
+/// arrive in bursts, before the answers to the first checks.
 #[test]
 fn two_votes_of_a_signer_in_a_slot_are_checked_and_no_more() {
     alys_runtime::block_on_main(async {
@@ -381,7 +381,7 @@ fn two_votes_of_a_signer_in_a_slot_are_checked_and_no_more() {
     });
 }
 
-/// Review C2: peers that know the set may refuse what checks against an assumed one.
+/// Peers that know the set may refuse a vote that is valid against an assumed one.
 #[test]
 fn a_vote_that_checks_against_an_assumed_set_is_counted_and_not_forwarded() {
     alys_runtime::block_on_main(async {
@@ -404,7 +404,7 @@ fn a_vote_that_checks_against_an_assumed_set_is_counted_and_not_forwarded() {
             assert_eq!(is_set_known, is_known);
             chain.answer_vote(source, job, &genesis);
             assert_eq!(chain.verdict().await, expected);
-            // A repetition needs no check, and has the same verdict.
+            // A duplicate needs no check, and has the same verdict.
             chain.receive(gossip(1, true, 1), vote);
             assert_eq!(chain.verdict().await, expected);
             assert!(chain.checks().await.is_empty());
@@ -461,7 +461,7 @@ fn proof(genesis: &Genesis, peer: u8) -> AuthorityProof {
     )
 }
 
-/// Review A5: a stranger that reconnects in a loop answers with a status each time.
+/// A stranger that reconnects in a loop answers with a status each time.
 #[test]
 fn statuses_of_strangers_wait_for_each_other_and_foreign_votes_are_not_checked() {
     alys_runtime::block_on_main(async {
@@ -517,8 +517,8 @@ fn statuses_of_strangers_wait_for_each_other_and_foreign_votes_are_not_checked()
     });
 }
 
-/// Review B5 and B6: a proof that was checked keeps a place for its peer and makes the peer's clock
-/// count; one that was not checked does neither.
+/// A proof that was checked keeps a place for its peer and makes the peer's clock count; one that
+/// was not checked does neither.
 #[test]
 fn an_authority_is_vouched_for_and_states_its_clock_once_its_proof_is_checked() {
     alys_runtime::block_on_main(async {

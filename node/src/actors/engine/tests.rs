@@ -220,7 +220,7 @@ fn a_refused_fork_choice_is_sent_again_until_the_client_follows() {
     });
 }
 
-/// Review D: a client that never follows must not make the chain execute everything in a loop.
+/// A client that never follows must not make the chain execute all its open blocks in a loop.
 #[test]
 fn a_client_that_does_not_follow_costs_a_bounded_number_of_repetitions() {
     alys_runtime::block_on_main(async {
@@ -234,8 +234,8 @@ fn a_client_that_does_not_follow_costs_a_bounded_number_of_repetitions() {
     });
 }
 
-/// A leader that means harm can build a payload without the fields of the fork. It is invalid, and
-/// not asked again as if the client did not answer.
+/// A Byzantine leader can build a payload without the fields of the fork. It is invalid, and not
+/// executed again as if the client had not answered.
 #[test]
 fn a_payload_of_another_fork_is_invalid() {
     alys_runtime::block_on_main(async {
@@ -258,7 +258,7 @@ fn a_payload_of_another_fork_is_invalid() {
     });
 }
 
-/// Review A1: rule 6.5 asks for an empty payload, and clients of others do not know the request.
+/// Rule 6.5 requires an empty payload, and third-party clients do not know the request for one.
 #[test]
 fn a_client_that_fills_an_empty_payload_is_named_and_its_payload_proposed() {
     alys_runtime::block_on_main(async {

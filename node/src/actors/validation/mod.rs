@@ -3,7 +3,7 @@
 //! Owns the configuration of the rules, and the messages of strangers that wait for their turn.
 //! Sends at most one answer to each message, a decoded or checked value or a refusal, which an
 //! overloaded ChainActor loses, and a [`ChainMessage::ChecksLost`] after a restart, which may have
-//! lost answers. Known peers never wait for strangers, who get a share of its time. Never decides
+//! lost answers. Known peers never wait for strangers, which get a share of its time. Never decides
 //! relevance: the ChainActor drops known messages and names the authority set of each check.
 
 mod error;

@@ -94,7 +94,7 @@ fn certified() -> CertifiedHeader {
     }
 }
 
-/// Review A3: any vote beside a good certificate would be checked and forwarded.
+/// Otherwise any vote beside a good certificate would be checked and forwarded.
 #[test]
 fn the_parts_of_a_message_agree_before_a_signature_is_checked() {
     let good = certified();
@@ -135,7 +135,7 @@ fn the_parts_of_a_message_agree_before_a_signature_is_checked() {
     assert_eq!(decode(Topic::Finality, &good.encode()).err(), None);
 }
 
-/// Review A5: known peers do not wait for strangers, whose messages have a bounded queue.
+/// Known peers do not wait for strangers, whose messages have a bounded queue.
 #[test]
 fn a_known_peer_is_answered_before_the_strangers_that_came_first() {
     // A check takes no time in simulation, so that strangers need no pause.
