@@ -111,7 +111,7 @@ impl ChainActor {
         status: Status,
     ) -> Result<(), ChainError> {
         if let Some(proof) = status.authority {
-            self.check_authority(peer, proof);
+            self.check_authority(peer, is_known, proof);
         }
         for certified in status.highest.into_iter().chain(status.finalized) {
             self.check_certified(Source::status(peer, is_known), certified);
@@ -129,12 +129,18 @@ impl ChainActor {
     /// Checks the proof ahead of the queue of strangers, because its result decides whether the
     /// peer is a stranger and keeps its place. The network limits the statuses of strangers, and a
     /// wrong proof costs its sender.
-    fn check_authority(&mut self, peer: PeerId, proof: AuthorityProof) {
+    fn check_authority(&mut self, peer: PeerId, is_known: bool, proof: AuthorityProof) {
         let set = self.state.newest_set();
+        if set.index_of(&proof.key).is_none() {
+            return;
+        }
         let is_proven = self.vouched.get(&peer) == Some(&proof.key);
-        if set.index_of(&proof.key).is_some() && !is_proven {
+        if !is_proven {
             let job = Job::Authority { peer, proof, set };
             self.check(Source::answer(peer), job, true);
+        } else if !is_known {
+            // The network lost the command, or forgot the peer.
+            self.command(Command::Vouch { peer });
         }
     }
 
