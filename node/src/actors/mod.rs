@@ -18,5 +18,7 @@ pub mod engine;
 pub mod network;
 pub mod peers;
 pub mod storage;
+#[cfg(test)]
+pub(crate) mod testbed;
 pub mod tx_pool;
 pub mod validation;

@@ -20,12 +20,12 @@ pub const MAX_PARENTS: usize = 8;
 /// rebroadcast.
 pub const REBROADCAST_INTERVAL_MS: u64 = 500;
 
-/// Shortest interval, in milliseconds, between two requests for the statuses of all peers. Peers
-/// answer one a second.
+/// Shortest interval, in milliseconds, between two requests for the statuses of all peers. A peer
+/// answers one request per second.
 pub const STATUS_INTERVAL_MS: u64 = 2_000;
 
-/// Doubtful messages that a claimed height excuses, because a claim costs nothing: the backlog of a
-/// link, as in the budget of a peer.
+/// Doubtful messages that a claimed height excuses, limited because a claim costs nothing. As many
+/// as the burst of votes in the budget of a peer.
 pub const MAX_EXCUSED: u32 = 2000;
 
 /// Position of the local chain.
@@ -118,7 +118,7 @@ impl Catchup {
         self.parents.keys().copied()
     }
 
-    /// Number of parents that are fetched.
+    /// Number of parents that are being fetched.
     pub fn sought_parents(&self) -> usize {
         self.parents.len()
     }
@@ -358,9 +358,9 @@ mod tests {
         }
     }
 
-    /// Review A5: a claim without proof excuses no flood of forgeries.
+    /// A claim without proof excuses no flood of forgeries.
     #[test]
-    fn a_disproved_claim_excuses_nobody() {
+    fn a_disproved_claim_excuses_no_forgery() {
         let mut catchup = Catchup::default();
         let doubt = |catchup: &mut Catchup| {
             let doubt = catchup.on_doubtful(true, Some(Height(9)), &position());

@@ -27,15 +27,15 @@ enum Next {
         vote: VerifiedVote,
         is_set_known: bool,
     },
-    /// `is_set_known`: see [`ValidationMessage::Check`]. The check counts for the signer of the
-    /// vote, if the job has one.
+    /// `is_set_known`: see [`ValidationMessage::Check`]. If the job has a vote, the check counts
+    /// for its signer.
     Check {
         job: Job,
         is_set_known: bool,
         counted: Option<Counted>,
     },
-    /// A part of the message is of use. The whole is not forwarded, because the rest of it is not
-    /// checked.
+    /// Only a part of the message is useful. The message is not forwarded, because the rest of it
+    /// is not checked.
     CheckPart { job: Job, is_set_known: bool },
 }
 
@@ -88,7 +88,7 @@ impl ChainActor {
         Ok(())
     }
 
-    /// Checks a message, unless as many of its signer and sender are under check already.
+    /// Checks a message, unless enough checks for its signer and sender are under way.
     fn check_counted(
         &mut self,
         source: Source,
@@ -207,8 +207,8 @@ impl ChainActor {
         }
     }
 
-    /// True for a certificate of a block that is not above the last final one and on no branch that
-    /// this node knows.
+    /// True for the certificate of a block that is not above the last final one and is on no branch
+    /// that this node knows.
     pub(super) fn is_stale(&self, certified: &CertifiedHeader) -> bool {
         self.state.known_set(&certified.header).is_none()
             && certified.header.height <= self.state.summary().final_height

@@ -1,14 +1,14 @@
 //! Cheap decisions about votes and proposals before their signatures are checked. Pure: the slots
 //! are arguments, and the ChainActor carries the decisions out.
 //!
-//! A signature check takes two milliseconds, and every node checks and forwards what one authority
-//! signs. So a Byzantine authority could occupy the whole federation with valid votes for random
-//! hashes. An honest authority signs one block in each slot and kind, and two are the evidence of
-//! an equivocation; no more are checked or forwarded. Of all senders only *checked* messages are
-//! counted, because a forged one must not use up the share of the authority that it names. Checks
-//! under way count for the peer that sent the messages, so a burst of one peer is not checked whole
-//! before the first answer, and a forger delays its own messages only. Those of strangers wait
-//! elsewhere and are not counted.
+//! A signature check takes two milliseconds, and every node checks and forwards the messages that
+//! an authority signs. So a Byzantine authority could occupy the whole federation with valid votes
+//! for random hashes. An honest authority signs one block in each slot and kind, and two are the
+//! evidence of an equivocation; no more are checked or forwarded. A message counts for its signer
+//! only after its check, because a forged one must not use up the share of the authority that it
+//! names. Checks under way count for the peer that sent the messages, so a burst of one peer is not
+//! checked whole before the first answer, and a forger delays its own messages only. Messages of
+//! strangers wait in the queue of the ValidationActor and do not count here.
 
 use std::collections::BTreeMap;
 
@@ -24,11 +24,12 @@ pub const MAX_DIFFERENT: usize = 2;
 /// and would be checked again. The table of checks under way has the same limit; answers empty it.
 pub const MAX_ENTRIES: usize = 4096;
 
-/// Time after which a check has lost its answer, because overloaded mailboxes drop messages. The
-/// check of a known peer waits for a mailbox of such checks at most, about two seconds.
+/// Time after which the answer to a check counts as lost, because overloaded mailboxes drop
+/// messages. The check of a known peer's message waits at most for one mailbox full of such checks,
+/// about two seconds.
 pub const LOST_AFTER_MS: u64 = 5_000;
 
-/// Slot, kind, signer, and hash of the set that the signer's index refers to.
+/// Slot, kind, signer, and hash of the set to which the signer's index refers.
 type Key = (Slot, VoteKind, u8, Hash);
 
 /// A message that was checked.
@@ -60,14 +61,14 @@ impl Counted {
 #[derive(Debug, Clone, Copy, Default)]
 struct UnderWay {
     checks: usize,
-    /// The begin of the last one.
+    /// Time at which the last one began.
     since_ms: u64,
 }
 
-/// Slots whose votes are of use.
+/// Slots whose votes are still useful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Slot of the last final block: at or below it nothing is decided any more.
+    /// Slot of the last final block: it and all slots below are decided.
     pub last_final: Slot,
     /// The latest slot that an honest authority may be in.
     pub latest: Slot,
@@ -143,7 +144,7 @@ impl Screen {
         has_room
     }
 
-    /// The check has an answer, or the message was dropped.
+    /// Ends a check that has an answer, or whose message was dropped.
     pub fn end(&mut self, counted: Counted, peer: Option<PeerId>) {
         let key = (counted.key, peer);
         if let Some(under_way) = self.under_way.get_mut(&key) {
@@ -154,12 +155,12 @@ impl Screen {
         }
     }
 
-    /// The ValidationActor restarted and lost its messages.
+    /// Ends all checks, because the ValidationActor restarted and lost its messages.
     pub fn forget_checks(&mut self) {
         self.under_way.clear();
     }
 
-    /// The vote is valid.
+    /// Records a valid vote.
     pub fn on_vote(&mut self, vote: VerifiedVote) {
         let key = key(&vote.vote().target, vote.vote().signer, vote.set_hash());
         let hash = vote.vote().target.hash;
@@ -172,7 +173,7 @@ impl Screen {
         );
     }
 
-    /// The proposal with this vote is valid.
+    /// Records the vote of a valid proposal.
     pub fn on_proposal(&mut self, vote: &Vote, set: Hash) {
         let hash = vote.target.hash;
         let key = key(&vote.target, vote.signer, set);
@@ -218,41 +219,18 @@ fn key(target: &VoteTarget, signer: u8, set: Hash) -> Key {
 mod tests {
     use std::sync::Arc;
 
-    use alys_types::bls::SecretKey;
-    use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
-    use alys_types::{Authority, FaultModel, Genesis, Height};
+    use alys_types::{Genesis, Height};
 
     use super::*;
+    use crate::actors::testbed::{self, authority_key};
 
     const WINDOW: Window = Window {
         last_final: Slot(5),
         latest: Slot(12),
     };
 
-    fn key_of(index: u8) -> SecretKey {
-        SecretKey::derive(&[index + 1; 32])
-    }
-
     fn genesis() -> Arc<Genesis> {
-        let authorities = (0..4).map(|index| Authority {
-            public_key: key_of(index).public_key().to_bytes(),
-            proof_of_possession: key_of(index).prove_possession(),
-            fee_address: alys_types::Address([index; 20]),
-        });
-        let spec = ChainSpec {
-            evm_chain_id: 1,
-            start_slot: Slot(0),
-            slot_duration_ms: 1000,
-            fault_model: FaultModel::Byzantine,
-            drift_allowance_ms: 250,
-            rejoin_margin: 3,
-            execution_genesis_hash: Hash([9; 32]),
-            authorities: authorities.collect(),
-            governance: GovernanceSpec::default(),
-            peg: PegSpec::default(),
-            auxpow: AuxPowSpec::default(),
-        };
-        Arc::new(Genesis::new(spec).expect("a good spec"))
+        testbed::genesis(4, 2_000)
     }
 
     fn vote(genesis: &Genesis, kind: VoteKind, slot: u64, mark: u8, signer: u8) -> Vote {
@@ -266,7 +244,7 @@ mod tests {
         Vote {
             target,
             signer,
-            signature: key_of(signer).sign(&message.0),
+            signature: authority_key(signer).sign(&message.0),
         }
     }
 
@@ -274,7 +252,7 @@ mod tests {
         VerifiedVote::check(vote, genesis.set(), genesis).expect("a good signature")
     }
 
-    /// Review A3: of the votes of one authority for random hashes two are checked, no more.
+    /// Of the votes of one authority for random hashes two are checked and no more.
     #[test]
     fn a_signer_gets_two_checks_for_each_slot_and_kind() {
         let genesis = genesis();

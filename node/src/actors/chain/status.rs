@@ -13,7 +13,7 @@ use super::{ChainActor, ChainError};
 use crate::actors::peers::PeerMessage;
 use crate::actors::validation::{Job, Source};
 
-/// Peers that proved an authority's key, a few for each of 15 authorities.
+/// Limit of the peers that proved an authority's key: a few for each of 15 authorities.
 const MAX_VOUCHED: usize = 64;
 
 impl ChainActor {
@@ -43,8 +43,8 @@ impl ChainActor {
         }
     }
 
-    /// Asks all peers for their statuses while the clock of this node is not confirmed: those of
-    /// the first connection may be of a time at which their clocks were wrong.
+    /// Requests the statuses of all peers while the clock of this node is not confirmed, because a
+    /// status from the handshake may date from a time at which the peer's clock was wrong.
     pub(super) fn request_clocks(&mut self) {
         if self.state.awaits_clock() && self.catchup.is_status_due(self.now().mono_ms) {
             let status = self.status().encode();
@@ -95,8 +95,8 @@ impl ChainActor {
         for vote in held.approval.into_iter().chain(held.confirmation) {
             if self.state.would_prove_loss(&vote) {
                 let set = self.state.set_for_vote(&vote);
-                // Its index in the set is this node's, so the signature is checked against the own
-                // key: one that fails is forged, whichever set decides on the block.
+                // The signer is this node, so the signature is checked against its own key: one
+                // that fails is forged, whichever set decides on the block.
                 let job = Job::HeldVote { vote, set };
                 self.check(Source::status(peer, is_known), job, true);
             }
@@ -111,12 +111,12 @@ impl ChainActor {
         status: Status,
     ) -> Result<(), ChainError> {
         if let Some(proof) = status.authority {
-            self.check_authority(peer, proof);
+            self.check_authority(peer, is_known, proof);
         }
         for certified in status.highest.into_iter().chain(status.finalized) {
             self.check_certified(Source::status(peer, is_known), certified);
         }
-        // The answer to a later request counts, once the proof in this one is checked.
+        // The proof is checked first, so only a later status of the peer states its clock.
         if let Some(authority) = self.vouched.get(&peer).copied()
             && self.state.awaits_clock()
         {
@@ -126,22 +126,29 @@ impl ChainActor {
         Ok(())
     }
 
-    /// The check does not wait among those of strangers: it decides whether the peer is one, and
-    /// keeps its place. The network limits the statuses of strangers, and a wrong proof costs.
-    fn check_authority(&mut self, peer: PeerId, proof: AuthorityProof) {
+    /// Checks the proof ahead of the queue of strangers, because its result decides whether the
+    /// peer is a stranger and keeps its place. The network limits the statuses of strangers, and a
+    /// wrong proof costs its sender.
+    fn check_authority(&mut self, peer: PeerId, is_known: bool, proof: AuthorityProof) {
         let set = self.state.newest_set();
+        if set.index_of(&proof.key).is_none() {
+            return;
+        }
         let is_proven = self.vouched.get(&peer) == Some(&proof.key);
-        if set.index_of(&proof.key).is_some() && !is_proven {
+        if !is_proven {
             let job = Job::Authority { peer, proof, set };
             self.check(Source::answer(peer), job, true);
+        } else if !is_known {
+            // The network lost the command, or forgot the peer.
+            self.command(Command::Vouch { peer });
         }
     }
 
-    /// The peer has proven that it holds an authority's key: the network keeps a place for it.
+    /// Has the network keep a place for a peer that proved an authority's key.
     pub(super) fn on_authority(&mut self, peer: PeerId, key: PublicKeyBytes) {
         reached("state.chain.authority_proven");
         if self.vouched.len() >= MAX_VOUCHED {
-            // All prove themselves again on their next connection.
+            // Each peer proves its key again with its next status.
             self.vouched.clear();
         }
         if self.command(Command::Vouch { peer }) {

@@ -45,7 +45,7 @@ pub struct EngineActor {
     /// The last fork choice of the chain, while the client does not follow it.
     refused: Option<ForkchoiceState>,
     backoff: Backoff,
-    /// A [`EngineMessage::RetryForkchoice`] is on its way.
+    /// An [`EngineMessage::RetryForkchoice`] is scheduled.
     is_retry_scheduled: bool,
     /// Time of the last log line about a refused call.
     refusal_logged: Option<Instant>,
@@ -126,21 +126,21 @@ impl EngineActor {
         }
     }
 
-    /// Names a refused call to the operator, not at each repetition.
+    /// Warns the operator of refused calls, once per [`FAULT_LOG_INTERVAL`].
     fn log_refusal(&mut self, error: &ExecutionError) {
-        if is_due(&mut self.refusal_logged) {
+        if is_log_due(&mut self.refusal_logged) {
             tracing::warn!(%error, "the execution client refuses a call; asking again");
         } else {
             tracing::debug!(%error, "the execution client refuses a call");
         }
     }
 
-    /// Names a client to the operator that fills a payload which has to be empty. The payload is
+    /// Warns the operator that the client fills a payload which has to be empty. The payload is
     /// proposed all the same: the rules of validity decide about it, and a block with transactions
     /// is better than none where they are not the reason for the request (rule 6.5).
     fn log_filled(&mut self, transactions: usize) {
         self.metrics.filled_payloads.inc();
-        if is_due(&mut self.filled_logged) {
+        if is_log_due(&mut self.filled_logged) {
             tracing::warn!(
                 transactions,
                 "the execution client puts transactions into a payload that has to be empty, \
@@ -259,7 +259,8 @@ impl EngineActor {
         if let Err(error) = &status
             && error.is_unfit()
         {
-            // A leader that means harm can build it, so it says nothing about the client.
+            // A Byzantine leader can build such a payload, so the error says nothing about the
+            // client.
             reached("state.engine.unfit");
             tracing::warn!(
                 height = %block.header.height,
@@ -430,8 +431,8 @@ impl EngineActor {
         }
     }
 
-    /// The client lost blocks that it had executed: the chain asks for their execution again, with
-    /// a pause after each time.
+    /// Has the chain request the execution of its blocks again, with a pause after each time,
+    /// because the client lost blocks that it had executed.
     async fn on_not_followed(&mut self) {
         if self.backoff.is_due(time::now()) {
             self.tell(ChainMessage::ExecutionRestarted).await;
@@ -486,7 +487,7 @@ impl EngineActor {
             self.on_not_followed().await;
         }
         let id = updated.payload_id?;
-        // Rule 6.5 (docs/protocol.md): a client that does not know of empty payloads often has no
+        // Rule 6.5 (docs/protocol.md): a client that does not know empty payloads often has no
         // transactions in a payload that is taken immediately.
         let built = self.client.get_payload(fork, id).await;
         let built = self.track(built).await?;
@@ -505,8 +506,8 @@ impl EngineActor {
     }
 }
 
-/// True, once per [`FAULT_LOG_INTERVAL`], if a line that was logged last at this time is due.
-fn is_due(logged: &mut Option<Instant>) -> bool {
+/// True once per [`FAULT_LOG_INTERVAL`]; `logged` is the time of the last log line.
+fn is_log_due(logged: &mut Option<Instant>) -> bool {
     let now = time::now();
     let is_recent =
         logged.is_some_and(|logged| now.saturating_duration_since(logged) < FAULT_LOG_INTERVAL);

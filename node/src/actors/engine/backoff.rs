@@ -1,4 +1,5 @@
-//! Pauses between reactions to a client that does not follow the fork choice.
+//! Pauses between reactions to a client that does not follow the fork choice. Pure: the time is an
+//! argument.
 
 use alys_runtime::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The largest pause, so that a client that was repaired follows within a slot or two.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// Without pauses the chain would execute all its open blocks again at once, at each refusal.
+/// Without pauses, each refusal would make the chain execute all its open blocks again at once.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     refusals: u32,
@@ -33,7 +34,7 @@ impl Backoff {
             .map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
 
-    /// The client follows.
+    /// Starts again with the first pause, because the client follows.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }

@@ -36,7 +36,7 @@ pub enum EngineMessage {
         finalized: Hash,
     },
     Build(PayloadRequest),
-    /// Send the last fork choice again, which the client did not follow: the actor's own timer.
+    /// Send the last fork choice, which the client did not follow, again: the actor's own timer.
     RetryForkchoice,
 }
 

@@ -12,14 +12,13 @@ use alys_consensus::{PayloadRequest, Verdict};
 use alys_integrations::execution::{HttpEngine, to_wire};
 use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, ServerConfig};
 use alys_runtime::time::sleep;
-use alys_types::bls::SecretKey;
-use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
-use alys_types::{Address, Authority, Body, ExecutionPayload, FaultModel, Genesis, Hash, Slot};
+use alys_types::{Address, Body, ExecutionPayload, Hash, Slot};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::actors::chain::ChainMessage;
 use crate::actors::storage::{self, StorageMessage};
+use crate::actors::testbed::genesis;
 
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -81,29 +80,6 @@ impl Client {
     }
 }
 
-fn genesis() -> Arc<Genesis> {
-    let key = SecretKey::derive(&[1; 32]);
-    let authority = Authority {
-        public_key: key.public_key().to_bytes(),
-        proof_of_possession: key.prove_possession(),
-        fee_address: Address([1; 20]),
-    };
-    let spec = ChainSpec {
-        evm_chain_id: 1,
-        start_slot: Slot(0),
-        slot_duration_ms: 2_000,
-        fault_model: FaultModel::Byzantine,
-        drift_allowance_ms: 500,
-        rejoin_margin: 3,
-        execution_genesis_hash: Hash([9; 32]),
-        authorities: vec![authority],
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
-    };
-    Arc::new(Genesis::new(spec).expect("a good spec"))
-}
-
 /// A payload without the blob fields of Deneb.
 fn payload() -> ExecutionPayload {
     ExecutionPayload {
@@ -153,7 +129,7 @@ impl Engine {
         let actor = test.start("engine", 64, move || {
             let actor = EngineActor::new(
                 Arc::new(HttpEngine::with_config(ClientConfig::new(addr))),
-                genesis(),
+                genesis(1, 2_000),
                 None,
                 EngineTimeouts::new(Duration::from_secs(2)),
                 chain.clone(),
@@ -244,7 +220,7 @@ fn a_refused_fork_choice_is_sent_again_until_the_client_follows() {
     });
 }
 
-/// Review D: a client that never follows must not make the chain execute everything in a loop.
+/// A client that never follows must not make the chain execute all its open blocks in a loop.
 #[test]
 fn a_client_that_does_not_follow_costs_a_bounded_number_of_repetitions() {
     alys_runtime::block_on_main(async {
@@ -258,14 +234,14 @@ fn a_client_that_does_not_follow_costs_a_bounded_number_of_repetitions() {
     });
 }
 
-/// A leader that means harm can build a payload without the fields of the fork. It is invalid, and
-/// not asked again as if the client did not answer.
+/// A Byzantine leader can build a payload without the fields of the fork. It is invalid, and not
+/// executed again as if the client had not answered.
 #[test]
 fn a_payload_of_another_fork_is_invalid() {
     alys_runtime::block_on_main(async {
         let mut engine = Engine::start(&[]).await;
         let block = Arc::new(Block {
-            header: genesis().header().clone(),
+            header: genesis(1, 2_000).header().clone(),
             body: Body::of(payload()),
         });
         let hash = Hash([5; 32]);
@@ -282,7 +258,7 @@ fn a_payload_of_another_fork_is_invalid() {
     });
 }
 
-/// Review A1: rule 6.5 asks for an empty payload, and clients of others do not know the request.
+/// Rule 6.5 requires an empty payload, and third-party clients do not know the request for one.
 #[test]
 fn a_client_that_fills_an_empty_payload_is_named_and_its_payload_proposed() {
     alys_runtime::block_on_main(async {

@@ -150,17 +150,24 @@ impl NetworkActor {
             Command::SetStatus { status } => Some(status.clone()),
             _ => None,
         };
-        if let Command::Vouch { peer } = &command
-            && let Some(is_known) = self.connected.get_mut(peer)
-        {
-            *is_known = true;
-        }
+        let vouched = match &command {
+            Command::Vouch { peer } => Some(*peer),
+            _ => None,
+        };
         let is_full = buggify!("node.network.full_service", 10_000);
         let sent = if is_full {
             Err(SendError::Full)
         } else {
             self.interceptor.try_send(&self.handle, command)
         };
+        // After a lost command the peer stays a stranger, and the chain repeats the command at the
+        // next status.
+        if sent.is_ok()
+            && let Some(peer) = vouched
+            && let Some(is_known) = self.connected.get_mut(&peer)
+        {
+            *is_known = true;
+        }
         match (sent, status) {
             (Ok(()), None) => {}
             // A newer status replaces one that was not sent.

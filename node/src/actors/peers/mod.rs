@@ -61,7 +61,7 @@ pub enum PeerMessage {
     SyncTo(Goal),
     /// From the chain: a certified block lacks its body.
     Fetch { hash: Hash },
-    /// From the chain: ask all peers for their statuses, with this one of our own.
+    /// From the chain: request the statuses of all peers, and send them this one.
     AskStatus { status: Vec<u8> },
     /// From the chain: a range is imported.
     RangeTaken { peer: PeerId, has_progress: bool },
@@ -94,14 +94,15 @@ impl Message for PeerMessage {
     }
 }
 
-/// Requests without an answer: one range, and the fetches of the time in which the network answers
-/// a request, five times [`FETCH_TIMEOUT`].
+/// Requests without an answer: one range, and five fetches of each of [`MAX_FETCHES`] blocks, since
+/// the network answers within five times [`FETCH_TIMEOUT`]. The rest is for statuses. Beyond the
+/// limit the oldest request is given up.
 const MAX_PENDING: usize = 1 + 8 * MAX_FETCHES;
 
 /// A request without an answer yet.
 struct Pending {
     wanted: Wanted,
-    /// The time from which on an answer is not expected any more.
+    /// Time at which the request is given up.
     until: Instant,
 }
 
@@ -188,8 +189,8 @@ impl PeerActor {
         }
     }
 
-    /// Forgets what no answer will come to: an answer that found the mailbox full is lost. The
-    /// planner gives up ranges itself, and the chain repeats the others.
+    /// Gives up requests that will get no answer, because the answer found the mailbox full. The
+    /// planner gives up ranges itself, and the chain repeats the other requests.
     fn expire(&mut self) {
         let now = alys_runtime::time::now();
         if interceptor::requests_expire() {

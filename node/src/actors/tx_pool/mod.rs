@@ -3,11 +3,11 @@
 //! A leader builds blocks from the pool of its own execution client, and a user sends to one client
 //! only. Clients with a network of their own (Geth, Reth) share their pools; embedded clients and
 //! clients without peers do not. Owns bounded sets of the transactions that were broadcast and
-//! received. Guarantees that new transactions of the pool are broadcast, in batches and within a budget that
-//! every honest peer grants, and that received ones are submitted to the pool. Never forwards a
-//! message: transactions cost their sender nothing, so forwarding would let a stranger spend this
-//! node's budgets at its peers. The pool decides what is worth passing on. Refuses malformed
-//! transactions; the validity of others is decided by the client.
+//! received. Guarantees that new transactions of the pool are broadcast, in batches and within a
+//! budget that every honest peer grants, and that received ones are submitted to the pool. Never
+//! forwards a message: transactions cost their sender nothing, so forwarding would let a stranger
+//! spend this node's budgets at its peers. The pool decides which transactions are worth
+//! broadcasting. Refuses malformed transactions; the validity of others is decided by the client.
 
 mod metrics;
 
@@ -491,7 +491,7 @@ mod tests {
         Transactions::decode(&payload).expect("canonical").0
     }
 
-    /// Review A2: 5,000 messages of a stranger, of one transaction each, leave as a few batches.
+    /// Thousands of messages of a stranger, of one transaction each, leave as a few batches.
     #[test]
     fn received_transactions_leave_in_batches_of_the_own_pool() {
         const RECEIVED: u64 = 3000;

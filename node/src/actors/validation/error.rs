@@ -93,7 +93,7 @@ impl CheckError {
         }
     }
 
-    /// True for data that is probably forged, although nobody can be blamed for sure.
+    /// True for data that is probably forged, although its sender may be honest.
     pub fn is_doubtful(&self) -> bool {
         matches!(self, Self::AssumedSet { .. })
     }

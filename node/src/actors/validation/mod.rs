@@ -3,7 +3,7 @@
 //! Owns the configuration of the rules, and the messages of strangers that wait for their turn.
 //! Sends at most one answer to each message, a decoded or checked value or a refusal, which an
 //! overloaded ChainActor loses, and a [`ChainMessage::ChecksLost`] after a restart, which may have
-//! lost answers. Known peers never wait for strangers, who get a share of its time. Never decides
+//! lost answers. Known peers never wait for strangers, which get a share of its time. Never decides
 //! relevance: the ChainActor drops known messages and names the authority set of each check.
 
 mod error;
@@ -484,7 +484,7 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
     let (gossip, expected, found) = match topic {
         Topic::Blocks => {
             let proposal = Proposal::decode(payload)?;
-            is_leaders_vote(&proposal)?;
+            check_leaders_vote(&proposal)?;
             let found = proposal.vote.target.kind;
             (
                 Gossip::Proposal(Box::new(proposal)),
@@ -498,7 +498,7 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
         }
         Topic::Confirmations => {
             let confirmation = Confirmation::decode(payload)?;
-            is_of_one_block(&confirmation)?;
+            check_confirmed_block(&confirmation)?;
             let found = confirmation.vote.target.kind;
             (
                 Gossip::Confirmation(Box::new(confirmation)),
@@ -508,7 +508,7 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
         }
         Topic::Finality => {
             let certified = CertifiedHeader::decode(payload)?;
-            is_of_its_header(&certified)?;
+            check_certificates_block(&certified)?;
             return Ok(Gossip::Certificate(Box::new(certified)));
         }
         Topic::Work => return Err(CheckError::Unsupported { topic }),
@@ -520,8 +520,9 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
     Ok(gossip)
 }
 
-/// The cheapest checks come first: hashes that one message must contain twice.
-fn is_leaders_vote(proposal: &Proposal) -> Result<(), CheckError> {
+/// Checks that the vote of a proposal is its leader's vote for the block. This function and the two
+/// below only compare what a message must contain twice, so they run before any signature check.
+fn check_leaders_vote(proposal: &Proposal) -> Result<(), CheckError> {
     let header = &proposal.block.header;
     let target = VoteTarget {
         kind: proposal.vote.target.kind,
@@ -535,7 +536,8 @@ fn is_leaders_vote(proposal: &Proposal) -> Result<(), CheckError> {
     Ok(())
 }
 
-fn is_of_its_header(certified: &CertifiedHeader) -> Result<(), CheckError> {
+/// Checks that a certificate is about the header beside it.
+fn check_certificates_block(certified: &CertifiedHeader) -> Result<(), CheckError> {
     let CertifiedHeader {
         header,
         certificate,
@@ -547,9 +549,10 @@ fn is_of_its_header(certified: &CertifiedHeader) -> Result<(), CheckError> {
     Ok(())
 }
 
-fn is_of_one_block(confirmation: &Confirmation) -> Result<(), CheckError> {
+/// Checks that the vote of a confirmation is for the block of the certificate beside it.
+fn check_confirmed_block(confirmation: &Confirmation) -> Result<(), CheckError> {
     let Confirmation { vote, certified } = confirmation;
-    is_of_its_header(certified)?;
+    check_certificates_block(certified)?;
     let (of_vote, of_certificate) = (vote.target, certified.certificate.target);
     if of_certificate.kind != VoteKind::Approval {
         return Err(CheckError::ConfirmationCertificateKind {

@@ -1,18 +1,18 @@
 //! Messages of strangers that wait for their turn, and their share of the actor's time. Pure.
 //!
-//! Peers that are neither configured nor authorities can be as many as the network admits, and each
-//! may send forgeries at its full rate. Their messages wait here, one is processed at a time, and
-//! after each the actor spends three times as long on others.
+//! Strangers are peers that are neither configured nor authorities. They can be as many as the
+//! network admits, and each may send forgeries at its full rate. Their messages wait here, one is
+//! processed at a time, and after each the actor leaves three times as long to other messages.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Messages of strangers that wait. More than their common budget in one second, which is the age
-/// at which a message has lost its use.
+/// Messages of strangers that wait: more than their common budget of one second, because an older
+/// message is no longer useful.
 pub const MAX_QUEUED: usize = 512;
 /// Bytes of those messages: four of the largest blocks.
 pub const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
-/// Time for others after a message of a stranger, in times of its own.
+/// Time for other messages after one of a stranger, as a multiple of the time that it took.
 const PAUSE_FACTOR: u32 = 3;
 
 /// The queue. `T` is a message.
@@ -55,7 +55,7 @@ impl<T> Strangers<T> {
         self.bytes
     }
 
-    /// The message whose turn it is.
+    /// Takes the message whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
         let (message, bytes) = self.queue.pop_front()?;
         self.bytes -= bytes;

@@ -3,12 +3,12 @@
 use alys_actor_system::mailbox;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_net::NodeKey;
-use alys_types::bls::{SecretKey, Signature};
-use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
+use alys_types::bls::Signature;
 use alys_types::vote::Bitmap;
-use alys_types::{Address, Authority, FaultModel, Genesis, Hash, Header, Slot, spec};
+use alys_types::{Hash, Header, Slot, spec};
 
 use super::*;
+use crate::actors::testbed::{self, authority_key};
 
 fn vote(kind: VoteKind) -> Vote {
     Vote {
@@ -94,7 +94,7 @@ fn certified() -> CertifiedHeader {
     }
 }
 
-/// Review A3: any vote beside a good certificate would be checked and forwarded.
+/// Otherwise any vote beside a good certificate would be checked and forwarded.
 #[test]
 fn the_parts_of_a_message_agree_before_a_signature_is_checked() {
     let good = certified();
@@ -135,29 +135,7 @@ fn the_parts_of_a_message_agree_before_a_signature_is_checked() {
     assert_eq!(decode(Topic::Finality, &good.encode()).err(), None);
 }
 
-fn genesis() -> Arc<Genesis> {
-    let key = SecretKey::derive(&[1; 32]);
-    let spec = ChainSpec {
-        evm_chain_id: 1,
-        start_slot: Slot(0),
-        slot_duration_ms: 1000,
-        fault_model: FaultModel::Byzantine,
-        drift_allowance_ms: 250,
-        rejoin_margin: 3,
-        execution_genesis_hash: Hash([9; 32]),
-        authorities: vec![Authority {
-            public_key: key.public_key().to_bytes(),
-            proof_of_possession: key.prove_possession(),
-            fee_address: Address([1; 20]),
-        }],
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
-    };
-    Arc::new(Genesis::new(spec).expect("a good spec"))
-}
-
-/// Review A5: known peers do not wait for strangers, whose messages have a bounded queue.
+/// Known peers do not wait for strangers, whose messages have a bounded queue.
 #[test]
 fn a_known_peer_is_answered_before_the_strangers_that_came_first() {
     // A check takes no time in simulation, so that strangers need no pause.
@@ -167,10 +145,10 @@ fn a_known_peer_is_answered_before_the_strangers_that_came_first() {
     alys_runtime::block_on_main(async {
         // Twice as many as the queue takes; a few are checked meanwhile.
         const STRANGERS: usize = 2 * strangers::MAX_QUEUED;
-        let genesis = genesis();
+        let genesis = testbed::genesis(1, 2_000);
         let mut vote = vote(VoteKind::Approval);
         let message = vote.target.message(&genesis.chain_id());
-        vote.signature = SecretKey::derive(&[1; 32]).sign(&message.0);
+        vote.signature = authority_key(0).sign(&message.0);
         let set = Arc::new(genesis.set().clone());
         let check = |is_known| {
             let peer = NodeKey::from_bytes([u8::from(is_known); 32]).peer_id();
