@@ -412,9 +412,7 @@ mod tests {
     fn new_chain(fork: ExecutionFork) -> NewChain {
         let authority = |i| {
             let key = SecretKey::derive(&[i; 32]);
-            PublicAuthority::of(&key, Some(Address([i; 20])))
-                .complete()
-                .expect("with a fee address")
+            PublicAuthority::of(&key, Some(Address([i; 20]))).complete()
         };
         NewChain {
             chain_id: 1337,
