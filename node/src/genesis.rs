@@ -474,7 +474,7 @@ mod tests {
         assert_eq!(files.execution.gas_limit, MAX_GAS_LIMIT);
     }
 
-    /// Chains of before have the schedule of Ethereum's main chain.
+    /// Chains of earlier versions have the schedule of Ethereum's main chain.
     #[test]
     fn a_genesis_that_permits_blobs_is_noticed() {
         let fraction = "baseFeeUpdateFraction";
