@@ -217,22 +217,20 @@ impl Config {
     }
 
     fn check(read: File, base: &Path, overrides: Overrides) -> Result<Config, Problem> {
-        let own_secret = read.execution.jwt_secret.as_ref();
-        let own_secret = own_secret.map(|secret| base.join(secret));
+        let ExecutionTable {
+            embedded,
+            url,
+            jwt_secret,
+            pool_url,
+        } = read.execution;
+        let own_secret = jwt_secret.map(|secret| base.join(secret));
         let jwt_secret = overrides.jwt_secret.or(own_secret);
         // A URL from the command line replaces the execution client of the file.
-        let execution = match overrides.execution_url {
-            Some(url) => Execution::check(None, Some(url), jwt_secret, read.execution.pool_url)?,
-            None => {
-                let ExecutionTable {
-                    embedded,
-                    url,
-                    pool_url,
-                    ..
-                } = read.execution;
-                Execution::check(embedded, url, jwt_secret, pool_url)?
-            }
+        let (embedded, url) = match overrides.execution_url {
+            Some(url) => (None, Some(url)),
+            None => (embedded, url),
         };
+        let execution = Execution::check(embedded, url, jwt_secret, pool_url)?;
         let datadir = overrides.datadir.unwrap_or_else(|| base.join(read.datadir));
         let keystore = read.keystore.map(|keystore| base.join(keystore));
         let own_file = read.password_file.map(|password| base.join(password));

@@ -53,8 +53,8 @@ pub enum NodeEvent {
         slot: Slot,
     },
     Notice(Notice),
-    /// The ChainActor starts with what is stored. What earlier incarnations had in memory only is
-    /// forgotten.
+    /// The ChainActor starts with the stored state. State that earlier incarnations had in memory
+    /// only is lost.
     Restored {
         incarnation: u64,
     },
@@ -69,8 +69,7 @@ pub enum NodeEvent {
     Peering(PeerEvent),
 }
 
-/// What the PeerActor decides from, and its decisions, in their order: an observer can repeat each
-/// decision.
+/// The inputs and decisions of the PeerActor, in their order: an observer can repeat each decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerEvent {
     /// An incarnation starts, without peers and requests.

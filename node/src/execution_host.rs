@@ -1,8 +1,8 @@
 //! The embedded execution client of a host, opened again after a failure of its store.
 //!
 //! After a failed write the state of the store is unknown, so the client refuses every call. The
-//! consensus node sees a client that restarts: it goes on when the client is back, and sends the
-//! blocks again that the client lost.
+//! consensus node sees a client that restarts: it continues when the client is back, and resends
+//! the blocks that the client lost.
 
 use std::net::SocketAddr;
 use std::time::Duration;

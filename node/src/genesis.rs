@@ -412,9 +412,7 @@ mod tests {
     fn new_chain(fork: ExecutionFork) -> NewChain {
         let authority = |i| {
             let key = SecretKey::derive(&[i; 32]);
-            PublicAuthority::of(&key, Some(Address([i; 20])))
-                .complete()
-                .expect("with a fee address")
+            PublicAuthority::of(&key, Some(Address([i; 20]))).complete()
         };
         NewChain {
             chain_id: 1337,
@@ -476,7 +474,7 @@ mod tests {
         assert_eq!(files.execution.gas_limit, MAX_GAS_LIMIT);
     }
 
-    /// Chains of before have the schedule of Ethereum's main chain.
+    /// Chains of earlier versions have the schedule of Ethereum's main chain.
     #[test]
     fn a_genesis_that_permits_blobs_is_noticed() {
         let fraction = "baseFeeUpdateFraction";

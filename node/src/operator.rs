@@ -2,8 +2,8 @@
 //! the token of the data directory as their first parameter, change the running node.
 //!
 //! Owns the token and the two files by which the commands of `alys` find the server. Guarantees
-//! that only a reader of the token, which the node creates with the rights of its user, changes
-//! anything, whatever the execution client. Never decides: the ChainActor does.
+//! that only a caller with the token changes the node; its file is readable by the node's user
+//! alone. Works with every execution client. Never decides: the ChainActor does.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub const TOKEN_FILE: &str = "admin.token";
 /// The file in the data directory with the address of the running node's JSON-RPC.
 pub const ADDRESS_FILE: &str = "rpc.addr";
 
-/// Bytes of randomness in a token: nobody guesses it.
+/// Bytes of randomness in a token: too many to guess.
 const TOKEN_BYTES: usize = 32;
 /// Largest request: a method, an id and a token.
 const MAX_REQUEST_BYTES: usize = 4 << 10;
@@ -282,7 +282,7 @@ mod tests {
                 let answer = client.call("admin_confirmClock", wrong).await;
                 assert!(!refused(answer).is_empty());
             }
-            assert!(mailbox.now().is_none(), "the chain hears of no wrong token");
+            assert!(mailbox.now().is_none(), "a wrong token reaches no actor");
 
             assert_eq!(read(&dir, ADDRESS_FILE), server.local_addr().to_string());
             let token = read(&dir, TOKEN_FILE);

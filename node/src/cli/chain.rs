@@ -159,9 +159,7 @@ fn read_authorities(path: &std::path::Path) -> Result<(Vec<Authority>, Vec<usize
         .filter(|(_, authority)| authority.fee_address.is_none())
         .map(|(index, _)| index);
     Ok((
-        authorities
-            .map(PublicAuthority::complete_or_vault)
-            .collect(),
+        authorities.map(PublicAuthority::complete).collect(),
         without_fees.collect(),
     ))
 }

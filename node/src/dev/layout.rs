@@ -195,9 +195,7 @@ async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
     let fee_address = |index: usize| ACCOUNTS[index % ACCOUNTS.len()].address.parse::<Address>();
     let authorities = validators.iter().enumerate().map(|(index, validator)| {
         let fee_address = fee_address(index).expect("the accounts are checked by a test");
-        PublicAuthority::of(&validator.key, Some(fee_address))
-            .complete()
-            .expect("with a fee address")
+        PublicAuthority::of(&validator.key, Some(fee_address)).complete()
     });
     let fund = |account: &super::accounts::Account| {
         parse_fund(&format!("{}={ETHER}", account.address))

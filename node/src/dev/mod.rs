@@ -344,8 +344,8 @@ async fn watch(
     }
 }
 
-/// Confirms the clocks of validators that wait for it: after a suspension of this machine, whose
-/// clock all of them share, nobody else can.
+/// Confirms the clocks of validators that wait for it: they share the clock of this machine, so
+/// after its suspension no peer can confirm it.
 async fn confirm_clocks(hosts: &[Host]) {
     // All at once, because one that does not answer takes seconds.
     let summaries = join_all(hosts.iter().map(|host| host.node().summary())).await;

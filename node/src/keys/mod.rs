@@ -110,27 +110,17 @@ impl PublicAuthority {
 
     /// The entry of a chain spec. Without a fee address the authority's share stays in the vault
     /// that collects all fees.
-    pub fn complete_or_vault(&self) -> Authority {
-        let fee_address = self.fee_address.unwrap_or_else(vault_address);
-        Authority {
-            public_key: self.public_key,
-            proof_of_possession: self.proof_of_possession,
-            fee_address,
-        }
-    }
-
-    /// The entry of a chain spec; `None` without a fee address.
-    pub fn complete(&self) -> Option<Authority> {
+    pub fn complete(&self) -> Authority {
         let PublicAuthority {
             public_key,
             proof_of_possession,
             fee_address,
         } = *self;
-        fee_address.map(|fee_address| Authority {
+        Authority {
             public_key,
             proof_of_possession,
-            fee_address,
-        })
+            fee_address: fee_address.unwrap_or_else(vault_address),
+        }
     }
 }
 
@@ -340,7 +330,7 @@ mod tests {
             let again = create(&dir, &Password::new("pw"), ScryptCost::DEVELOPMENT, None);
             assert!(matches!(again, Err(KeysError::Exists { .. })));
             let set = alys_types::AuthoritySet::new(
-                vec![parts.authority.complete().expect("with a fee address")],
+                vec![parts.authority.complete()],
                 alys_types::FaultModel::Byzantine,
             );
             assert!(set.is_ok(), "{set:?}");
@@ -353,7 +343,7 @@ mod tests {
         let own = Address([7; 20]);
         for (fee_address, expected) in [(Some(own), own), (None, vault_address())] {
             let authority = PublicAuthority::of(&key, fee_address);
-            assert_eq!(authority.complete_or_vault().fee_address, expected);
+            assert_eq!(authority.complete().fee_address, expected);
         }
     }
 

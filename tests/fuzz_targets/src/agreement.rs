@@ -1,6 +1,6 @@
 //! The state machines of a federation on the schedule of the fuzzer: delays, losses, partitions,
-//! crashes between two effects, equivocation. Final blocks agree, nobody signs twice in a slot,
-//! finality goes on once the faults have ended, and each signature is a step that the model in
+//! crashes between two effects, equivocation. Final blocks agree, no node signs twice in a slot,
+//! finality advances once the faults have ended, and each signature is a step that the model in
 //! `sim/model` allows.
 //!
 //! The world is that of the tests of the consensus crate, which draw the same choices from seeds.

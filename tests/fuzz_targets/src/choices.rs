@@ -153,7 +153,7 @@ impl<'a> Choices<'a> {
             1 => self.flag().into(),
             2 => self.number().into(),
             3 => Value::String(format!("{:#x}", self.number())),
-            4 => Value::String(to_hex(&self.bytes(64))),
+            4 => Value::String(alys_types::bytes::to_hex(&self.bytes(64))),
             5 => Value::String(String::from_utf8_lossy(&self.bytes(16)).into_owned()),
             6 if depth > 0 => self.json_array_within(depth - 1),
             7 | 8 if depth > 0 => {
@@ -178,10 +178,6 @@ impl<'a> Choices<'a> {
         let length = self.below(MAX_JSON_ENTRIES + 1);
         (0..length).map(|_| self.json_within(depth)).collect()
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    alys_types::bytes::to_hex(bytes)
 }
 
 #[cfg(test)]

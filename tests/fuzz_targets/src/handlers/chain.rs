@@ -455,7 +455,7 @@ impl Chain {
         assert!(seen.violations.is_empty(), "{:?}", seen.violations);
     }
 
-    /// Whatever a node publishes, the others decode.
+    /// Checks that other nodes decode a published message.
     fn check_published(&mut self, topic: Topic, payload: &[u8]) {
         assert!(payload.len() <= topic.max_payload(), "{topic:?}: too long");
         let kind = match topic {

@@ -258,7 +258,7 @@ impl Engine {
         assert!(self.actor.tell(message).is_ok(), "the mailbox is full");
     }
 
-    /// Waits for the answer. Before it, the actor may say that the client was away, and nothing
+    /// Waits for the answer. Before it, the actor may report that the client was away, and nothing
     /// else.
     async fn expect_one(&mut self, is_answer: impl Fn(&ChainMessage) -> bool) {
         loop {

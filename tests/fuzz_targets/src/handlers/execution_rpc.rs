@@ -1,6 +1,6 @@
-//! The embedded execution client: every method of its public port and of its Engine API, with
-//! parameters of any kind, on a chain that grows meanwhile. It answers each call, its store stays
-//! usable, and after all of it the chain goes on.
+//! The embedded execution client: methods of its public port, all of its Engine API, and a few that
+//! it does not have, with parameters of any kind, on a chain that grows meanwhile. It answers each
+//! call, its store stays usable, and the chain still grows afterwards.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ const ENGINE: &[&str] = &[
     "engine_newPayloadV3",
 ];
 
-/// A transaction of the first development account is checked against this id.
+/// The id of the chain, which the client still answers at the end.
 const CHAIN_ID: u64 = 1337;
 
 pub fn run(data: &[u8]) {

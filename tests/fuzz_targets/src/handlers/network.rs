@@ -59,9 +59,9 @@ struct Network {
     chain: Probe<ChainMessage>,
     peers: Probe<PeerMessage>,
     tx_pool: Probe<TxPoolMessage>,
-    /// The connections by the events so far, and as the PeerActor was told.
+    /// The connections by the events so far, and those reported to the PeerActor.
     connected: BTreeSet<PeerId>,
-    told: BTreeSet<PeerId>,
+    reported: BTreeSet<PeerId>,
     /// Numbers messages and requests.
     received: u32,
 }
@@ -111,7 +111,7 @@ impl Network {
             peers: peers_probe,
             tx_pool: tx_pool_probe,
             connected: BTreeSet::new(),
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             received: 0,
         }
     }
@@ -250,14 +250,14 @@ impl Network {
         while let Some(message) = self.peers.now() {
             match message {
                 PeerMessage::Connected(list) => {
-                    self.told = list.into_iter().map(|(peer, _)| peer).collect();
+                    self.reported = list.into_iter().map(|(peer, _)| peer).collect();
                 }
                 PeerMessage::Event(event) => match *event {
                     Event::PeerConnected { peer, .. } => {
-                        self.told.insert(peer);
+                        self.reported.insert(peer);
                     }
                     Event::PeerDisconnected { peer, .. } => {
-                        self.told.remove(&peer);
+                        self.reported.remove(&peer);
                     }
                     _ => {}
                 },
@@ -273,7 +273,7 @@ impl Network {
             settle().await;
             self.drain();
         }
-        assert_eq!(self.told, self.connected);
+        assert_eq!(self.reported, self.connected);
         end(self.test, &["network"]).await;
     }
 }
