@@ -215,9 +215,8 @@ fn seeds_of(preset: Preset, from: u64) -> String {
     };
     let of_drawn = match preset {
         Preset::Written => String::new(),
-        Preset::Smoke | Preset::Change | Preset::Long => {
-            format!(", then the mixed one from seed {from} on")
-        }
+        Preset::Smoke | Preset::Change => format!(", then the mixed one from seed {from} on"),
+        Preset::Long => format!(", then the generated one from seed {from} on"),
         Preset::Night => format!(", generated ones from seed {from} on"),
     };
     format!("{of_fixed}{of_drawn}; --from {from} repeats them")
