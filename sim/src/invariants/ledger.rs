@@ -115,7 +115,7 @@ pub struct Answered {
     pub found: U256,
 }
 
-/// What an answer is about.
+/// The subject of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Balance,
