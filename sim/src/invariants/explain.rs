@@ -368,7 +368,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "incarnations-crossed",
-        "A timer or request of a former life acted in the next one",
+        "A timer or request of an earlier incarnation acted in the next one",
         "Timers end with the incarnation that set them, and requests belong to the one that made \
          them. Later timers and answers must be ignored.",
     ),

@@ -480,7 +480,7 @@ pub struct Oracles {
     pub ledger: Ledger,
     /// Messages that adversaries made.
     pub forgeries: Forgeries,
-    /// The most signature checks of a life of each correct node.
+    /// The most signature checks of one process of each correct node.
     pub checks: BTreeMap<u8, u64>,
     /// The final height that every living node had when the chaos ended.
     pub least_final: Option<u64>,
