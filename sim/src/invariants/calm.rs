@@ -4,8 +4,8 @@
 //! justifies.
 //!
 //! Outside of such a stretch redundancy hides a single failure: another mechanism, or a restart,
-//! replaces a message that is dropped, late or not requested again. In a calm stretch nothing has
-//! to be repaired, so the limits are those of the normal path.
+//! repairs a lost or late message, or a request that is not repeated. In a calm stretch nothing
+//! has to be repaired, so the limits are those of the normal path.
 //!
 //! Limits with the word GUESSED were chosen from the protocol and not measured; the counters
 //! `calm.*` of a run are the largest values that a build without planted bugs reaches.
