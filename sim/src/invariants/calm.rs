@@ -22,7 +22,7 @@ use crate::params::{LinkPlan, WorldPlan};
 const START_MS: u64 = 6_000;
 /// Time after the last disturbance until a run may be calm again: a silent connection is noticed
 /// after 15 s, and a lost one is dialled again within ten. GUESSED.
-pub const SETTLE_MS: u64 = 25_000;
+const SETTLE_MS: u64 = 25_000;
 /// Time after the last transaction until the tables of transactions must be empty. GUESSED.
 const REST_MS: u64 = 5_000;
 /// Slots from the start of a slot within which its block is final on every node. GUESSED: a block

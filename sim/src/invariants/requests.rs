@@ -1,6 +1,6 @@
 //! Requests to peers: each ends in time, goes to the best peer, and asks for the next range, as the
-//! sync planner promises. The PeerActor reports what it learns and what it asks; this file repeats
-//! every decision by its own arithmetic.
+//! sync planner promises. The PeerActor reports its events and its requests; this file computes
+//! each decision a second time from the events.
 
 use std::collections::BTreeMap;
 
