@@ -123,8 +123,8 @@ struct SweepArgs {
     #[arg(long, value_parser = parse_seeds)]
     seeds: Option<Seeds>,
     /// Run a predefined set of scenarios: smoke takes a minute, change five, night runs until it is
-    /// stopped, long has the scenarios of an hour of simulated time; written runs every handwritten
-    /// scenario once and nothing else.
+    /// stopped, long has the scenarios of an hour of simulated time, which no other preset has;
+    /// written runs every handwritten scenario once and nothing else.
     #[arg(long, value_enum, conflicts_with_all = ["seeds", "scenario"])]
     preset: Option<Preset>,
     /// Run every handwritten scenario at least once, even after the time limit.

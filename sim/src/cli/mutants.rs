@@ -260,9 +260,10 @@ broken code ran with the bug switched on. *Seeds* and *seconds* say how long the
 the machine that wrote the
 row; other work was going on beside it.
 
-The tables differ in what the author of the bug knew. The first one measures that the invariants \
-still work; only the
-second measures what the simulator finds of mistakes that its authors did not think of.
+There is one table for each origin of the bugs. Bugs planted with the simulator in view show that \
+the invariants still work;
+only bugs planted blind measure how many mistakes the simulator finds that its authors did not \
+think of.
 ";
 
 const COLUMNS: &str = "\

@@ -53,6 +53,10 @@ fn code_of(verdict: Verdict) -> u8 {
 /// First seed of a preset, unless `--from` names another one.
 const FIRST_SEED: u64 = 1;
 
+fn first_seed(args: &SweepArgs) -> u64 {
+    args.from.unwrap_or(FIRST_SEED)
+}
+
 /// Runs every scenario once, then the mixed one until the time is over.
 pub fn default_sweep(from: Option<u64>) -> anyhow::Result<u8> {
     println!(
@@ -96,7 +100,7 @@ fn order(args: &SweepArgs, scenarios: &[Scenario]) -> Box<dyn Iterator<Item = (u
                 .iter()
                 .map(|scenario| scenario.swarm.is_some())
                 .collect();
-            let first = args.from.unwrap_or(FIRST_SEED);
+            let first = first_seed(args);
             Box::new(
                 preset
                     .runs(&is_drawn)
@@ -133,7 +137,7 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<u8> {
     if let Some(preset) = args.preset
         && !args.json
     {
-        println!("{}", seeds_of(preset, args.from.unwrap_or(FIRST_SEED)));
+        println!("{}", seeds_of(preset, first_seed(args)));
     }
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     // The total is counted one by one, because ranges of seeds are short.
@@ -215,9 +219,8 @@ fn seeds_of(preset: Preset, from: u64) -> String {
     };
     let of_drawn = match preset {
         Preset::Written => String::new(),
-        Preset::Smoke | Preset::Change | Preset::Long => {
-            format!(", then the mixed one from seed {from} on")
-        }
+        Preset::Smoke | Preset::Change => format!(", then the mixed one from seed {from} on"),
+        Preset::Long => format!(", then the generated one from seed {from} on"),
         Preset::Night => format!(", generated ones from seed {from} on"),
     };
     format!("{of_fixed}{of_drawn}; --from {from} repeats them")
@@ -229,7 +232,7 @@ fn owed(args: &SweepArgs, scenarios: &[Scenario], shard: Shard) -> Vec<bool> {
     let seeds = args.preset.and_then(Preset::seeds).unwrap_or(u64::MAX);
     // The shards of a scenario's seeds repeat after as many seeds as there are shards.
     let any_seed = |at| {
-        let from = args.from.unwrap_or(FIRST_SEED);
+        let from = first_seed(args);
         (0..seeds.min(shard.count())).any(|nth| shard.has((at, from.saturating_add(nth))))
     };
     let is_owed = |(at, one): (usize, &Scenario)| args.every && one.swarm.is_none() && any_seed(at);

@@ -7,7 +7,7 @@ use super::{DescribeArgs, ListArgs, PASSED};
 use crate::faults::{Actor, Machine, Vote, Way};
 use crate::fleet::rules;
 use crate::invariants;
-use crate::params::{Behaviour, Conduct, FaultModelWord, Ms};
+use crate::params::{Behaviour, Conduct, FaultModelWord, Ms, Stranger};
 use crate::plan::Expect;
 use crate::plan::format;
 use crate::plan::mutants::{self, Origin, Planted};
@@ -49,6 +49,10 @@ fn guide() -> String {
         "{}; all except twins are the real node with changed messages",
         choice_of::<Conduct>()
     ));
+    let strangers = comment(&format!(
+        "{}; votes needs a forger",
+        choice_of::<Stranger>()
+    ));
     let behaviours = comment(&format!(
         "{}; a repeated one is more frequent",
         format::words::<Behaviour>().join(", ")
@@ -80,6 +84,8 @@ A scenario is a TOML file:
 
     [world]                       # all optional
     nodes = 4                     # authorities, each with an execution client on its own machine
+    governance = true             # governance can change the federation
+    candidates = 1                # the last nodes, which are not in the first federation
     fault_model = \"byzantine\"     {fault_model}
     slot = \"1s\"
     drift = \"250ms\"               # largest difference between clocks
@@ -87,8 +93,8 @@ A scenario is a TOML file:
     light_client = true           # a light client follows the chain by its headers
     greedy_peers = true           # peers request more than nodes serve
     silent_peers = true           # peers claim to have blocks and answer no request
-    strangers = [\"idle\"]          # idle, dust, vanish, certificates, votes (needs a forger),
-                                  # forgeries, other-chain
+    strangers = [\"idle\"]          {strangers}
+    mailboxes = {{ chain = 32 }}    # capacities of mailboxes by actor, smaller than in production
     tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
     byzantine = [{{ node = 2, conduct = \"twins\" }}]
                                   {conducts}
@@ -106,6 +112,7 @@ A scenario is a TOML file:
     within = \"60s\"                # within this time (three rounds of leaders and 20 s)
     losses = 1                    # losses of vote state that nodes detected in the chaos (0)
     changes = 1                   # changes of the federation in force when the chaos ends (0)
+    checks = 40                   # signature checks of a node for each slot, at most (no limit)
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
     [[step]]

@@ -16,7 +16,7 @@ const NIGHT_ROUND: u64 = 5;
 /// world.
 const NIGHT_DRAWN: u64 = 3;
 
-/// A predefined sweep.
+/// A predefined sweep. Only [`Preset::Long`] has the long scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
     /// One minute: every handwritten scenario once, then the mixed one.
@@ -26,7 +26,7 @@ pub enum Preset {
     /// Until stopped, or for --minutes: all scenarios, generated ones more often, with new seeds
     /// each time.
     Night,
-    /// Ten minutes: every long scenario once, then the generated one.
+    /// Ten minutes: every handwritten long scenario once, then the generated one.
     Long,
     /// Every handwritten scenario once, and no generated one.
     Written,

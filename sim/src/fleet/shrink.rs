@@ -171,7 +171,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
             (plan.world.slot_ms, plan.world.drift_ms) = (slot_ms, drift_ms);
         },
         |plan| (plan.expect.min_final, plan.expect.losses) = (0, 0),
-        |plan| plan.expect.changes = 0,
+        |plan| (plan.expect.changes, plan.expect.checks) = (0, None),
         |plan| {
             let is_changed = |step: &Step| step.fault.name() == "change-federation";
             if !plan.steps.iter().any(is_changed) {
@@ -266,6 +266,7 @@ mod tests {
     use super::*;
     use crate::faults::Reset;
     use crate::params::When;
+    use crate::plan::Expect;
 
     /// Fails if all culprits are among the faults, the chaos lasts beyond `at_ms`, and there are
     /// enough nodes and, if needed, users.
@@ -324,6 +325,10 @@ mod tests {
             world,
             steps: steps.collect(),
             until_ms: 60_000,
+            expect: Expect {
+                checks: Some(20),
+                ..Expect::default()
+            },
             ..Plan::default()
         }
     }
@@ -363,6 +368,7 @@ mod tests {
                     (small.workload.users, small.world.buggify),
                     (u8::from(needs_users), false)
                 );
+                assert_eq!(small.expect, Expect::default());
                 let is_short = |step: &Step| step.nodes.len() == 1 && step.for_ms == Some(LEAST_MS);
                 assert!(small.steps.iter().all(is_short), "{:?}", small.steps);
             }

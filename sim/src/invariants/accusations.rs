@@ -14,7 +14,7 @@ pub const NEAR_SLOTS: u64 = 128;
 /// Slot, kind and signer of a vote, and the set that the signer's number refers to.
 type Key = (u64, VoteKind, u8, Hash);
 
-/// The votes that one life of a ChainActor has counted.
+/// The votes that one incarnation of a ChainActor has counted.
 #[derive(Debug, Default)]
 struct Counted {
     first: BTreeMap<Key, Hash>,

@@ -1,10 +1,11 @@
 //! Calm stretches of a run: no fault acts, all authorities run, and everything had time to settle.
-//! There each slot has a block that is final in time on every node, no node is silent, a block has
-//! its price, and tables are as small as the present state of the node justifies.
+//! There each slot has a block that is final in time on every node, no node is silent, the work for
+//! a block stays within its budget, and tables are as small as the present state of the node
+//! justifies.
 //!
-//! Outside of such a stretch redundancy hides a single failure: what is dropped, late or not asked
-//! again is repaired by another mechanism, or by a restart. In a calm stretch nothing has to be
-//! repaired, so the limits are those of the normal path.
+//! Outside of such a stretch redundancy hides a single failure: another mechanism, or a restart,
+//! repairs a lost or late message, or a request that is not repeated. In a calm stretch nothing
+//! has to be repaired, so the limits are those of the normal path.
 //!
 //! Limits with the word GUESSED were chosen from the protocol and not measured; the counters
 //! `calm.*` of a run are the largest values that a build without planted bugs reaches.
@@ -21,7 +22,7 @@ use crate::params::{LinkPlan, WorldPlan};
 const START_MS: u64 = 6_000;
 /// Time after the last disturbance until a run may be calm again: a silent connection is noticed
 /// after 15 s, and a lost one is dialled again within ten. GUESSED.
-pub const SETTLE_MS: u64 = 25_000;
+const SETTLE_MS: u64 = 25_000;
 /// Time after the last transaction until the tables of transactions must be empty. GUESSED.
 const REST_MS: u64 = 5_000;
 /// Slots from the start of a slot within which its block is final on every node. GUESSED: a block
@@ -401,7 +402,7 @@ impl Calm {
                 });
             }
         }
-        // The counterpart: a table must not lack what is there.
+        // The counterpart: a table must not lack a connected peer.
         let (connected, known) = (entries("network", "connected"), entries("peers", "peers"));
         if connected < peers || known != connected {
             return Err(Violation::PeersMissing {
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_end_a_stretch_and_what_follows_needs_time() {
+    fn faults_end_a_stretch_and_their_effects_need_time_to_settle() {
         let mut calm = calm();
         assert!(!calm.is_calm(FROM - 1) && calm.is_calm(FROM));
         calm.fault_began(FROM, 1, false);
@@ -495,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_its_price() {
+    fn the_work_for_a_block_stays_within_its_budget() {
         let costs = |requests| Footprint {
             costs: Costs {
                 requests,

@@ -1,9 +1,9 @@
 //! The parent of a leader's block: the certified block of the highest slot that the leader knew
-//! when its slot began (rule 3.1). A lower one is valid, and a later leader repairs it, so that
-//! nothing but the choice itself shows the mistake.
+//! when its slot began (rule 3.1). A lower one is valid, and a later leader repairs it, so only the
+//! choice itself shows the mistake.
 //!
-//! A node reports certificates after it wrote them, so they outlive its restarts. What it learnt
-//! after the slot had begun is not held against it, because the block may have been built before,
+//! A node reports certificates after it wrote them, so they outlive its restarts. Certificates that
+//! it learnt after the slot had begun are ignored, because the block may have been built before,
 //! and sent again later.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Clocks of the nodes: no vote before its slot has begun, none while the clock has jumped, and
-//! none by a clock that was far ahead at the start and that nobody confirmed.
+//! none by a clock that was far ahead at the start and is not confirmed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -165,12 +165,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "too-costly",
         "Blocks cost more than their budget",
-        "In a calm stretch nothing is sent again, asked again, or checked twice. Compare the \
-         metrics of the node with those of a run without the change.",
+        "In a calm stretch nothing is sent, requested or checked twice; a scenario may also limit \
+         the signature checks of its whole chaos. Compare the metrics of the node with those of a \
+         run without the change.",
     ),
     (
         "table-not-shrunk",
-        "A table keeps what is not needed any more",
+        "A table keeps entries that are no longer needed",
         "The run is calm and the users have stopped, so that the entries follow from the present \
          state. Look for entries of peers that are gone, requests that ended, and slots that are \
          final.",
@@ -356,20 +357,20 @@ const TABLE: &[(&str, &str, &str)] = &[
         "request-overdue",
         "A request to a peer did not end in time",
         "The PeerActor must end each request: with the answer, with an error, or by giving it up. \
-         A request that stays open holds a place, and what it was for is not asked again.",
+         A request that stays open holds a place, and its blocks are not requested again.",
     ),
     (
         "wrong-request",
-        "A request that does not follow from what the node had seen",
+        "A request that does not follow from the node's earlier events",
         "The range follows from the node's position and the height to reach; the peer from the \
          failures of all connected peers, their last turns, and whether the operator named them. \
          Compare the events `said` of the node before the request.",
     ),
     (
         "incarnations-crossed",
-        "A timer or request of a former life acted in the next one",
+        "A timer or request of an earlier incarnation acted in the next one",
         "Timers end with the incarnation that set them, and requests belong to the one that made \
-         them. What arrives later must be ignored.",
+         them. Later timers and answers must be ignored.",
     ),
     (
         "two-incarnations",

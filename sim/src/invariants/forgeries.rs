@@ -103,7 +103,7 @@ impl Forgeries {
         is_accepted: bool,
     ) -> Result<(), Violation> {
         if !is_accepted {
-            *self.refused.entry(forgery.name.clone()).or_default() += 1;
+            self.refused(forgery);
             return Ok(());
         }
         match forgery.tolerance {
@@ -115,7 +115,7 @@ impl Forgeries {
         }
     }
 
-    /// Counts the refusal of a forgery that is no gossip.
+    /// Counts the refusal of a forgery.
     pub fn refused(&mut self, forgery: &Forgery) {
         *self.refused.entry(forgery.name.clone()).or_default() += 1;
     }

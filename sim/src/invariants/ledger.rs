@@ -115,7 +115,7 @@ pub struct Answered {
     pub found: U256,
 }
 
-/// What an answer is about.
+/// The subject of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Balance,
@@ -142,7 +142,7 @@ pub struct Ledger {
     /// digest of its answer.
     pub reads: BTreeMap<String, (u8, B256)>,
     /// Answers about accounts, to be compared at the end.
-    pub answers: Vec<Answered>,
+    answers: Vec<Answered>,
     /// Features that the workload has reached.
     pub coverage: Coverage,
 }

@@ -125,7 +125,7 @@ pub enum Violation {
     /// An authority signed while its clock had jumped and neither peers nor its operator had
     /// confirmed the new time.
     VotedByJumpedClock { node: u8, slot: u64, by_ms: i64 },
-    /// An authority voted by a clock that was far ahead when it started and that nobody confirmed.
+    /// An authority voted by a clock that was far ahead when it started and was not confirmed.
     VotedByUnconfirmedClock { node: u8, slot: u64, ahead_ms: u64 },
     /// An authority approved a block that its own execution client has not executed.
     ApprovedUnexecuted { node: u8, height: u64, slot: u64 },
@@ -227,7 +227,8 @@ pub enum Violation {
     BlockLate { node: u8, slot: u64, limit_ms: u64 },
     /// In a calm stretch, a node may not vote.
     SilentInCalm { node: u8 },
-    /// In a calm stretch, blocks cost a node more than their budget.
+    /// Blocks cost a node more than their budget: in a calm stretch, or more signature checks than
+    /// the scenario allows, where `blocks` counts the slots of the chaos.
     TooCostly {
         node: u8,
         what: String,
@@ -368,7 +369,8 @@ pub enum Violation {
         after_ms: u64,
         limit_ms: u64,
     },
-    /// A request went to another peer, or for other blocks, than what the node had seen demands.
+    /// A request went to another peer, or for other blocks, than follows from the events that the
+    /// node had reported.
     WrongRequest { node: u8, what: String },
     /// An actor dealt with a timer or a request of an earlier incarnation, or `what` is unknown to
     /// the living one.
@@ -478,7 +480,7 @@ pub struct Oracles {
     pub ledger: Ledger,
     /// Messages that adversaries made.
     pub forgeries: Forgeries,
-    /// The most signature checks of a life of each correct node.
+    /// The most signature checks of one process of each correct node.
     pub checks: BTreeMap<u8, u64>,
     /// The final height that every living node had when the chaos ended.
     pub least_final: Option<u64>,
@@ -770,7 +772,8 @@ impl Oracles {
     }
 
     /// Checks the parent of a new block, unless the node's clock is wrong or its disk lied: the
-    /// start of the slot is unknown then, or the node may have forgotten what it reported.
+    /// start of the slot is unknown then, or the node may have forgotten certificates that it
+    /// reported.
     fn parent_is_right(&self, node: u8, hash: &Hash, slot: u64) -> Result<(), Violation> {
         let is_judged = !self.distrusted.contains(&node) && self.clocks.is_right(node);
         match self.blocks.parent_slot(hash).filter(|_| is_judged) {

@@ -1,5 +1,6 @@
-//! Checks of what a node does not report itself: its answers to requests, its verdicts on forged
-//! messages, its clock, and what its execution client has executed.
+//! Checks of facts that the simulator observes and the node does not report: its answers to
+//! requests, its verdicts on forged messages, its clock, and the blocks that its execution client
+//! has executed.
 
 use alys_node::node::NodeEvent;
 use alys_types::VoteKind;
@@ -12,7 +13,8 @@ impl Oracles {
     /// accounts.
     ///
     /// # Errors
-    /// [`Violation::WrongExecution`], [`Violation::WrongBalance`], or those of [`Ledger::settle`].
+    /// [`Violation::WrongExecution`], [`Violation::WrongBalance`], or those of
+    /// [`super::Ledger::settle`].
     pub fn check_execution(
         &mut self,
         node: u8,
@@ -36,7 +38,7 @@ impl Oracles {
         self.note(at_ms, result);
     }
 
-    /// Checks that a peer is an authority which a correct node takes for one.
+    /// Checks that a peer that a correct node takes for an authority is one.
     pub fn vouched(&mut self, at_ms: u64, node: u8, peer: &str) {
         let result = self.forgeries.vouched(node, peer);
         self.note(at_ms, result);

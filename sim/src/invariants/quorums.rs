@@ -2,8 +2,8 @@
 //! counterpart of [`super::Votes::certified`] and [`super::Votes::stands`]: a quorum of approvals
 //! makes a block certified, and a quorum of confirmations makes it final, at once.
 //!
-//! Demanded for blocks that the node approved in the same life of its ChainActor, because it has
-//! their bodies and those of their ancestors, and for votes of the latest slots, because it may
+//! Demanded for blocks that the node approved in the same incarnation of its ChainActor, because it
+//! has their bodies and those of their ancestors, and for votes of the latest slots, because it may
 //! drop the votes of older blocks that it does not know yet.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,9 +26,9 @@ struct Due {
     slot: u64,
 }
 
-/// The votes of one life of a ChainActor.
+/// The votes of one incarnation of a ChainActor.
 #[derive(Debug, Default)]
-struct Life {
+struct Incarnation {
     approved: BTreeSet<Hash>,
     signers: BTreeMap<(VoteKind, Hash), BTreeSet<u8>>,
     due: Vec<Due>,
@@ -42,7 +42,7 @@ pub struct Quorums {
     faulty: BTreeSet<u8>,
     /// The first authority set; votes of later ones have other quorums.
     set_hash: Option<Hash>,
-    nodes: BTreeMap<u8, Life>,
+    nodes: BTreeMap<u8, Incarnation>,
 }
 
 impl Quorums {
@@ -55,7 +55,7 @@ impl Quorums {
         }
     }
 
-    /// Forgets a life of a node's ChainActor.
+    /// Forgets an incarnation of a node's ChainActor.
     pub fn restored(&mut self, node: u8) {
         self.nodes.remove(&node);
     }
@@ -63,10 +63,10 @@ impl Quorums {
     /// Records a signature of a node.
     pub fn signed(&mut self, at_ms: u64, node: u8, target: &VoteTarget) {
         if target.kind == VoteKind::Approval {
-            let life = self.nodes.entry(node).or_default();
-            if life.approved.insert(target.hash) {
+            let incarnation = self.nodes.entry(node).or_default();
+            if incarnation.approved.insert(target.hash) {
                 for kind in [VoteKind::Approval, VoteKind::Confirmation] {
-                    life.reach(self.quorum, at_ms, VoteTarget { kind, ..*target });
+                    incarnation.reach(self.quorum, at_ms, VoteTarget { kind, ..*target });
                 }
             }
         }
@@ -86,10 +86,13 @@ impl Quorums {
         if !is_recent || set_hash != first || self.faulty.contains(&signer) {
             return;
         }
-        let life = self.nodes.entry(node).or_default();
-        let signers = life.signers.entry((target.kind, target.hash)).or_default();
+        let incarnation = self.nodes.entry(node).or_default();
+        let signers = incarnation
+            .signers
+            .entry((target.kind, target.hash))
+            .or_default();
         if signers.insert(signer) {
-            life.reach(self.quorum, at_ms, *target);
+            incarnation.reach(self.quorum, at_ms, *target);
         }
     }
 
@@ -98,15 +101,15 @@ impl Quorums {
     /// # Errors
     /// [`Violation::QuorumIgnored`].
     pub fn stands(&mut self, asked_ms: u64, node: u8, summary: &Summary) -> Result<(), Violation> {
-        let Some(life) = self.nodes.get_mut(&node) else {
+        let Some(incarnation) = self.nodes.get_mut(&node) else {
             return Ok(());
         };
         let reached = |kind| match kind {
             VoteKind::Confirmation => summary.finalized.slot.0,
             VoteKind::Approval | VoteKind::Proposal => summary.highest.slot.0,
         };
-        life.due.retain(|due| reached(due.kind) < due.slot);
-        match life.due.iter().find(|due| due.at_ms < asked_ms) {
+        incarnation.due.retain(|due| reached(due.kind) < due.slot);
+        match incarnation.due.iter().find(|due| due.at_ms < asked_ms) {
             None => Ok(()),
             Some(due) => Err(Violation::QuorumIgnored {
                 node: node + 1,
@@ -118,7 +121,7 @@ impl Quorums {
     }
 }
 
-impl Life {
+impl Incarnation {
     /// Notes the demand if the node has counted a quorum for a block that it approved.
     fn reach(&mut self, quorum: usize, at_ms: u64, target: VoteTarget) {
         let signers = self.signers.get(&(target.kind, target.hash));
@@ -208,7 +211,11 @@ mod tests {
         };
         assert_eq!(quorums.stands(11, 0, &behind), Err(ignored));
         quorums.restored(0);
-        assert_eq!(quorums.stands(11, 0, &behind), Ok(()), "another life");
+        assert_eq!(
+            quorums.stands(11, 0, &behind),
+            Ok(()),
+            "another incarnation"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Requests to peers: each ends in time, goes to the best peer, and asks for the next range, as the
-//! sync planner promises. The PeerActor reports what it learns and what it asks; this file repeats
-//! every decision by its own arithmetic.
+//! sync planner promises. The PeerActor reports its events and its requests; this file computes
+//! each decision a second time from the events.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ struct Plan {
 
 /// The requests of one incarnation of a PeerActor.
 #[derive(Debug, Default)]
-struct Desk {
+struct NodeRequests {
     incarnation: u64,
     last_tag: u64,
     open: BTreeMap<u64, Open>,
@@ -113,7 +113,7 @@ struct Desk {
 pub struct Requests {
     /// Nodes may ask for a single block of a range.
     has_small_ranges: bool,
-    desks: BTreeMap<u8, Desk>,
+    nodes: BTreeMap<u8, NodeRequests>,
 }
 
 /// A broken rule, in words.
@@ -124,13 +124,13 @@ impl Requests {
     pub fn new(has_buggify: bool) -> Self {
         Self {
             has_small_ranges: has_buggify,
-            desks: BTreeMap::new(),
+            nodes: BTreeMap::new(),
         }
     }
 
     /// Forgets a node because its process restarts.
     pub fn born(&mut self, node: u8) {
-        self.desks.remove(&node);
+        self.nodes.remove(&node);
     }
 
     /// Checks an event of a node's PeerActor.
@@ -140,39 +140,39 @@ impl Requests {
     /// [`Violation::IncarnationsCrossed`].
     pub fn report(&mut self, at_ms: u64, node: u8, event: &PeerEvent) -> Result<(), Violation> {
         let has_small_ranges = self.has_small_ranges;
-        let desk = self.desks.entry(node).or_default();
+        let requests = self.nodes.entry(node).or_default();
         let wrong = |what: Broken| Violation::WrongRequest {
             node: node + 1,
             what,
         };
         match event {
             PeerEvent::Started { incarnation } => {
-                *desk = Desk {
+                *requests = NodeRequests {
                     incarnation: *incarnation,
-                    ..Desk::default()
+                    ..NodeRequests::default()
                 };
             }
             PeerEvent::Requested { tag, peer, wanted } => {
-                if tag >> 32 != desk.incarnation || *tag <= desk.last_tag {
-                    return Err(desk.crossed(node, *tag));
+                if tag >> 32 != requests.incarnation || *tag <= requests.last_tag {
+                    return Err(requests.crossed(node, *tag));
                 }
-                desk.last_tag = *tag;
+                requests.last_tag = *tag;
                 let request = Open {
                     wanted: *wanted,
                     peer: *peer,
                     at_ms,
                 };
-                desk.open.insert(*tag, request);
-                return desk.requested(request, has_small_ranges).map_err(wrong);
+                requests.open.insert(*tag, request);
+                return requests.requested(request, has_small_ranges).map_err(wrong);
             }
             PeerEvent::Ended { tag, ending } => {
-                let Some(open) = desk.open.remove(tag) else {
-                    return Err(desk.crossed(node, *tag));
+                let Some(open) = requests.open.remove(tag) else {
+                    return Err(requests.crossed(node, *tag));
                 };
-                desk.ended(at_ms, open, *ending);
+                requests.ended(at_ms, open, *ending);
             }
             PeerEvent::Planned => {
-                if let Some((what, since_ms)) = desk.overdue(at_ms) {
+                if let Some((what, since_ms)) = requests.overdue(at_ms) {
                     return Err(Violation::RequestOverdue {
                         node: node + 1,
                         what,
@@ -180,37 +180,37 @@ impl Requests {
                         limit_ms: REQUEST_MS,
                     });
                 }
-                if let Some(peer) = desk.unasked(at_ms) {
+                if let Some(peer) = requests.unasked(at_ms) {
                     let what = format!("no range is requested, and {peer} could be asked");
                     return Err(wrong(what));
                 }
             }
             PeerEvent::RangeOverdue { peer } => {
-                let since = desk.plan.range.filter(|(asked, _)| asked == peer);
+                let since = requests.plan.range.filter(|(asked, _)| asked == peer);
                 let is_over = |since: u64| at_ms + ROUNDING_MS >= since + RANGE_MS;
                 if !since.is_some_and(|(_, since)| is_over(since)) {
                     return Err(wrong(format!("the range of {peer} is given up too early")));
                 }
-                desk.plan.range_failed(peer, at_ms);
+                requests.plan.range_failed(peer, at_ms);
             }
             PeerEvent::NetworkRestarted => {
-                desk.open.clear();
-                desk.again_ms.clear();
-                desk.plan = Plan::default();
+                requests.open.clear();
+                requests.again_ms.clear();
+                requests.plan = Plan::default();
             }
             PeerEvent::Connected { .. }
             | PeerEvent::Disconnected { .. }
             | PeerEvent::Goal { .. }
             | PeerEvent::RangeTaken { .. }
             | PeerEvent::RangeLost
-            | PeerEvent::Misbehaved { .. } => desk.plan.learn(at_ms, event),
+            | PeerEvent::Misbehaved { .. } => requests.plan.learn(at_ms, event),
         }
         Ok(())
     }
 }
 
-impl Desk {
-    /// A tag of another life of the actor, or one that is not open.
+impl NodeRequests {
+    /// A tag of another incarnation of the actor, or one that is not open.
     fn crossed(&self, node: u8, tag: u64) -> Violation {
         Violation::IncarnationsCrossed {
             node: node + 1,
@@ -639,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_end_in_time_and_in_their_own_life() {
+    fn requests_end_in_time_and_in_their_own_incarnation() {
         let start = [(0, connected(1, true)), (0, block(1, 1, 9))];
         let after = |events: &[(u64, PeerEvent)]| judge(&[&start[..], events].concat());
         assert_eq!(after(&[(REQUEST_MS, PeerEvent::Planned)]), None);

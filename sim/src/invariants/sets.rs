@@ -159,13 +159,13 @@ impl Sets {
         })))
     }
 
-    fn look(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers the genesis block and the keys of all nodes, from node 0 on.
     pub fn register(&self, genesis: Hash, keys: impl Iterator<Item = PublicKeyBytes>) {
-        let mut inner = self.look();
+        let mut inner = self.lock();
         inner.genesis = genesis;
         inner.keys = keys.zip(0..).collect();
         let first = inner.last.clone();
@@ -174,7 +174,7 @@ impl Sets {
 
     /// Registers an order that governance signed.
     pub fn ordered(&self, order: &FederationOrder) {
-        let mut inner = self.look();
+        let mut inner = self.lock();
         let message = order.message(&inner.genesis);
         inner.ordered.insert(message);
     }
@@ -182,12 +182,12 @@ impl Sets {
     /// Computes the federation after a proposed block. A block with an unknown parent is not
     /// judged.
     pub fn learn(&self, hash: Hash, block: &Block) {
-        self.look().learn(hash, block);
+        self.lock().learn(hash, block);
     }
 
     /// Learns the parent of a block whose body no node has reported yet.
     pub fn learn_parent(&self, hash: Hash, parent: Hash) {
-        let mut inner = self.look();
+        let mut inner = self.lock();
         if let Some(after) = inner.after.get(&parent) {
             let of = (after.height + 1, after.members.clone());
             inner.of.entry(hash).or_insert(of);
@@ -196,12 +196,12 @@ impl Sets {
 
     /// Records a final block.
     pub fn finalized(&self, height: u64, hash: &Hash) {
-        self.look().finalized(height, hash);
+        self.lock().finalized(height, hash);
     }
 
     /// The set of a block's own height; `None` if it is unknown.
     pub fn of(&self, hash: &Hash) -> Option<Arc<Members>> {
-        let inner = self.look();
+        let inner = self.lock();
         if !inner.may_change {
             return Some(inner.first.clone());
         }
@@ -218,7 +218,7 @@ impl Sets {
 
     /// All nodes that have had this index in a set.
     pub fn seats(&self, index: u8) -> BTreeSet<u8> {
-        let inner = self.look();
+        let inner = self.lock();
         let sets = inner.of.values().map(|(_, members)| members);
         let all = sets.chain([&inner.first]);
         all.filter_map(|members| members.at(index)).collect()
@@ -226,27 +226,27 @@ impl Sets {
 
     /// The rule of changes that a block breaks.
     pub fn broken(&self, hash: &Hash) -> Option<&'static str> {
-        self.look().broken.get(hash).copied()
+        self.lock().broken.get(hash).copied()
     }
 
     /// The set of the block after the highest final one.
     pub fn current(&self) -> Arc<Members> {
-        self.look().last.members.clone()
+        self.lock().last.members.clone()
     }
 
     /// The number of the last order on the final chain.
     pub fn last_order(&self) -> u64 {
-        self.look().last.last_order
+        self.lock().last.last_order
     }
 
     /// The changes on the final chain.
     pub fn changes(&self) -> Changes {
-        self.look().changes
+        self.lock().changes
     }
 
     /// Their number by counter, without those of a world that cannot change.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let inner = self.look();
+        let inner = self.lock();
         if !inner.may_change {
             return Vec::new();
         }

@@ -140,6 +140,8 @@ const BUGGIFY_PPM: u32 = 800_000;
 const SMALL_MAILBOXES_ONE_IN: u64 = 3;
 /// One generated world in this many changes its federation, if it tolerates a vacant seat.
 const CHANGING_ONE_IN: u64 = 5;
+/// One generated world in this many has strangers that attack.
+const STRANGERS_ONE_IN: u64 = 12;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -293,10 +295,10 @@ fn draw_mailboxes(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
-/// Draws an attack of strangers in one of twelve worlds. Dust occupies the pool that users need, so
-/// that it is for scenarios only, until clients bound what they pass on by the base fee.
+/// Draws an attack of strangers in one of [`STRANGERS_ONE_IN`] worlds. Dust fills the pool of the
+/// client that receives it, in which users need room, so it is for scenarios only.
 fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
-    if rng.below(12) != 0 {
+    if rng.below(STRANGERS_ONE_IN) != 0 {
         return;
     }
     let stranger = Stranger::ALL[rng.below(Stranger::ALL.len() as u64) as usize];

@@ -5,8 +5,8 @@
 //! elsewhere. No production build has the switches. Each bug declares in advance the invariant of
 //! the simulator that must find it, and the scenario to search.
 //!
-//! The table keeps the bugs apart by their [`Origin`], because a table by the authors of the
-//! invariants measures what they thought of.
+//! The table keeps the bugs apart by their [`Origin`], because bugs by the authors of the
+//! invariants measure only the mistakes that they thought of.
 
 use serde::Serialize;
 
@@ -14,9 +14,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// By somebody who knew the simulator's invariants and scenarios.
+    /// Its author knew the simulator's invariants and scenarios.
     InView,
-    /// By somebody who had not read the simulator; the invariants were built without seeing it.
+    /// Its author had not read the simulator, and the invariants were built without knowing it.
     Blind,
     /// No mistake that an observer can tell from correct code, or one without a consequence. The
     /// table argues it, and no run may find it.
@@ -244,7 +244,7 @@ planted! {
         "The pool of an execution client takes a replacement that does not raise the fees."
         => "wrongly-taken";
     "log-index-per-receipt", "execution", "arithmetic":
-        "The indexes of logs in the answers of an execution client begin anew in each receipt."
+        "The indexes of logs in the answers of an execution client start at 0 in each receipt."
         => "wrong-execution";
     "token-kept", "execution", "steady":
         "The token for the execution client is reused for two minutes, longer than it is valid."
@@ -345,11 +345,10 @@ mod tests {
                 planted.name
             );
         }
-        planted_rows();
     }
 
-    /// Each form of a row is understood.
-    fn planted_rows() {
+    #[test]
+    fn each_form_of_a_row_is_parsed() {
         mod rows {
             use super::super::{Origin, Planted};
             planted! {

@@ -1,5 +1,6 @@
-//! The audit after recovery: every execution client has the final chain, and every account has the
-//! balance and nonce that follow from its transactions.
+//! The audit after recovery: every execution client has the final chain and calls it finalized, the
+//! receipts add up to their blocks, and every account has the balance and nonce that follow from
+//! its transactions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

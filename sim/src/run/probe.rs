@@ -370,38 +370,27 @@ async fn round(desk: &Desk, post: &Addr<PostMessage>, rng: &mut Rng, round: u64)
     let senders: Vec<_> = senders.collect();
     for _ in 0..2 {
         time::sleep(Duration::from_millis(rng.below(100))).await;
-        let what = match rng.below(3) {
-            0 => "a question over which the actor dies",
-            1 => "a question over which the actor hangs",
-            _ => "a question that is not answered",
+        let (what, limit) = match rng.below(3) {
+            0 => ("a question over which the actor dies", LONG_ASK_TIMEOUT),
+            1 => ("a question over which the actor hangs", LONG_ASK_TIMEOUT),
+            _ => ("a question that is not answered", ASK_TIMEOUT),
         };
         let begun = now_ms(desk.world);
         let asked = async {
             match what {
                 "a question over which the actor dies" => {
-                    post.ask(|r| PostMessage::Die { _reply: r }, LONG_ASK_TIMEOUT)
-                        .await
+                    post.ask(|r| PostMessage::Die { _reply: r }, limit).await
                 }
                 "a question over which the actor hangs" => {
-                    post.ask(|r| PostMessage::Hang { _reply: r }, LONG_ASK_TIMEOUT)
-                        .await
+                    post.ask(|r| PostMessage::Hang { _reply: r }, limit).await
                 }
-                _ => {
-                    post.ask(|reply| PostMessage::Keep { reply }, ASK_TIMEOUT)
-                        .await
-                }
+                _ => post.ask(|reply| PostMessage::Keep { reply }, limit).await,
             }
         };
         // The kind of failure does not matter, only its delay.
         let over = timeout(LONG_ASK_TIMEOUT * 2, asked).await;
         on_time(desk, what, begun, PROMPT_FAILURE_LIMIT);
         if matches!(over, Ok(Err(AskError::Timeout { .. }))) {
-            let is_kept = what == "a question that is not answered";
-            let limit = if is_kept {
-                ASK_TIMEOUT
-            } else {
-                LONG_ASK_TIMEOUT
-            };
             not_early(desk, what, begun, limit);
         }
     }
