@@ -280,11 +280,8 @@ impl Cursor {
 }
 
 fn canonical(view: &ChainView, number: u64) -> Result<Option<BlockNumHash>, RpcError> {
-    if number > view.head().number {
-        return Ok(None);
-    }
-    let block = view.block(BlockId::number(number))?;
-    Ok(block.map(|block| BlockNumHash::new(number, block.hash)))
+    let header = view.header(BlockId::number(number))?;
+    Ok(header.map(|header| BlockNumHash::new(number, header.hash)))
 }
 
 #[cfg(test)]
