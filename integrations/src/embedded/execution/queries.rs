@@ -480,10 +480,13 @@ impl ChainView {
             && self.stored(header.hash)?.block.length() <= limits::PAYLOAD_BYTES / 2)
     }
 
-    /// `eth_gasPrice` in wei: the next block's base fee plus the suggested tip.
+    /// `eth_gasPrice` in wei: the suggested tip plus the base fee of the next block or of the
+    /// newest one, the higher of the two. Some wallets pass the price to `eth_estimateGas` or
+    /// `eth_call` on `latest`, whose base fee is the higher one while the fee falls.
     pub fn gas_price(&self) -> Result<u128, Error> {
-        Ok(u128::from(self.next_base_fee(&self.head.header))
-            .saturating_add(self.max_priority_fee()?))
+        let newest = self.head.header.base_fee_per_gas.unwrap_or_default();
+        let base_fee = newest.max(self.next_base_fee(&self.head.header));
+        Ok(u128::from(base_fee).saturating_add(self.max_priority_fee()?))
     }
 
     /// `eth_blobBaseFee` of the next block in wei. It is the minimum, because this chain has no
