@@ -567,7 +567,7 @@ impl<H: RpcHandler> Service<H> {
             if bytes.len() > 1 {
                 bytes.push(b',');
             }
-            let answer = within(&answer, room);
+            let answer = alys_runtime::blocking(|| within(&answer, room));
             if !charge.add(answer.len()) {
                 return busy();
             }
