@@ -347,6 +347,15 @@ mod tests {
         }
     }
 
+    /// A server with this handler, and its client.
+    async fn serve(handler: impl RpcHandler) -> (HttpServer, HttpClient) {
+        let config = ServerConfig::new("pool");
+        let server = HttpServer::bind(LOCAL, config, Arc::new(handler)).await;
+        let server = server.unwrap();
+        let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+        (server, http)
+    }
+
     /// A transaction of this size.
     fn raw(mark: u8, bytes: usize) -> Bytes {
         let with_input = |length: usize| encoded(1, vec![mark; length].into());
@@ -369,9 +378,7 @@ mod tests {
     fn a_filter_tells_new_transactions_and_each_is_fetched_once() {
         block_on_main(async {
             let geth = Geth::default();
-            let server = HttpServer::bind(LOCAL, ServerConfig::new("geth"), Arc::new(geth.clone()));
-            let server = server.await.unwrap();
-            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let (_server, http) = serve(geth.clone()).await;
             let mut reader = PoolReader::default();
             geth.add(raw(1, 100));
             assert_eq!(reader.read(&http, 10).await.unwrap(), [raw(1, 100)]);
@@ -397,9 +404,7 @@ mod tests {
     fn a_large_pool_is_read_in_parts_and_kept_within_the_budget() {
         block_on_main(async {
             let geth = Geth::default();
-            let server = HttpServer::bind(LOCAL, ServerConfig::new("geth"), Arc::new(geth.clone()));
-            let server = server.await.unwrap();
-            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let (_server, http) = serve(geth.clone()).await;
             let mut reader = PoolReader::default();
             (0..64).for_each(|mark| geth.add(raw(mark, 128 << 10)));
             let mut reads = 0;
@@ -422,9 +427,7 @@ mod tests {
     fn transactions_below_the_next_base_fee_are_not_offered() {
         block_on_main(async {
             let geth = Geth::default();
-            let server = HttpServer::bind(LOCAL, ServerConfig::new("geth"), Arc::new(geth.clone()));
-            let server = server.await.unwrap();
-            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let (_server, http) = serve(geth.clone()).await;
             let mut reader = PoolReader::default();
             let of = |fee_cap: u128| encoded(fee_cap, Bytes::new());
             for transaction in [of(6), of(7), of(8)] {
@@ -449,9 +452,7 @@ mod tests {
     #[test]
     fn a_client_that_serves_no_pool_is_named_with_the_remedy() {
         block_on_main(async {
-            let server = HttpServer::bind(LOCAL, ServerConfig::new("reth"), Arc::new(Silent));
-            let server = server.await.unwrap();
-            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let (_server, http) = serve(Silent).await;
             let error = PoolReader::default().read(&http, 10).await.unwrap_err();
             assert!(matches!(error, ExecutionError::PoolNotServed), "{error}");
             assert!(error.to_string().contains("pool_url"), "{error}");
