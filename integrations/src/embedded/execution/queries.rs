@@ -172,7 +172,8 @@ impl ChainView {
     }
 
     /// `eth_getBlockByNumber` of `pending`: the next block without transactions, which enter it
-    /// when its leader builds it. The hash is a placeholder.
+    /// when its leader builds it. Its hash is not known before: it is zero here, because the type
+    /// requires one, and null in the answer of the RPC.
     pub fn rpc_pending_block(&self) -> Block {
         let header = self.pending_header();
         let withdrawals = header.withdrawals_root.map(|_| Default::default());

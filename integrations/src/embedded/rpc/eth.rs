@@ -104,8 +104,7 @@ fn of_block(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcE
     }
 }
 
-/// The next block: as in Geth, its hash, nonce and fee recipient are null. Transactions enter it
-/// when its leader builds it, so it has none here.
+/// The next block, whose hash, nonce and fee recipient are null, as in Geth.
 fn pending_block(view: &ChainView) -> Result<Value, RpcError> {
     let mut block = to_json(view.rpc_pending_block())?;
     for unknown in ["hash", "nonce", "miner"] {
