@@ -6,13 +6,13 @@
 //! | Reth | public | the same |
 //! | EthereumJS, embedded | either | `txpool_content`, which the embedded client bounds |
 //!
-//! A filter tells hashes of new transactions, each of which is fetched once, so a read costs what
-//! has arrived since the last one and not the whole pool.
+//! A filter reports the hashes of new transactions, each of which is fetched once, so the cost of a
+//! read depends on the transactions that have arrived since the last one and not on the whole pool.
 //!
 //! Transactions whose fee cap is below the base fee of the next block are not offered: to send them
 //! costs nothing while no block can include them, so a flood of them would spend the budgets of the
-//! gossip. They are offered once the base fee has fallen. The base fee is asked by
-//! `eth_feeHistory`; of a client without it everything is offered.
+//! gossip. They are offered once the base fee has fallen. The base fee is read by
+//! `eth_feeHistory`; if the client does not serve it, every transaction is offered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -36,7 +36,7 @@ const RECENT: usize = 4096;
 /// Hashes to fetch. With more, the client takes transactions faster than peers would; the oldest
 /// are dropped, which other clients may have.
 const BACKLOG: usize = 16 * 1024;
-/// Bytes fetched per read: what the node may broadcast until the next read.
+/// Bytes fetched per read: as many as the node may broadcast until the next read.
 const FETCHED_BYTES: usize = 1 << 20;
 /// Time spent on fetching per read; the rest follows at the next one.
 const FETCH_BUDGET: Duration = Duration::from_millis(500);
@@ -44,7 +44,7 @@ const FETCH_BUDGET: Duration = Duration::from_millis(500);
 /// Source of the pool's transactions.
 #[derive(Debug, Default)]
 enum Source {
-    /// To be found out.
+    /// Not determined yet.
     #[default]
     Unknown,
     /// The filter with this id.
@@ -120,8 +120,8 @@ impl PoolReader {
             Err(error) => return Err(error),
         };
         if matches!(self.source, Source::Filter(_)) {
-            // The filter tells later transactions only. Of the earlier ones the client includes the
-            // best in its pending block, which it may not have.
+            // The filter reports later transactions only. The pending block of the client, if it
+            // has one, includes the best of the earlier ones.
             let pending = call::<PendingBlock>(http, "eth_getBlockByNumber", ("pending", false));
             if let Ok(mut block) = pending.await {
                 let is_fetched = |hash: &B256| self.recent.iter().any(|tx| tx.hash == *hash);
@@ -225,7 +225,7 @@ async fn call<R: DeserializeOwned>(
         .map_err(|error| ExecutionError::from_call(method, error))
 }
 
-/// The base fee of the next block in wei; 0 from a client that does not tell it.
+/// The base fee of the next block in wei; 0 if the client does not report it.
 async fn next_base_fee(http: &HttpClient) -> Result<u128, ExecutionError> {
     let no_rewards: [f64; 0] = [];
     match call::<FeeHistory>(http, "eth_feeHistory", ("0x1", "latest", no_rewards)).await {
@@ -281,11 +281,11 @@ mod tests {
     #[derive(Default)]
     struct Client {
         pool: Vec<(B256, Bytes)>,
-        /// Transactions that the filter has told.
-        told: usize,
+        /// Transactions that the filter has reported.
+        reported: usize,
         filter: Option<u64>,
         filters: u64,
-        /// Of the next block; `None` for a client that does not tell it.
+        /// Of the next block; `None` for a client that does not report it.
         base_fee: Option<u128>,
         calls: BTreeMap<String, usize>,
     }
@@ -306,7 +306,7 @@ mod tests {
             match method {
                 "eth_newPendingTransactionFilter" => {
                     client.filters += 1;
-                    client.told = client.pool.len();
+                    client.reported = client.pool.len();
                     client.filter = Some(client.filters);
                     Ok(json!(format!("0x{:x}", client.filters)))
                 }
@@ -320,8 +320,8 @@ mod tests {
                         return Err(RpcError::server("filter not found"));
                     }
                     let total = client.pool.len();
-                    let told = std::mem::replace(&mut client.told, total);
-                    let new = client.pool[told..].iter();
+                    let reported = std::mem::replace(&mut client.reported, total);
+                    let new = client.pool[reported..].iter();
                     Ok(json!(new.map(|(hash, _)| *hash).collect::<Vec<B256>>()))
                 }
                 "eth_getRawTransactionByHash" => {
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_tells_new_transactions_and_each_is_fetched_once() {
+    fn a_filter_reports_new_transactions_and_each_is_fetched_once() {
         block_on_main(async {
             let geth = Geth::default();
             let (_server, http) = serve(geth.clone()).await;

@@ -428,7 +428,8 @@ impl<H: RpcHandler> Service<H> {
         }
     }
 
-    /// Parses a body, of a stranger only when it has few enough values.
+    /// Parses a body. Without authentication its values are counted first, because they take many
+    /// times their bytes once parsed.
     async fn parse(
         &self,
         body: Vec<u8>,

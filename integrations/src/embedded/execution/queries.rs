@@ -25,7 +25,7 @@ use alloy_rpc_types_eth::{
 use std::sync::Arc;
 
 /// Suggested tip in wei while blocks have room. There it suffices, because leaders include every
-/// transaction that can pay the base fee; a higher one would follow whoever paid too much.
+/// transaction that can pay the base fee; a higher one would follow the senders that paid too much.
 const DEFAULT_TIP: u128 = 1_000_000_000;
 /// Highest suggested tip in wei, as in Geth.
 const MAX_TIP: u128 = 500_000_000_000;
