@@ -196,11 +196,20 @@ impl ChainView {
     }
 
     /// A transaction of the canonical chain or of the pool.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] when the head has moved, so that the pool may have dropped it as mined.
     pub fn rpc_transaction(&self, hash: B256) -> Result<Option<Transaction>, Error> {
         if let Some((block, index)) = self.mined(hash)? {
             return Ok(rpc_transaction(&block, index));
         }
-        let pooled = self.pool_transaction(hash);
+        let pool = self.pool.read();
+        let pooled = pool.get(&hash).cloned();
+        if pooled.is_none() {
+            // It may have been mined since the look-up above.
+            self.check_pool(&pool)?;
+        }
+        drop(pool);
         let pooled = pooled.map(|pooled| pooled.as_ref().clone());
         Ok(pooled.map(|pooled| Transaction::from_transaction(pooled, TransactionInfo::default())))
     }
