@@ -35,7 +35,7 @@ pub(crate) fn replacement_is_raised(is_raised: bool) -> bool {
     is_raised || active("any-replacement")
 }
 
-/// `log-index-per-receipt`: the indexes of logs begin anew in each receipt.
+/// `log-index-per-receipt`: the indexes of logs start at 0 in each receipt.
 pub(crate) fn next_log_index(index: u64) -> u64 {
     if active("log-index-per-receipt") {
         return 0;

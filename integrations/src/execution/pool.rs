@@ -6,13 +6,13 @@
 //! | Reth | public | the same |
 //! | EthereumJS, embedded | either | `txpool_content`, which the embedded client bounds |
 //!
-//! A filter tells hashes of new transactions, each of which is fetched once, so a read costs what
-//! has arrived since the last one and not the whole pool.
+//! A filter reports the hashes of new transactions, each of which is fetched once, so the cost of a
+//! read depends on the transactions that have arrived since the last one and not on the whole pool.
 //!
 //! Transactions whose fee cap is below the base fee of the next block are not offered: to send them
 //! costs nothing while no block can include them, so a flood of them would spend the budgets of the
-//! gossip. They are offered once the base fee has fallen. The base fee is asked by
-//! `eth_feeHistory`; of a client without it everything is offered.
+//! gossip. They are offered once the base fee has fallen. The base fee is read by
+//! `eth_feeHistory`; if the client does not serve it, every transaction is offered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -36,7 +36,7 @@ const RECENT: usize = 4096;
 /// Hashes to fetch. With more, the client takes transactions faster than peers would; the oldest
 /// are dropped, which other clients may have.
 const BACKLOG: usize = 16 * 1024;
-/// Bytes fetched per read: what the node may broadcast until the next read.
+/// Bytes fetched per read: as many as the node may broadcast until the next read.
 const FETCHED_BYTES: usize = 1 << 20;
 /// Time spent on fetching per read; the rest follows at the next one.
 const FETCH_BUDGET: Duration = Duration::from_millis(500);
@@ -44,7 +44,7 @@ const FETCH_BUDGET: Duration = Duration::from_millis(500);
 /// Source of the pool's transactions.
 #[derive(Debug, Default)]
 enum Source {
-    /// To be found out.
+    /// Not determined yet.
     #[default]
     Unknown,
     /// The filter with this id.
@@ -120,8 +120,8 @@ impl PoolReader {
             Err(error) => return Err(error),
         };
         if matches!(self.source, Source::Filter(_)) {
-            // The filter tells later transactions only. Of the earlier ones the client includes the
-            // best in its pending block, which it may not have.
+            // The filter reports later transactions only. The pending block of the client, if it
+            // has one, includes the best of the earlier ones.
             let pending = call::<PendingBlock>(http, "eth_getBlockByNumber", ("pending", false));
             if let Ok(mut block) = pending.await {
                 let is_fetched = |hash: &B256| self.recent.iter().any(|tx| tx.hash == *hash);
@@ -225,7 +225,7 @@ async fn call<R: DeserializeOwned>(
         .map_err(|error| ExecutionError::from_call(method, error))
 }
 
-/// The base fee of the next block in wei; 0 from a client that does not tell it.
+/// The base fee of the next block in wei; 0 if the client does not report it.
 async fn next_base_fee(http: &HttpClient) -> Result<u128, ExecutionError> {
     let no_rewards: [f64; 0] = [];
     match call::<FeeHistory>(http, "eth_feeHistory", ("0x1", "latest", no_rewards)).await {
@@ -281,11 +281,11 @@ mod tests {
     #[derive(Default)]
     struct Client {
         pool: Vec<(B256, Bytes)>,
-        /// Transactions that the filter has told.
-        told: usize,
+        /// Transactions that the filter has reported.
+        reported: usize,
         filter: Option<u64>,
         filters: u64,
-        /// Of the next block; `None` for a client that does not tell it.
+        /// Of the next block; `None` for a client that does not report it.
         base_fee: Option<u128>,
         calls: BTreeMap<String, usize>,
     }
@@ -306,7 +306,7 @@ mod tests {
             match method {
                 "eth_newPendingTransactionFilter" => {
                     client.filters += 1;
-                    client.told = client.pool.len();
+                    client.reported = client.pool.len();
                     client.filter = Some(client.filters);
                     Ok(json!(format!("0x{:x}", client.filters)))
                 }
@@ -320,8 +320,8 @@ mod tests {
                         return Err(RpcError::server("filter not found"));
                     }
                     let total = client.pool.len();
-                    let told = std::mem::replace(&mut client.told, total);
-                    let new = client.pool[told..].iter();
+                    let reported = std::mem::replace(&mut client.reported, total);
+                    let new = client.pool[reported..].iter();
                     Ok(json!(new.map(|(hash, _)| *hash).collect::<Vec<B256>>()))
                 }
                 "eth_getRawTransactionByHash" => {
@@ -347,6 +347,15 @@ mod tests {
         }
     }
 
+    /// A server with this handler, and its client.
+    async fn serve(handler: impl RpcHandler) -> (HttpServer, HttpClient) {
+        let config = ServerConfig::new("pool");
+        let server = HttpServer::bind(LOCAL, config, Arc::new(handler)).await;
+        let server = server.unwrap();
+        let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+        (server, http)
+    }
+
     /// A transaction of this size.
     fn raw(mark: u8, bytes: usize) -> Bytes {
         let with_input = |length: usize| encoded(1, vec![mark; length].into());
@@ -366,12 +375,10 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_tells_new_transactions_and_each_is_fetched_once() {
+    fn a_filter_reports_new_transactions_and_each_is_fetched_once() {
         block_on_main(async {
             let geth = Geth::default();
-            let server = HttpServer::bind(LOCAL, ServerConfig::new("geth"), Arc::new(geth.clone()));
-            let server = server.await.unwrap();
-            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let (_server, http) = serve(geth.clone()).await;
             let mut reader = PoolReader::default();
             geth.add(raw(1, 100));
             assert_eq!(reader.read(&http, 10).await.unwrap(), [raw(1, 100)]);
@@ -397,9 +404,7 @@ mod tests {
     fn a_large_pool_is_read_in_parts_and_kept_within_the_budget() {
         block_on_main(async {
             let geth = Geth::default();
-            let server = HttpServer::bind(LOCAL, ServerConfig::new("geth"), Arc::new(geth.clone()));
-            let server = server.await.unwrap();
-            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let (_server, http) = serve(geth.clone()).await;
             let mut reader = PoolReader::default();
             (0..64).for_each(|mark| geth.add(raw(mark, 128 << 10)));
             let mut reads = 0;
@@ -422,9 +427,7 @@ mod tests {
     fn transactions_below_the_next_base_fee_are_not_offered() {
         block_on_main(async {
             let geth = Geth::default();
-            let server = HttpServer::bind(LOCAL, ServerConfig::new("geth"), Arc::new(geth.clone()));
-            let server = server.await.unwrap();
-            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let (_server, http) = serve(geth.clone()).await;
             let mut reader = PoolReader::default();
             let of = |fee_cap: u128| encoded(fee_cap, Bytes::new());
             for transaction in [of(6), of(7), of(8)] {
@@ -449,9 +452,7 @@ mod tests {
     #[test]
     fn a_client_that_serves_no_pool_is_named_with_the_remedy() {
         block_on_main(async {
-            let server = HttpServer::bind(LOCAL, ServerConfig::new("reth"), Arc::new(Silent));
-            let server = server.await.unwrap();
-            let http = HttpClient::new(ClientConfig::new(server.local_addr()));
+            let (_server, http) = serve(Silent).await;
             let error = PoolReader::default().read(&http, 10).await.unwrap_err();
             assert!(matches!(error, ExecutionError::PoolNotServed), "{error}");
             assert!(error.to_string().contains("pool_url"), "{error}");

@@ -2,7 +2,7 @@
 //!
 //! A connection waits while its client has not sent a complete request, and while an answer is
 //! being written. When a new connection finds no place, the one that has waited longest is closed:
-//! silent and slow clients hold places only while nobody else needs them.
+//! silent and slow clients hold places only while no other client needs them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -60,6 +60,9 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// Time for a request's body to arrive.
     pub body_timeout: Duration,
+    /// Time after which no further request of a batch is executed, because a connection gives way
+    /// to no other one while a batch of it is.
+    pub batch_timeout: Duration,
     /// Time after which a client that reads nothing of an answer is disconnected.
     pub write_timeout: Duration,
     /// Time that a graceful stop gives requests in progress.
@@ -82,6 +85,7 @@ impl ServerConfig {
             max_connections: 256,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            batch_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(5),
         }
@@ -428,7 +432,8 @@ impl<H: RpcHandler> Service<H> {
         }
     }
 
-    /// Parses a body, of a stranger only when it has few enough values.
+    /// Parses a body. Without authentication its values are counted first, because they take many
+    /// times their bytes once parsed.
     async fn parse(
         &self,
         body: Vec<u8>,
@@ -549,25 +554,31 @@ impl<H: RpcHandler> Service<H> {
     }
 
     /// Executes a batch sequentially, so that it takes no more of the server than one connection
-    /// can.
+    /// can. Requests that it does not reach in time are refused.
     async fn batch(
         &self,
         requests: Vec<Result<jsonrpc::Request, jsonrpc::Refusal>>,
     ) -> Response<Full<Bytes>> {
         let mut bytes = Vec::from(*b"[");
         let mut charge = self.budget.charge();
+        let deadline = alys_runtime::time::now() + self.config.batch_timeout;
         for request in requests {
             let room = self.config.max_response_bytes.saturating_sub(bytes.len());
             if room == 0 {
                 return self.json(&too_large_answer(Value::Null));
             }
-            let Some(answer) = self.answer(request).await else {
+            let answer = if alys_runtime::time::now() < deadline {
+                self.answer(request).await
+            } else {
+                late(request)
+            };
+            let Some(answer) = answer else {
                 continue;
             };
             if bytes.len() > 1 {
                 bytes.push(b',');
             }
-            let answer = within(&answer, room);
+            let answer = alys_runtime::blocking(|| within(&answer, room));
             if !charge.add(answer.len()) {
                 return busy();
             }
@@ -587,6 +598,17 @@ impl<H: RpcHandler> Service<H> {
             return busy();
         }
         json(bytes, charge)
+    }
+}
+
+/// The refusal of a request that its batch did not reach in time; `None` for a notification.
+fn late(request: Result<jsonrpc::Request, jsonrpc::Refusal>) -> Option<Value> {
+    match request {
+        Ok(request) => request.id.map(|id| {
+            let error = RpcError::new(RpcError::LIMIT, "the batch took too long");
+            jsonrpc::answer(id, Err(error))
+        }),
+        Err(refusal) => Some(jsonrpc::answer(refusal.id, Err(refusal.error))),
     }
 }
 

@@ -421,6 +421,35 @@ fn browsers_may_call_only_from_allowed_pages() {
 }
 
 #[test]
+fn a_batch_executes_no_request_after_its_time() {
+    block_on_main(async {
+        let config = ServerConfig {
+            batch_timeout: Duration::from_millis(300),
+            ..ServerConfig::new("test")
+        };
+        let server = server(config).await;
+        let batch = json!([
+            { "jsonrpc": "2.0", "id": 1, "method": "slow", "params": [600] },
+            { "jsonrpc": "2.0", "id": 2, "method": "null" },
+            { "jsonrpc": "2.0", "method": "null" },
+        ]);
+        let (status, answers) = post(server.local_addr(), &batch.to_string()).await;
+        let answers: Value = serde_json::from_str(&answers).unwrap();
+        let late = json!({ "code": -32003, "message": "the batch took too long" });
+        assert_eq!(
+            (status, answers),
+            (
+                200,
+                json!([
+                    { "jsonrpc": "2.0", "id": 1, "result": "done" },
+                    { "jsonrpc": "2.0", "id": 2, "error": late },
+                ])
+            )
+        );
+    });
+}
+
+#[test]
 fn bodies_of_too_many_values_are_refused_before_they_are_parsed() {
     block_on_main(async {
         let config = ServerConfig {

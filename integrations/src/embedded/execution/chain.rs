@@ -11,7 +11,7 @@ use super::{
     journal::Journal,
     limits,
     meter::Meter,
-    pool::{Pool, PoolConfig, Sender},
+    pool::{Pool, PoolConfig},
     sender::recover_sender,
     state::{Overlay, StateDb, StateUpdate},
     view::{ChainReader, ChainView, SharedPool},
@@ -239,14 +239,9 @@ impl ExecutionCore {
         state: ForkchoiceState,
         attributes: Option<PayloadAttributes>,
     ) -> Result<ForkchoiceUpdated, Error> {
-        let updated = self.set_forkchoice(state)?;
         match attributes {
-            // An ancestor of the finalized block is VALID and not the head.
-            Some(attributes) if self.head.hash == state.head_block_hash && updated.is_valid() => {
-                let id = self.start_build(attributes, false)?;
-                Ok(updated.with_payload_id(id))
-            }
-            Some(_) | None => Ok(updated),
+            Some(attributes) => self.begin_payload(state, attributes, false),
+            None => self.set_forkchoice(state),
         }
     }
 
@@ -259,11 +254,21 @@ impl ExecutionCore {
         state: ForkchoiceState,
         attributes: PayloadAttributes,
     ) -> Result<ForkchoiceUpdated, Error> {
+        self.begin_payload(state, attributes, true)
+    }
+
+    fn begin_payload(
+        &mut self,
+        state: ForkchoiceState,
+        attributes: PayloadAttributes,
+        is_empty: bool,
+    ) -> Result<ForkchoiceUpdated, Error> {
         let updated = self.set_forkchoice(state)?;
+        // An ancestor of the finalized block is VALID and not the head.
         if !updated.is_valid() || self.head.hash != state.head_block_hash {
             return Ok(updated);
         }
-        let id = self.start_build(attributes, true)?;
+        let id = self.start_build(attributes, is_empty)?;
         Ok(updated.with_payload_id(id))
     }
 
@@ -550,20 +555,10 @@ impl ExecutionCore {
 
     /// Moves the pool to the new head and returns the transactions of orphaned blocks to it.
     fn update_pool(&self, orphaned: &[Arc<StoredBlock>]) -> Result<(), Error> {
-        let root = self.head.header.state_root;
-        let gas_limit = self.head.header.gas_limit;
-        let state = &self.view.state;
+        let info = self.head_info();
         let mut pool = self.view.pool.write();
         pool.set_moves(self.view.moves);
-        pool.on_new_head(gas_limit, |address| -> Result<Sender, Error> {
-            let account = state.account(root, address)?.unwrap_or_default();
-            Ok(Sender {
-                nonce: account.nonce,
-                balance: account.balance,
-                has_code: account.code_hash != alloy_primitives::KECCAK256_EMPTY,
-            })
-        })?;
-        let info = self.head_info();
+        pool.on_new_head(info.gas_limit, |address| self.sender_at_head(address))?;
         // Oldest block first, so that nonces are in order.
         for block in orphaned.iter().rev() {
             for (transaction, sender) in block.block.body.transactions.iter().zip(&block.senders) {

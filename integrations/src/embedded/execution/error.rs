@@ -9,8 +9,9 @@ use super::meter::Interrupted;
 
 /// A refused request or a failure of the store.
 ///
-/// [`Error::Storage`] and [`Error::Corrupt`] are faults of this client and stop it; all others are
-/// faults of the caller.
+/// [`Error::Storage`] and [`Error::Corrupt`] are faults of this client and stop it when a change
+/// meets them. [`Error::Interrupted`] and [`Error::Superseded`] end a query without a fault. All
+/// others are faults of the caller.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The storage engine failed. After a failed write the core must not be used again.
@@ -66,7 +67,7 @@ pub enum Error {
     /// The call fails with every gas limit up to `cap`.
     #[error("gas required exceeds allowance ({cap})")]
     GasExceedsAllowance { cap: u64 },
-    /// The answer would exceed a limit of [`super::limits`].
+    /// The request, or its answer, exceeds a limit of [`super::limits`].
     #[error("{what}: at most {limit}")]
     LimitExceeded { what: &'static str, limit: u64 },
     /// The meter ended the query. The text resembles Geth's.

@@ -62,8 +62,8 @@ impl Journal {
         self.next_arrival
     }
 
-    /// Writes what entered and left the pool since the last write, at most `max_bytes` of
-    /// transactions.
+    /// Deletes the transactions that left the pool since the last write, and writes those that
+    /// entered it, until they have `max_bytes`; the next write continues with the others.
     pub(crate) fn write(
         &mut self,
         store: &Store,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use revm::Inspector;
 use revm::interpreter::{Interpreter, InterpreterTypes};
 
-/// Instructions between two looks at the meter. One costs at most some microseconds of gas, so a
+/// Instructions between two checks of the meter. One costs at most some microseconds of gas, so a
 /// call ends some milliseconds after its deadline.
 const STEPS_PER_CHECK: u32 = 512;
 

@@ -54,6 +54,7 @@
 //!     (Address, .., BlockId)                          // state of `pending` is the head's
 //! logs(&Filter) -> Result<Vec<Log>, Error>            // count bounded
 //! pending_header() -> Header                          // of the next block, as far as known
+//! rpc_pending_block() -> alloy_rpc_types_eth::Block   // without transactions; hash zero
 //! call(&TransactionRequest, BlockId)                  // Error::Reverted { data } -> code 3
 //!     -> Result<Bytes, Error>                         // `pending` runs in the next block
 //! estimate_gas(&TransactionRequest, BlockId) -> Result<u64, Error>

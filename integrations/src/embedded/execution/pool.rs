@@ -251,7 +251,7 @@ impl Pool {
 
     /// The part of the pool, or of one sender's transactions, whose JSON fits into `max_bytes`:
     /// first the transactions that can pay the base fee, in the order of inclusion, then the
-    /// others. A flood of cheap transactions hides itself.
+    /// others, so that a flood of cheap transactions hides no other one.
     pub(crate) fn content_within(
         &self,
         only: Option<Address>,
@@ -270,17 +270,17 @@ impl Pool {
             true
         };
         let mut content = PoolContent::default();
-        let mut best = self.best(base_fee);
-        while let Some(transaction) = best.next() {
-            let (address, nonce) = (transaction.signer(), transaction.nonce());
-            if only.is_none_or(|only| only == address) {
+        // The transactions of one sender are included in the order of their nonces, as below.
+        if only.is_none() {
+            let mut best = self.best(base_fee);
+            while let Some(transaction) = best.next() {
                 if !take(transaction.encode_2718_len()) {
                     return content;
                 }
-                let of_sender = content.pending.entry(address).or_default();
-                of_sender.insert(nonce, transaction.clone());
+                let of_sender = content.pending.entry(transaction.signer()).or_default();
+                of_sender.insert(transaction.nonce(), transaction.clone());
+                best.included(transaction);
             }
-            best.included(transaction);
         }
         for (address, account) in &self.accounts {
             if only.is_some_and(|only| only != *address) {

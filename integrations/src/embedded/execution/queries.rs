@@ -25,7 +25,7 @@ use alloy_rpc_types_eth::{
 use std::sync::Arc;
 
 /// Suggested tip in wei while blocks have room. There it suffices, because leaders include every
-/// transaction that can pay the base fee; a higher one would follow whoever paid too much.
+/// transaction that can pay the base fee; a higher one would follow the senders that paid too much.
 const DEFAULT_TIP: u128 = 1_000_000_000;
 /// Highest suggested tip in wei, as in Geth.
 const MAX_TIP: u128 = 500_000_000_000;
@@ -172,7 +172,8 @@ impl ChainView {
     }
 
     /// `eth_getBlockByNumber` of `pending`: the next block without transactions, which enter it
-    /// when its leader builds it. The hash is a placeholder.
+    /// when its leader builds it. Its hash is not known before: it is zero here, because the type
+    /// requires one, and null in the answer of the RPC.
     pub fn rpc_pending_block(&self) -> Block {
         let header = self.pending_header();
         let withdrawals = header.withdrawals_root.map(|_| Default::default());
@@ -195,11 +196,20 @@ impl ChainView {
     }
 
     /// A transaction of the canonical chain or of the pool.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] when the head has moved, so that the pool may have dropped it as mined.
     pub fn rpc_transaction(&self, hash: B256) -> Result<Option<Transaction>, Error> {
         if let Some((block, index)) = self.mined(hash)? {
             return Ok(rpc_transaction(&block, index));
         }
-        let pooled = self.pool_transaction(hash);
+        let pool = self.pool.read();
+        let pooled = pool.get(&hash).cloned();
+        if pooled.is_none() {
+            // It may have been mined since the look-up above.
+            self.check_pool(&pool)?;
+        }
+        drop(pool);
         let pooled = pooled.map(|pooled| pooled.as_ref().clone());
         Ok(pooled.map(|pooled| Transaction::from_transaction(pooled, TransactionInfo::default())))
     }
@@ -480,10 +490,13 @@ impl ChainView {
             && self.stored(header.hash)?.block.length() <= limits::PAYLOAD_BYTES / 2)
     }
 
-    /// `eth_gasPrice` in wei: the next block's base fee plus the suggested tip.
+    /// `eth_gasPrice` in wei: the suggested tip plus the base fee of the next block or of the
+    /// newest one, the higher of the two. Some wallets pass the price to `eth_estimateGas` or
+    /// `eth_call` on `latest`, whose base fee is the higher one while the fee falls.
     pub fn gas_price(&self) -> Result<u128, Error> {
-        Ok(u128::from(self.next_base_fee(&self.head.header))
-            .saturating_add(self.max_priority_fee()?))
+        let newest = self.head.header.base_fee_per_gas.unwrap_or_default();
+        let base_fee = newest.max(self.next_base_fee(&self.head.header));
+        Ok(u128::from(base_fee).saturating_add(self.max_priority_fee()?))
     }
 
     /// `eth_blobBaseFee` of the next block in wei. It is the minimum, because this chain has no

@@ -3,7 +3,7 @@
 //! A view holds the head, safe and finalized block of one moment. Blocks and trie nodes are stored
 //! by hash and not overwritten, so everything below these blocks stays readable while the core
 //! imports. The exception is the index by height: a reorganisation rewrites it, and a view of
-//! before is then [superseded](ChainView::is_superseded), whose answers the caller discards.
+//! before is then [superseded](ChainView::is_superseded), and the caller discards its answers.
 //!
 //! Readers have caches of their own, because a scan of the whole state would evict the nodes that
 //! the next import needs.
@@ -60,9 +60,9 @@ pub struct ChainView {
     pub(super) finalized: Arc<SealedHeader>,
     /// The number of moves of the head since the start.
     pub(super) moves: u64,
-    /// The number of reorganisations at the time of the view ..
+    /// The number of reorganisations that had begun when the view was taken.
     pub(super) rewrites: u64,
-    /// .. and now.
+    /// The number of reorganisations that have begun until now.
     pub(super) rewrites_now: Arc<AtomicU64>,
     pub(super) meter: Meter,
 }
@@ -192,7 +192,7 @@ impl ChainView {
     }
 }
 
-/// Provides the newest view. The core locks it only to replace three references.
+/// Provides the newest view. The core locks it only to replace three references and two numbers.
 #[derive(Clone)]
 pub struct ChainReader(Arc<Mutex<ChainView>>);
 

@@ -15,7 +15,7 @@ pub(super) fn query(view: &ChainView, method: &str, params: Value) -> Result<Val
         "eth_chainId" => Ok(quantity(view.chain_id())),
         "eth_blockNumber" => Ok(quantity(view.head().number)),
         "eth_accounts" => Ok(json!([])),
-        "eth_gasPrice" => gas_price(view),
+        "eth_gasPrice" => Ok(quantity(view.gas_price()?)),
         "eth_maxPriorityFeePerGas" => Ok(quantity(view.max_priority_fee()?)),
         "eth_blobBaseFee" => Ok(quantity(view.blob_base_fee())),
         "eth_feeHistory" => fee_history(view, Args::new(params, 3)?),
@@ -104,8 +104,7 @@ fn of_block(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcE
     }
 }
 
-/// The next block: as in Geth, its hash, nonce and fee recipient are null. Transactions enter it
-/// when its leader builds it, so it has none here.
+/// The next block, whose hash, nonce and fee recipient are null, as in Geth.
 fn pending_block(view: &ChainView) -> Result<Value, RpcError> {
     let mut block = to_json(view.rpc_pending_block())?;
     for unknown in ["hash", "nonce", "miner"] {
@@ -182,17 +181,6 @@ fn call(view: &ChainView, method: &str, params: Value) -> Result<Value, RpcError
         "eth_call" => to_json(view.call(&request, block)?),
         _ => Ok(quantity(view.estimate_gas(&request, block)?)),
     }
-}
-
-/// A price that suffices for the next block and for the newest one. Some wallets pass it to
-/// `eth_estimateGas` or `eth_call` on `latest`, whose base fee is higher while the fee falls.
-fn gas_price(view: &ChainView) -> Result<Value, RpcError> {
-    let newest = view
-        .header(BlockId::latest())?
-        .and_then(|head| head.header.base_fee_per_gas)
-        .unwrap_or(0);
-    let for_newest = u128::from(newest).saturating_add(view.max_priority_fee()?);
-    Ok(quantity(view.gas_price()?.max(for_newest)))
 }
 
 fn fee_history(view: &ChainView, mut args: Args) -> Result<Value, RpcError> {

@@ -186,8 +186,9 @@ impl Filters {
 /// The changes since `cursor`, which moves past them.
 fn changes(kind: &FilterKind, cursor: &mut Cursor, view: &ChainView) -> Result<Value, RpcError> {
     let removed = cursor.rewind(view)?;
+    let rewound = cursor.clone();
     let from = cursor.next;
-    let added = cursor.advance(view)?;
+    let added = cursor.advance(view, view.head().number)?;
     let filter = match kind {
         FilterKind::Blocks => {
             let hashes: Vec<_> = added.iter().map(|block| block.hash).collect();
@@ -210,7 +211,16 @@ fn changes(kind: &FilterKind, cursor: &mut Cursor, view: &ChainView) -> Result<V
     if let Some(last) = added.last()
         && let Some(filter) = within(filter, view, from, last.number)
     {
-        logs.extend(view.logs(&filter)?);
+        match view.logs(&filter) {
+            // The caller cannot choose a smaller range, so the next poll continues after the blocks
+            // whose logs fit into this answer.
+            Err(Error::TooManyLogs { to, .. }) => {
+                *cursor = rewound;
+                cursor.advance(view, to)?;
+                logs.extend(view.logs(&filter.to_block(to))?);
+            }
+            found => logs.extend(found?),
+        }
     }
     to_json(logs)
 }
@@ -250,12 +260,9 @@ impl Cursor {
         Ok(removed)
     }
 
-    /// Adds and returns at most [`MAX_BLOCKS_PER_POLL`] blocks up to the head, oldest first.
-    fn advance(&mut self, view: &ChainView) -> Result<Vec<BlockNumHash>, RpcError> {
-        let end = view
-            .head()
-            .number
-            .min(self.next.saturating_add(MAX_BLOCKS_PER_POLL - 1));
+    /// Adds and returns at most [`MAX_BLOCKS_PER_POLL`] blocks up to block `to`, oldest first.
+    fn advance(&mut self, view: &ChainView, to: u64) -> Result<Vec<BlockNumHash>, RpcError> {
+        let end = to.min(self.next.saturating_add(MAX_BLOCKS_PER_POLL - 1));
         let mut added = Vec::new();
         while self.next <= end {
             let Some(block) = canonical(view, self.next)? else {
@@ -273,11 +280,8 @@ impl Cursor {
 }
 
 fn canonical(view: &ChainView, number: u64) -> Result<Option<BlockNumHash>, RpcError> {
-    if number > view.head().number {
-        return Ok(None);
-    }
-    let block = view.block(BlockId::number(number))?;
-    Ok(block.map(|block| BlockNumHash::new(number, block.hash)))
+    let header = view.header(BlockId::number(number))?;
+    Ok(header.map(|header| BlockNumHash::new(number, header.hash)))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! from the node, through a [`NodeView`].
 //!
 //! The Engine API changes the core, under its lock. Everything else reads
-//! [views](super::execution::ChainView), for which neither waits for the other. Reads of the public
+//! [views](super::execution::ChainView), so neither waits for the other. Reads of the public
 //! port run on the few threads of [`alys_runtime::offload`], end after a time limit or when their
 //! caller has left, and are limited in number; those of the consensus node run at once. After a
 //! write that failed in the store the state on disk is unknown, so every later call is refused

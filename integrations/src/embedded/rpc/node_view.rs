@@ -11,7 +11,7 @@ use super::shared::quantity;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncState {
     Synced,
-    /// Blocks up to `highest` exist, or may exist where no peer tells.
+    /// Blocks up to `highest` exist, or may exist while no peer reports its head.
     Syncing {
         highest: u64,
     },

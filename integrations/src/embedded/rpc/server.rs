@@ -15,7 +15,8 @@ use crate::http::{Access, HttpServer, JwtSecret, ServeError, ServerConfig};
 
 /// Largest body of the public port, as in Geth: calls carry transactions and filters, not blocks.
 pub(super) const PUBLIC_BODY_BYTES: usize = 5 << 20;
-/// Bytes of all requests and answers in progress at the public port. Anybody can hold that many.
+/// Bytes of all requests and answers in progress at the public port, whose callers need no
+/// authentication.
 pub(super) const PUBLIC_PENDING_BYTES: usize = 64 << 20;
 /// Connections to the Engine API: those of one node, and some tools.
 const ENGINE_CONNECTIONS: usize = 32;
@@ -48,7 +49,7 @@ pub enum StartError {
     Serve(#[from] ServeError),
 }
 
-/// The parts of a server that go on when it is closed and another one opened in its place.
+/// The parts of a server that outlive it when another one is opened in its place.
 #[derive(Clone, Default)]
 pub struct Lasting {
     requests: Arc<Requests>,
@@ -61,7 +62,7 @@ impl Lasting {
         self.requests.clone()
     }
 
-    /// Connects the client with its node, whose peers and sync state the public port then tells.
+    /// Connects the client with its node, whose peers and sync state the public port then reports.
     pub fn set_node(&self, view: Arc<dyn NodeView>) {
         self.node.set(view);
     }
@@ -180,7 +181,7 @@ impl ExecutionServer {
         self.engine.local_addr()
     }
 
-    /// Connects the client with its node, whose peers and sync state the public port then tells.
+    /// Connects the client with its node, whose peers and sync state the public port then reports.
     pub fn set_node(&self, view: Arc<dyn NodeView>) {
         self.lasting.set_node(view);
     }
@@ -229,7 +230,7 @@ pub struct ExecutionObserver(Weak<Shared>);
 
 impl ExecutionObserver {
     /// True when the client has executed this block and found it valid. `None` when the client has
-    /// ended or is writing.
+    /// ended or its store cannot be read.
     pub fn has_executed(&self, block: B256) -> Option<bool> {
         self.0.upgrade()?.has_executed(block)
     }

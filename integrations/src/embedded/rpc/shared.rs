@@ -104,7 +104,8 @@ fn lane(method: &str) -> Lane {
 /// The place where a read is computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
-    /// In the task of the request. For the consensus node, which must not wait for strangers.
+    /// In the task of the request. For the consensus node, which must not wait for callers of the
+    /// public port.
     Here,
     /// On the threads of a lane.
     Lane(Lane),
@@ -190,7 +191,7 @@ impl RpcHandler for EnginePort {
     }
 }
 
-/// Tells a computation that nobody waits for its answer any more.
+/// Marks a computation whose caller has left.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -244,7 +245,7 @@ impl Shared {
         }
     }
 
-    /// Runs a query of the consensus node.
+    /// Runs a short query in the task of the request.
     pub(super) async fn read<R>(
         &self,
         query: impl Fn(&ChainView) -> Result<R, RpcError>,

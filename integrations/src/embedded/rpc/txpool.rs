@@ -1,4 +1,5 @@
-//! The `txpool_` methods, with the answers of Geth. Of a large pool they show a bounded part.
+//! The `txpool_` methods, with the answers of Geth. `txpool_content` and `txpool_contentFrom` show
+//! a bounded part of a large pool.
 
 use std::collections::BTreeMap;
 

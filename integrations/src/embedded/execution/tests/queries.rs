@@ -741,9 +741,11 @@ fn fees_follow_the_chain() {
         history.base_fee_per_gas[1],
         u128::from(header.header.base_fee_per_gas.expect("London"))
     );
+    // The base fee falls, so that of the newest block is the higher one.
+    assert!(history.base_fee_per_gas[1] > history.base_fee_per_gas[2]);
     assert_eq!(
         client.core.gas_price().expect("reads"),
-        history.next_block_base_fee().expect("is there") + GWEI
+        history.base_fee_per_gas[1] + GWEI
     );
     let long = client
         .core

@@ -1,5 +1,7 @@
 //! Filters.
 
+use alloy_primitives::hex;
+
 use super::*;
 
 #[test]
@@ -120,5 +122,34 @@ fn large_filters_replace_each_other_before_they_fill_the_memory() {
             .refused("eth_newFilter", json!([{ "topics": [topics] }]))
             .await;
         assert_eq!(refused.code, RpcError::INVALID_PARAMS, "{refused}");
+    });
+}
+
+#[test]
+fn a_poll_with_too_many_logs_reports_the_blocks_that_fit_and_the_next_one_the_others() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        let filter = client.get("eth_newFilter", json!([{}])).await;
+        // Init code that logs without topics while more than 5,000 gas are left, about 350 times
+        // in one transaction. One answer has at most 20,000 logs.
+        let code = Bytes::copy_from_slice(&hex!("5b60006000a06113885a1160005700"));
+        for first in [0, 30] {
+            for nonce in first..first + 30 {
+                client.send(nonce, TxKind::Create, 0, code.clone()).await;
+            }
+            client.produce().await;
+        }
+        let mut counts = Vec::new();
+        for block in ["0x1", "0x2", "0x2"] {
+            let changes = client.get("eth_getFilterChanges", json!([filter])).await;
+            let logs = changes.as_array().unwrap();
+            for log in logs {
+                assert_eq!(log["blockNumber"], block);
+            }
+            counts.push(logs.len());
+        }
+        let each = counts[0];
+        assert!((10_001..=20_000).contains(&each), "{counts:?}");
+        assert_eq!(counts, [each, each, 0]);
     });
 }

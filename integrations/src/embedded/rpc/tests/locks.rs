@@ -53,7 +53,7 @@ fn public_calls_do_not_wait_for_an_import_in_progress() {
 fn long_calls_end_at_the_time_limit() {
     block_on_main(async {
         let mut shared = shared();
-        // Over at the first look, because no time passes while the simulator computes.
+        // Over at the first check, because no time passes while the simulator computes.
         shared.read_timeout = Duration::ZERO;
         let port = PublicPort::new(Arc::new(shared), Arc::default());
         let filter = port.handle("eth_newFilter", json!([{}])).await;
