@@ -157,8 +157,11 @@ impl State {
     /// Drops the buffered votes of slots that are decided: their block is final, or never will be.
     pub(super) fn drop_decided_votes(&mut self) {
         let root_slot = self.tree.root_entry().header.slot;
-        self.buffered_votes
-            .retain(|_, votes| votes.iter().all(|v| v.vote().target.slot > root_slot));
+        self.buffered_votes.retain(|_, votes| {
+            // A Byzantine authority may name another slot for the hash that others voted for.
+            votes.retain(|v| v.vote().target.slot > root_slot);
+            !votes.is_empty()
+        });
     }
 
     /// Counts the votes that arrived before their block.
