@@ -378,6 +378,18 @@ fn a_later_vote_of_ours_in_a_certificate_is_a_loss() {
     }
     let mut w = World::new();
     let genesis = w.genesis.header().clone();
+    let first = w.proposal(1, &genesis, None, 0).block.header;
+    assert!(notices(&w.give_certificate(VoteKind::Approval, &first)).is_empty());
+    let other = CertifiedHeader {
+        certificate: with_own_signature(&w, VoteKind::Approval, &first),
+        header: first.clone(),
+    };
+    let set = w.state.set_for(&first);
+    let block = CertifiedBlock::check(other, &set, &w.config).expect("certified");
+    let effects = w.input(Input::Certified(block));
+    assert!(is_lost(&effects), "of a block that has a certificate");
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
     let first = w.proposal(1, &genesis, None, 0);
     let header = first.block.header.clone();
     w.give_proposal(first);

@@ -117,7 +117,9 @@ impl State {
             return;
         };
         if entry.certificate.is_some() || hash == self.config.genesis.hash() {
-            return;
+            // Other signers than those of the known certificate may include this node.
+            let set = entry.set.clone();
+            return self.on_own_signature(&certificate, &set, now, out);
         }
         entry.certificate = Some(certificate);
         let certified = CertifiedHeader {
@@ -130,7 +132,9 @@ impl State {
         };
         if hash == root {
             // The block is final already; its approvals are needed because a child carries them.
-            return out.push(Effect::Persist(Box::new(record)));
+            let set = entry.set.clone();
+            out.push(Effect::Persist(Box::new(record)));
+            return self.on_own_signature(&certificate, &set, now, out);
         }
         let block = BlockRef {
             slot: entry.header.slot,
