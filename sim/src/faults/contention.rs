@@ -30,7 +30,7 @@ const LEAST_EVERY_MS: u64 = 3_200;
 /// The same of an actor behind a circuit breaker.
 const LEAST_EVERY_BREAKER_MS: u64 = 100;
 /// Interval in which a slow stretch reaches a restarted node.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Faults {
     fn activate(&self, hit: &Hit) {
@@ -68,7 +68,7 @@ impl Faults {
                     self.count("actor.slowed");
                 }
             }
-            time::sleep(LOOK).await;
+            time::sleep(POLL_INTERVAL).await;
         }
         if let Some(node) = self.living.find(index) {
             node.faults().withdraw(&path_in(&node.actors().path));

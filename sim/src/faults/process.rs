@@ -20,7 +20,7 @@ subject![Kill, Stop, Pause, CrashAgain, KillAllAtHeight];
 
 /// Delay before the operating system restarts a process that ended by itself.
 const RESPAWN_DELAY: Duration = Duration::from_millis(1_000);
-/// Interval at which the end of a process that stops is looked for.
+/// Interval between two checks if a process that was asked to stop has ended.
 const STOP_POLL: Duration = Duration::from_millis(50);
 /// Most deaths of a process in a row.
 const MAX_CRASHES: u32 = 20;
@@ -179,8 +179,8 @@ impl Faults {
         let faults = self.clone();
         spawn("respawn", async move {
             time::sleep(RESPAWN_DELAY).await;
-            let held = lock(&faults.processes).down.get(&machine).copied();
-            if held.unwrap_or(0) == 0 && !faults.world.is_up(machine) {
+            let is_held = lock(&faults.processes).is_held(machine);
+            if !is_held && !faults.world.is_up(machine) {
                 faults.replace_lying_disk(machine);
                 faults.world.restart(machine);
             }

@@ -1,4 +1,4 @@
-//! A machine that opens connections to every node and says nothing on them, faster than they time
+//! A machine that opens connections to every node and sends nothing on them, faster than they time
 //! out. Nodes must keep places for other handshakes (review A4).
 
 use std::collections::VecDeque;

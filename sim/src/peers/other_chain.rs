@@ -184,7 +184,7 @@ impl Other {
         };
         let chain = match CHAINS[number] {
             "genesis" => later(ours.evm),
-            // Such a chain has another genesis in truth; this one tests the field by itself.
+            // A real chain of this kind has another genesis; this one tests the field alone.
             "evm-chain-id" => ChainId {
                 evm: ours.evm + 1,
                 ..ours

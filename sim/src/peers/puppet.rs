@@ -1,5 +1,5 @@
 //! A peer that gossips altered messages, and sends odd requests: without a key, or as another
-//! identity of an authority whose conduct is to forge. Nodes refuse what it sends and ban it, so it
+//! identity of an authority whose conduct is to forge. Nodes refuse its messages and ban it, so it
 //! returns with a new identity.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +125,7 @@ fn answered(judge: &mut Oracles, node: u8, asked: &Asked, answer: Option<&[u8]>)
         return judge.forgeries.refused(forgery);
     };
     let at_ms = now_ms(World::current());
-    // Nobody certifies genesis, so that a range which begins with it is not judged.
+    // Genesis has no certificate, so a range that begins with it is not judged.
     match (protocol, range) {
         (Protocol::BlocksByRange, Some(range)) if range.0 > 0 => {
             let answer = BlockRange::decode(payload);
