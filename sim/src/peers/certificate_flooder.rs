@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, Topic};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::wire::Message;
 
 use crate::cluster::{Net, Shared};
@@ -26,18 +26,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
-    let machine = world.node("certificates", IP, move || {
+    session::add_returning(world, "certificates", IP, LIFE, REST, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared)).await;
-        }
-    });
-    spawn("certificates", async move {
-        loop {
-            time::sleep(LIFE + REST).await;
-            world.restart(machine);
-        }
+        async move { life(&shared).await }
     });
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, NodeKey, Topic};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::bls::Signature;
 use alys_types::vote::ChainId;
 use alys_types::wire::{AuthorityProof, CertifiedHeader, Confirmation, Message, Proposal, Status};
@@ -89,18 +89,9 @@ fn name(chain: &str, shape: &str) -> String {
 /// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
-    let machine = world.node("other", IP, move || {
+    session::add_returning(world, "other", IP, LIFE, REST, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared)).await;
-        }
-    });
-    spawn("other", async move {
-        loop {
-            time::sleep(LIFE + REST).await;
-            world.restart(machine);
-        }
+        async move { life(&shared).await }
     });
 }
 

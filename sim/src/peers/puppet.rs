@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, PeerId, Protocol, RequestId};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::wire::{BlockRange, HeaderRange, Message};
 
 use super::mutator::{self, SharedMutator};
@@ -36,19 +36,10 @@ pub fn add(world: World, shared: &Shared, mutator: SharedMutator, index: Option<
     let name = index.map_or("forgeries".to_owned(), |index| {
         format!("puppet{}", index + 1)
     });
-    let machine = world.node(&name, ip, move || {
+    session::add_returning(world, &name, ip, LIFE, REST, move || {
         let shared = shared.clone();
         let mutator = mutator.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared, &mutator, place, ip)).await;
-        }
-    });
-    spawn("puppet", async move {
-        loop {
-            time::sleep(LIFE + REST).await;
-            world.restart(machine);
-        }
+        async move { life(&shared, &mutator, place, ip).await }
     });
 }
 

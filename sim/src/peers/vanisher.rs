@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use alys_net::Command;
 use alys_runtime::sim::{World, here};
-use alys_runtime::{spawn, time};
 use alys_types::bls::Signature;
 use alys_types::spec::{HEADER_VERSION, empty_ledger_hash};
 use alys_types::wire::{CertifiedHeader, Message, Status};
@@ -26,18 +25,9 @@ const CLAIMED: u64 = 1_000_000;
 /// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
-    let machine = world.node("vanish", IP, move || {
+    session::add_returning(world, "vanish", IP, LIFE, LIFE / 4, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared)).await;
-        }
-    });
-    spawn("vanish", async move {
-        loop {
-            time::sleep(LIFE + LIFE / 4).await;
-            world.restart(machine);
-        }
+        async move { life(&shared).await }
     });
 }
 
