@@ -8,10 +8,11 @@ use std::time::Duration;
 use alys_net::{Command, Event, GossipVerdict, Topic};
 use alys_runtime::sim::{World, here};
 use alys_types::wire::{CertifiedHeader, Message, Proposal};
-use alys_types::{Bitmap, Certificate, Hash, VoteKind, VoteTarget};
+use alys_types::{Bitmap, Certificate, VoteKind};
 
 use crate::cluster::genesis::authority_key;
 use crate::cluster::{Net, Shared};
+use crate::peers::mutator::target_of;
 use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::Forger.ip(0);
@@ -60,13 +61,7 @@ async fn life(shared: &Shared, index: u8) {
 
 fn forge(shared: &Shared, index: u8, proposal: Proposal) -> CertifiedHeader {
     let header = proposal.block.header;
-    let hash: Hash = header.hash();
-    let target = VoteTarget {
-        kind: VoteKind::Confirmation,
-        height: header.height,
-        slot: header.slot,
-        hash,
-    };
+    let target = target_of(VoteKind::Confirmation, &header);
     let mut signers = Bitmap::empty(shared.chain.genesis.set().len());
     signers.set(index);
     let signature = authority_key(index).sign(&target.message(&shared.chain.genesis.chain_id()).0);

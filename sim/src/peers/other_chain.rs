@@ -17,6 +17,7 @@ use alys_types::{
     Bitmap, Certificate, ChainSpec, Genesis, Header, Slot, Vote, VoteKind, VoteTarget,
 };
 
+use super::mutator::target_of;
 use super::session::{self, Outsider};
 use crate::cluster::genesis::authority_key;
 use crate::cluster::{Net, Shared};
@@ -211,7 +212,7 @@ impl Other {
     fn certified(&self, header: &Header, kind: VoteKind) -> Option<CertifiedHeader> {
         Some(CertifiedHeader {
             header: header.clone(),
-            certificate: self.certificate(target_of(header, kind))?,
+            certificate: self.certificate(target_of(kind, header))?,
         })
     }
 
@@ -235,20 +236,20 @@ impl Other {
                 if shape == Shape::OwnProposal {
                     block.header = own;
                 }
-                let target = target_of(&block.header, VoteKind::Proposal);
+                let target = target_of(VoteKind::Proposal, &block.header);
                 let vote = self.sign(target, header.proposer);
                 (Topic::Blocks, Proposal { block, vote }.encode())
             }
             Shape::Approval => {
-                let target = target_of(header, VoteKind::Approval);
+                let target = target_of(VoteKind::Approval, header);
                 (Topic::Approvals, self.sign(target, signer).encode())
             }
             Shape::OwnApproval => {
-                let target = target_of(&own, VoteKind::Approval);
+                let target = target_of(VoteKind::Approval, &own);
                 (Topic::Approvals, self.sign(target, signer).encode())
             }
             Shape::Confirmation => {
-                let target = target_of(header, VoteKind::Confirmation);
+                let target = target_of(VoteKind::Confirmation, header);
                 let confirmation = Confirmation {
                     vote: self.sign(target, signer),
                     certified: self.certified(header, VoteKind::Approval)?,
@@ -282,15 +283,6 @@ impl Other {
             authority: Some(authority),
             slot: ours.header().slot,
         }
-    }
-}
-
-fn target_of(header: &Header, kind: VoteKind) -> VoteTarget {
-    VoteTarget {
-        kind,
-        height: header.height,
-        slot: header.slot,
-        hash: header.hash(),
     }
 }
 

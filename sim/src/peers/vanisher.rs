@@ -10,10 +10,11 @@ use alys_runtime::sim::{World, here};
 use alys_types::bls::Signature;
 use alys_types::spec::{HEADER_VERSION, empty_ledger_hash};
 use alys_types::wire::{CertifiedHeader, Message, Status};
-use alys_types::{Bitmap, Certificate, Hash, Header, Height, Slot, VoteKind, VoteTarget};
+use alys_types::{Bitmap, Certificate, Hash, Header, Height, Slot, VoteKind};
 
 use crate::cluster::{Net, Shared};
 use crate::params::accounts::CHAIN_ID;
+use crate::peers::mutator::target_of;
 use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::Vanish.ip(0);
@@ -76,12 +77,7 @@ pub(super) fn forge(shared: &Shared, number: u64) -> CertifiedHeader {
         set_hash: genesis.set().hash(),
         ledger_hash: empty_ledger_hash(),
     };
-    let target = VoteTarget {
-        kind: VoteKind::Approval,
-        height: header.height,
-        slot: header.slot,
-        hash: header.hash(),
-    };
+    let target = target_of(VoteKind::Approval, &header);
     let authorities = genesis.set().len();
     let mut signers = Bitmap::empty(authorities);
     (0..authorities as u8).for_each(|index| signers.set(index));

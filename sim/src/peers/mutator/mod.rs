@@ -661,7 +661,8 @@ fn record(judge: &Judge, name: String, payload: &[u8]) -> Forgery {
     forgery
 }
 
-fn target_of(kind: VoteKind, header: &Header) -> VoteTarget {
+/// The target of a vote of this kind for a block.
+pub(super) fn target_of(kind: VoteKind, header: &Header) -> VoteTarget {
     VoteTarget {
         kind,
         height: header.height,
