@@ -452,7 +452,7 @@ impl Faults {
             lock(&self.processes).keep_down(machine);
             world.kill(machine);
         } else if !world.is_up(machine) {
-            world.restart(machine);
+            self.restart(machine);
         }
     }
 

@@ -143,8 +143,14 @@ impl Faults {
             *count == 0 && !self.is_healed()
         };
         if is_free && !self.world.is_up(machine) {
-            self.world.restart(machine);
+            self.restart(machine);
         }
+    }
+
+    /// Restarts a process, which ends the wait for the end of a stop.
+    pub(super) fn restart(&self, machine: NodeId) {
+        lock(&self.processes).stopping.remove(&machine);
+        self.world.restart(machine);
     }
 
     /// Asks a process to stop. If it takes longer than all faults that hold it down, or ends after
@@ -154,15 +160,14 @@ impl Faults {
         self.world.stop(machine);
         let faults = self.clone();
         spawn("stop", async move {
-            while faults.world.is_up(machine) {
+            while faults.awaits_end(machine) && faults.world.is_up(machine) {
                 time::sleep(STOP_POLL).await;
             }
-            let is_held = {
+            let is_free = {
                 let mut processes = lock(&faults.processes);
-                processes.stopping.remove(&machine);
-                processes.is_held(machine)
+                processes.stopping.remove(&machine) && !processes.is_held(machine)
             };
-            if !is_held {
+            if is_free {
                 faults.world.restart(machine);
             }
         });
@@ -170,7 +175,10 @@ impl Faults {
 
     /// True if a node's process was asked to stop and has not ended yet.
     pub(super) fn is_stopping(&self, index: u8) -> bool {
-        let machine = self.authorities[usize::from(index)].node;
+        self.awaits_end(self.authorities[usize::from(index)].node)
+    }
+
+    fn awaits_end(&self, machine: NodeId) -> bool {
         lock(&self.processes).stopping.contains(&machine)
     }
 
