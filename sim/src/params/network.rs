@@ -218,7 +218,8 @@ pub enum Conduct {
     Mutate,
     /// Lies in its answers to status and range requests, and alters single fields of answers.
     Lie,
-    /// Alters single fields of messages, makes everything else follow, and signs the result.
+    /// Alters single fields of messages, adjusts the hashes that depend on them, and signs the
+    /// result.
     Forge,
 }
 

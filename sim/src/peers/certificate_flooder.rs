@@ -1,7 +1,7 @@
 //! A peer that gossips forged certificates of blocks far ahead, a hundred in a second, and returns
 //! with another identity. A node cannot know the authority set of such a block, so it cannot blame
-//! the peer for sure; it must not believe the claim for long either, nor let other checks wait
-//! (review A5).
+//! the peer for sure; it must not believe the claim for long either, nor let other
+//! checks wait.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::peers::session::{self, Outsider};
 use crate::peers::vanisher::forge;
 
 const IP: IpAddr = Net::CertificateFlooder.ip(0);
-/// Lifetime of an identity: its forgeries cost a point each, so a ban takes a second and a bit.
+/// Lifetime of an identity: its forgeries cost a point each, so a ban takes a little over a second.
 const LIFE: Duration = Duration::from_secs(3);
 /// Pause before the next identity.
 const REST: Duration = Duration::from_millis(200);

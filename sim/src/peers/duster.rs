@@ -1,7 +1,6 @@
 //! A peer that gossips dust to one node: transfers that pay less than any base fee, one in each
 //! message. The pool of the node's execution client takes them, no block ever does, and they cost
-//! nothing. A node that forwarded them one for one would be banned by its own federation (review
-//! A2).
+//! nothing. A node that forwarded them one for one would be banned by its own federation.
 
 use std::net::IpAddr;
 use std::time::Duration;

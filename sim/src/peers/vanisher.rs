@@ -1,6 +1,6 @@
 //! A peer that connects to every node, claims a height with a forged certificate in its status, and
 //! is gone: it returns with another identity several times a second. Each status makes a node check
-//! signatures, and none may excuse forged gossip or stop the sync (review A5).
+//! signatures, and none may excuse forged gossip or stop the sync.
 
 use std::net::IpAddr;
 use std::time::Duration;

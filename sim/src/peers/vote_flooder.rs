@@ -1,6 +1,6 @@
 //! A peer with a stolen key that signs approvals of blocks that do not exist, hundreds in a second.
 //! Each signature is valid, so no node can blame the peer; nodes must neither check nor forward
-//! more than two in a slot (review A3).
+//! more than two in a slot.
 
 use std::net::IpAddr;
 use std::time::Duration;
