@@ -27,7 +27,7 @@ pub enum Net {
     Greedy = 8,
     /// The peers that answer no request.
     Silent = 9,
-    /// The machine that opens connections and says nothing.
+    /// The machine that opens connections and sends nothing.
     Idle = 10,
     /// The peer that gossips dust.
     Dust = 11,

@@ -101,7 +101,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let observer = move |event: &NodeEvent| {
         let world = World::current();
         if world.is_here_alive() {
-            // These are many, and tell a reader nothing that other events do not.
+            // These are many, and other events contain all of their information.
             let is_frequent = matches!(
                 event,
                 NodeEvent::Peering(PeerEvent::Planned) | NodeEvent::Counts { .. }

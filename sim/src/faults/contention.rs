@@ -30,7 +30,7 @@ const LEAST_EVERY_MS: u64 = 3_200;
 /// The same of an actor behind a circuit breaker.
 const LEAST_EVERY_BREAKER_MS: u64 = 100;
 /// Interval in which a slow stretch reaches a restarted node.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Faults {
     fn activate(&self, hit: &Hit) {
@@ -68,7 +68,7 @@ impl Faults {
                     self.count("actor.slowed");
                 }
             }
-            time::sleep(LOOK).await;
+            time::sleep(POLL_INTERVAL).await;
         }
         if let Some(node) = self.living.find(index) {
             node.faults().withdraw(&path_in(&node.actors().path));
@@ -111,8 +111,8 @@ impl Faults {
         });
     }
 
-    /// Waits in line for room in the mailbox of a node's chain, and leaves the line after a while.
-    async fn stand_in_line(self, index: u8, patience: Duration) {
+    /// Waits for room in the mailbox of a node's chain, and gives up after a while.
+    async fn wait_for_room(self, index: u8, patience: Duration) {
         let Some(chain) = self.living.find(index).map(|node| node.chain()) else {
             self.count("ask-burst.not-there");
             return;
@@ -298,7 +298,7 @@ impl Kind for AskBurst {
                 if number % 2 == 0 {
                     spawn("asker", faults.ask(*index, patience));
                 } else {
-                    spawn("asker", faults.stand_in_line(*index, patience));
+                    spawn("asker", faults.wait_for_room(*index, patience));
                 }
             }
         }

@@ -1,9 +1,9 @@
 //! Changes of the federation: orders of governance, repeated to nodes until a final block carries
-//! them. They are no faults by themselves; they change the federation while faults happen.
+//! them. They are not faults; they change the federation while faults happen.
 //!
 //! Orders have consecutive numbers on a branch. Each one gets the number that follows those of the
-//! orders before it, and a new one, with a later effective height, when it cannot be carried in
-//! time any more or when the change was void. The smallest federation of the plan is kept: a
+//! orders before it, and a new one, with a later effective height, when it is too late to be
+//! carried or when the change was void. The smallest federation of the plan is kept: a
 //! removal waits for an addition.
 
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ const PER_SLOT: u64 = 2;
 pub enum Change {
     /// Appends the authority to the federation.
     Add,
-    /// Removes the authority; its node goes on as a full node.
+    /// Removes the authority; its node continues as a full node.
     Remove,
 }
 

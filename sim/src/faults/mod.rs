@@ -146,7 +146,7 @@ impl std::ops::Deref for Faults {
 }
 
 /// True for a fault whose effects may outlast its step until everything heals: votes that a disk
-/// lost, a clock that nobody confirmed, messages of an actor that are still to be hit, an order of
+/// lost, a clock without confirmation, messages of an actor that are still to be hit, an order of
 /// governance that no block carries yet.
 fn is_lasting(fault: &Fault) -> bool {
     match fault.category() {
@@ -452,7 +452,7 @@ impl Faults {
             lock(&self.processes).keep_down(machine);
             world.kill(machine);
         } else if !world.is_up(machine) {
-            world.restart(machine);
+            self.restart(machine);
         }
     }
 

@@ -27,7 +27,7 @@ pub enum Class {
     Blocks,
     /// Gossiped approvals; certificates are in proposals, confirmations and answers.
     Approvals,
-    /// Gossiped confirmations; finality is also gossiped by itself, and in answers.
+    /// Gossiped confirmations; certificates of finality are gossiped too, and in answers.
     Confirmations,
     /// Gossiped certificates of finality; confirmations make them too.
     Finality,

@@ -20,7 +20,7 @@ subject![Kill, Stop, Pause, CrashAgain, KillAllAtHeight];
 
 /// Delay before the operating system restarts a process that ended by itself.
 const RESPAWN_DELAY: Duration = Duration::from_millis(1_000);
-/// Interval at which the end of a process that stops is looked for.
+/// Interval between two checks if a process that was asked to stop has ended.
 const STOP_POLL: Duration = Duration::from_millis(50);
 /// Most deaths of a process in a row.
 const MAX_CRASHES: u32 = 20;
@@ -143,8 +143,14 @@ impl Faults {
             *count == 0 && !self.is_healed()
         };
         if is_free && !self.world.is_up(machine) {
-            self.world.restart(machine);
+            self.restart(machine);
         }
+    }
+
+    /// Restarts a process, which ends the wait for the end of a stop.
+    pub(super) fn restart(&self, machine: NodeId) {
+        lock(&self.processes).stopping.remove(&machine);
+        self.world.restart(machine);
     }
 
     /// Asks a process to stop. If it takes longer than all faults that hold it down, or ends after
@@ -154,15 +160,14 @@ impl Faults {
         self.world.stop(machine);
         let faults = self.clone();
         spawn("stop", async move {
-            while faults.world.is_up(machine) {
+            while faults.awaits_end(machine) && faults.world.is_up(machine) {
                 time::sleep(STOP_POLL).await;
             }
-            let is_held = {
+            let is_free = {
                 let mut processes = lock(&faults.processes);
-                processes.stopping.remove(&machine);
-                processes.is_held(machine)
+                processes.stopping.remove(&machine) && !processes.is_held(machine)
             };
-            if !is_held {
+            if is_free {
                 faults.world.restart(machine);
             }
         });
@@ -170,7 +175,10 @@ impl Faults {
 
     /// True if a node's process was asked to stop and has not ended yet.
     pub(super) fn is_stopping(&self, index: u8) -> bool {
-        let machine = self.authorities[usize::from(index)].node;
+        self.awaits_end(self.authorities[usize::from(index)].node)
+    }
+
+    fn awaits_end(&self, machine: NodeId) -> bool {
         lock(&self.processes).stopping.contains(&machine)
     }
 
@@ -179,8 +187,8 @@ impl Faults {
         let faults = self.clone();
         spawn("respawn", async move {
             time::sleep(RESPAWN_DELAY).await;
-            let held = lock(&faults.processes).down.get(&machine).copied();
-            if held.unwrap_or(0) == 0 && !faults.world.is_up(machine) {
+            let is_held = lock(&faults.processes).is_held(machine);
+            if !is_held && !faults.world.is_up(machine) {
                 faults.replace_lying_disk(machine);
                 faults.world.restart(machine);
             }

@@ -2,7 +2,7 @@
 //! after the write of a vote and before it is sent, or right after the write of a record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_node::node::NodeEvent;
@@ -317,11 +317,22 @@ struct Connected {
     acts: UnboundedSender<Act>,
 }
 
+impl Connected {
+    /// Carries out actions, and queues them to be undone.
+    fn carry_out(&self, acts: Vec<Act>) {
+        for act in acts {
+            self.faults.act(&act, true);
+            // A closed channel means that the run is over.
+            let _ = self.acts.send(act);
+        }
+    }
+}
+
 impl Reactions {
     /// Connects the observers with the faults.
     pub fn connect(&self, faults: &Faults) {
         let (acts, mut receiver) = unbounded_channel::<Act>();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Connected {
+        *lock(&self.0) = Some(Connected {
             faults: faults.clone(),
             acts,
         });
@@ -345,24 +356,16 @@ impl Reactions {
         let Some(record) = Record::of_mark(mark) else {
             return;
         };
-        let connected = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(Connected { faults, acts }) = connected else {
+        let Some(connected) = lock(&self.0).clone() else {
             return;
         };
+        let faults = &connected.faults;
         let mut authorities = faults.authorities.iter();
         let Some(node) = authorities.find(|one| one.node == machine) else {
             return;
         };
         let node = node.index;
-        for act in faults.react(|reaction, all| reaction.on_write(all, node, record)) {
-            faults.act(&act, true);
-            // A closed channel means that the run is over.
-            let _ = acts.send(act);
-        }
+        connected.carry_out(faults.react(|reaction, all| reaction.on_write(all, node, record)));
     }
 
     /// Handles an event of a node, inside of that node.
@@ -370,14 +373,10 @@ impl Reactions {
         if !matches!(event, NodeEvent::Signed { .. } | NodeEvent::Finalized(_)) {
             return;
         }
-        let connected = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(Connected { faults, acts }) = connected else {
+        let Some(connected) = lock(&self.0).clone() else {
             return;
         };
+        let faults = &connected.faults;
         let wanted = match event {
             NodeEvent::Signed { target } => {
                 let vote = match target.kind {
@@ -392,11 +391,7 @@ impl Reactions {
             }
             _ => Vec::new(),
         };
-        for act in wanted {
-            faults.act(&act, true);
-            // A closed channel means that the run is over.
-            let _ = acts.send(act);
-        }
+        connected.carry_out(wanted);
     }
 }
 

@@ -2,8 +2,7 @@
 //! the guide, the generator and the tables of coverage all use it.
 //!
 //! To add a kind, work in the file of its subject (`network clocks process disk execution votes
-//! actors federation writes
-//! paths contention`):
+//! actors federation writes paths contention`):
 //!
 //! 1. Declare it with [`declare!`]: its name, its sentence, its values.
 //! 2. Implement [`Kind`]: its effects by counter, its drawings with the next number

@@ -178,7 +178,7 @@ impl Setting {
     }
 }
 
-/// The faults of builds, the one last that is in force among several.
+/// The faults of builds. Of several active ones, the last in this list is in force.
 const BUILD_FAULTS: [BuildFault; 4] = [
     BuildFault::Blobs,
     BuildFault::ForeignType,

@@ -91,7 +91,8 @@ impl GossipRepeater for Repeater {
         let mut lost = lock(&self.1);
         match lost.iter().position(|known| *known == (class, repeats)) {
             Some(at) if !on => drop(lost.remove(at)),
-            _ => lost.push((class, repeats)),
+            _ if on => lost.push((class, repeats)),
+            _ => {}
         }
     }
 
@@ -391,6 +392,21 @@ fn every_kind_has_a_row() {
             assert!(rows.contains(&kind.name), "{} has no row", kind.name);
         }
     }
+}
+
+#[test]
+fn a_process_that_restarted_at_once_is_not_stopping() {
+    let mut stop = step(&Fault::from(Stop {}), BEGIN_MS);
+    // Shorter than the interval between two checks if the process has ended.
+    stop.for_ms = Some(10);
+    let steps = vec![stop];
+    let is_stopping = run(Options::new(1), move |world| async move {
+        let bed = Testbed::new(world, &steps);
+        bed.play(&steps);
+        time::sleep(Duration::from_millis(BEGIN_MS + REST_MS)).await;
+        bed.faults.is_stopping(HIT)
+    });
+    assert!(!is_stopping);
 }
 
 /// The first numbers that each step of a plan draws, when the steps draw in turn.

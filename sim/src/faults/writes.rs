@@ -125,7 +125,7 @@ declare! {
     }
 }
 
-/// Draws the record and what happens beside the crash.
+/// Draws the record, the kind of the crash, and the time until the restart.
 fn kill_on_write(draw: &mut Draw<'_>, roll_back: bool, peers: bool) {
     let fault = KillOnWrite {
         record: draw.pick(Record::ALL),

@@ -155,7 +155,7 @@ pub fn tolerated(fault_model: FaultModel, authorities: usize) -> usize {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Stranger {
-    /// Opens connections to every node and says nothing on them.
+    /// Opens connections to every node and sends nothing on them.
     Idle,
     /// Gossips transactions that pay less than any base fee to one node, one in each message.
     Dust,
@@ -218,7 +218,8 @@ pub enum Conduct {
     Mutate,
     /// Lies in its answers to status and range requests, and alters single fields of answers.
     Lie,
-    /// Alters single fields of messages, makes everything else follow, and signs the result.
+    /// Alters single fields of messages, adjusts the hashes that depend on them, and signs the
+    /// result.
     Forge,
 }
 

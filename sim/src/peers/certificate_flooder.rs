@@ -1,14 +1,14 @@
 //! A peer that gossips forged certificates of blocks far ahead, a hundred in a second, and returns
 //! with another identity. A node cannot know the authority set of such a block, so it cannot blame
-//! the peer for sure; it must not believe the claim for long either, nor let other checks wait
-//! (review A5).
+//! the peer for sure; it must not believe the claim for long either, nor let other
+//! checks wait.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, Topic};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::wire::Message;
 
 use crate::cluster::{Net, Shared};
@@ -16,7 +16,7 @@ use crate::peers::session::{self, Outsider};
 use crate::peers::vanisher::forge;
 
 const IP: IpAddr = Net::CertificateFlooder.ip(0);
-/// Lifetime of an identity: its forgeries cost a point each, so a ban takes a second and a bit.
+/// Lifetime of an identity: its forgeries cost a point each, so a ban takes a little over a second.
 const LIFE: Duration = Duration::from_secs(3);
 /// Pause before the next identity.
 const REST: Duration = Duration::from_millis(200);
@@ -26,18 +26,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
-    let machine = world.node("certificates", IP, move || {
+    session::add_returning(world, "certificates", IP, LIFE, REST, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared)).await;
-        }
-    });
-    spawn("certificates", async move {
-        loop {
-            time::sleep(LIFE + REST).await;
-            world.restart(machine);
-        }
+        async move { life(&shared).await }
     });
 }
 

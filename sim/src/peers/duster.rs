@@ -1,14 +1,13 @@
 //! A peer that gossips dust to one node: transfers that pay less than any base fee, one in each
 //! message. The pool of the node's execution client takes them, no block ever does, and they cost
-//! nothing. A node that forwarded them one for one would be banned by its own federation (review
-//! A2).
+//! nothing. A node that forwarded them one for one would be banned by its own federation.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, Topic};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::wire::{Message, Transactions};
 
 use crate::cluster::{Net, Shared};
@@ -32,18 +31,9 @@ const FEES: Fees = Fees { cap: 1, tip: 1 };
 /// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
-    let machine = world.node("dust", IP, move || {
+    session::add_returning(world, "dust", IP, LIFE, REST, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared)).await;
-        }
-    });
-    spawn("dust", async move {
-        loop {
-            time::sleep(LIFE + REST).await;
-            world.restart(machine);
-        }
+        async move { life(&shared).await }
     });
 }
 

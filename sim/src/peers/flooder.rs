@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use alys_net::{Event, PeerId, Protocol, RequestId};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::Height;
 use alys_types::wire::{BlockRange, HeaderRange, Message, RangeRequest};
 
@@ -42,18 +42,9 @@ const MOST_QUESTIONS: usize = 1_024;
 /// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
-    let machine = world.node("greedy", IP, move || {
+    session::add_returning(world, "greedy", IP, LIFE, REST, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared)).await;
-        }
-    });
-    spawn("greedy", async move {
-        loop {
-            time::sleep(LIFE + REST).await;
-            world.restart(machine);
-        }
+        async move { life(&shared).await }
     });
 }
 

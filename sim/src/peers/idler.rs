@@ -1,5 +1,5 @@
-//! A machine that opens connections to every node and says nothing on them, faster than they time
-//! out. Nodes must keep places for other handshakes (review A4).
+//! A machine that opens connections to every node and sends nothing on them, faster than they time
+//! out. Nodes must keep places for other handshakes.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -12,8 +12,8 @@ use alys_runtime::time;
 use crate::cluster::{Net, PEER_PORT, Shared, node_ip};
 
 const IP: IpAddr = Net::Idle.ip(0);
-/// Connections to each node and round: all places that a node had for handshakes before they were
-/// shared, within the four seconds in which a handshake times out.
+/// Connections to each node and round: over thirty within the four seconds in which a handshake
+/// times out, twice the places that a node has for handshakes of strangers.
 const AT_ONCE: usize = 4;
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -139,7 +139,7 @@ impl Inner {
     }
 }
 
-/// The event in place of a lost one: a request fails as if nobody answered.
+/// The event in place of a lost one: a request fails as if its peer did not answer.
 fn in_place_of(lost: Event) -> Vec<(Duration, Event)> {
     match lost {
         Event::Response { id, peer, .. } => {
@@ -150,7 +150,7 @@ fn in_place_of(lost: Event) -> Vec<(Duration, Event)> {
     }
 }
 
-/// Watches what a correct node does with forged messages.
+/// Watches how a correct node handles forged messages.
 struct Inspector {
     world: World,
     /// From 0.

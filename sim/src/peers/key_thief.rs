@@ -6,36 +6,28 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, Topic};
-use alys_runtime::sim::{NodeId, World, here};
-use alys_runtime::{spawn, time};
+use alys_runtime::sim::{World, here};
 use alys_types::wire::{CertifiedHeader, Message, Proposal};
-use alys_types::{Bitmap, Certificate, Hash, VoteKind, VoteTarget};
+use alys_types::{Bitmap, Certificate, VoteKind};
 
 use crate::cluster::genesis::authority_key;
 use crate::cluster::{Net, Shared};
+use crate::peers::mutator::target_of;
 use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::Forger.ip(0);
 /// Lifetime of an identity, shorter than a ban.
 const LIFE: Duration = Duration::from_secs(8);
+/// Pause before the next identity.
+const REST: Duration = Duration::from_millis(500);
 
 /// Adds the peer's machine. `index` is the authority whose key is stolen, from 0.
-pub fn add(world: World, shared: &Shared, index: u8) -> NodeId {
+pub fn add(world: World, shared: &Shared, index: u8) {
     let shared = shared.clone();
-    let machine = world.node("forger", IP, move || {
+    session::add_returning(world, "forger", IP, LIFE, REST, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared, index)).await;
-        }
+        async move { life(&shared, index).await }
     });
-    spawn("forger", async move {
-        loop {
-            time::sleep(LIFE + Duration::from_millis(500)).await;
-            world.restart(machine);
-        }
-    });
-    machine
 }
 
 async fn life(shared: &Shared, index: u8) {
@@ -69,13 +61,7 @@ async fn life(shared: &Shared, index: u8) {
 
 fn forge(shared: &Shared, index: u8, proposal: Proposal) -> CertifiedHeader {
     let header = proposal.block.header;
-    let hash: Hash = header.hash();
-    let target = VoteTarget {
-        kind: VoteKind::Confirmation,
-        height: header.height,
-        slot: header.slot,
-        hash,
-    };
+    let target = target_of(VoteKind::Confirmation, &header);
     let mut signers = Bitmap::empty(shared.chain.genesis.set().len());
     signers.set(index);
     let signature = authority_key(index).sign(&target.message(&shared.chain.genesis.chain_id()).0);

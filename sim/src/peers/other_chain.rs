@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, NodeKey, Topic};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::bls::Signature;
 use alys_types::vote::ChainId;
 use alys_types::wire::{AuthorityProof, CertifiedHeader, Confirmation, Message, Proposal, Status};
@@ -17,6 +17,7 @@ use alys_types::{
     Bitmap, Certificate, ChainSpec, Genesis, Header, Slot, Vote, VoteKind, VoteTarget,
 };
 
+use super::mutator::target_of;
 use super::session::{self, Outsider};
 use crate::cluster::genesis::authority_key;
 use crate::cluster::{Net, Shared};
@@ -89,18 +90,9 @@ fn name(chain: &str, shape: &str) -> String {
 /// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
-    let machine = world.node("other", IP, move || {
+    session::add_returning(world, "other", IP, LIFE, REST, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared)).await;
-        }
-    });
-    spawn("other", async move {
-        loop {
-            time::sleep(LIFE + REST).await;
-            world.restart(machine);
-        }
+        async move { life(&shared).await }
     });
 }
 
@@ -184,7 +176,7 @@ impl Other {
         };
         let chain = match CHAINS[number] {
             "genesis" => later(ours.evm),
-            // Such a chain has another genesis in truth; this one tests the field by itself.
+            // A real chain of this kind has another genesis; this one tests the field alone.
             "evm-chain-id" => ChainId {
                 evm: ours.evm + 1,
                 ..ours
@@ -220,7 +212,7 @@ impl Other {
     fn certified(&self, header: &Header, kind: VoteKind) -> Option<CertifiedHeader> {
         Some(CertifiedHeader {
             header: header.clone(),
-            certificate: self.certificate(target_of(header, kind))?,
+            certificate: self.certificate(target_of(kind, header))?,
         })
     }
 
@@ -244,20 +236,20 @@ impl Other {
                 if shape == Shape::OwnProposal {
                     block.header = own;
                 }
-                let target = target_of(&block.header, VoteKind::Proposal);
+                let target = target_of(VoteKind::Proposal, &block.header);
                 let vote = self.sign(target, header.proposer);
                 (Topic::Blocks, Proposal { block, vote }.encode())
             }
             Shape::Approval => {
-                let target = target_of(header, VoteKind::Approval);
+                let target = target_of(VoteKind::Approval, header);
                 (Topic::Approvals, self.sign(target, signer).encode())
             }
             Shape::OwnApproval => {
-                let target = target_of(&own, VoteKind::Approval);
+                let target = target_of(VoteKind::Approval, &own);
                 (Topic::Approvals, self.sign(target, signer).encode())
             }
             Shape::Confirmation => {
-                let target = target_of(header, VoteKind::Confirmation);
+                let target = target_of(VoteKind::Confirmation, header);
                 let confirmation = Confirmation {
                     vote: self.sign(target, signer),
                     certified: self.certified(header, VoteKind::Approval)?,
@@ -291,15 +283,6 @@ impl Other {
             authority: Some(authority),
             slot: ours.header().slot,
         }
-    }
-}
-
-fn target_of(header: &Header, kind: VoteKind) -> VoteTarget {
-    VoteTarget {
-        kind,
-        height: header.height,
-        slot: header.slot,
-        hash: header.hash(),
     }
 }
 

@@ -1,5 +1,5 @@
 //! A peer that gossips altered messages, and sends odd requests: without a key, or as another
-//! identity of an authority whose conduct is to forge. Nodes refuse what it sends and ban it, so it
+//! identity of an authority whose conduct is to forge. Nodes refuse its messages and ban it, so it
 //! returns with a new identity.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, PeerId, Protocol, RequestId};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::wire::{BlockRange, HeaderRange, Message};
 
 use super::mutator::{self, SharedMutator};
@@ -36,19 +36,10 @@ pub fn add(world: World, shared: &Shared, mutator: SharedMutator, index: Option<
     let name = index.map_or("forgeries".to_owned(), |index| {
         format!("puppet{}", index + 1)
     });
-    let machine = world.node(&name, ip, move || {
+    session::add_returning(world, &name, ip, LIFE, REST, move || {
         let shared = shared.clone();
         let mutator = mutator.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared, &mutator, place, ip)).await;
-        }
-    });
-    spawn("puppet", async move {
-        loop {
-            time::sleep(LIFE + REST).await;
-            world.restart(machine);
-        }
+        async move { life(&shared, &mutator, place, ip).await }
     });
 }
 
@@ -125,7 +116,7 @@ fn answered(judge: &mut Oracles, node: u8, asked: &Asked, answer: Option<&[u8]>)
         return judge.forgeries.refused(forgery);
     };
     let at_ms = now_ms(World::current());
-    // Nobody certifies genesis, so that a range which begins with it is not judged.
+    // Genesis has no certificate, so a range that begins with it is not judged.
     match (protocol, range) {
         (Protocol::BlocksByRange, Some(range)) if range.0 > 0 => {
             let answer = BlockRange::decode(payload);

@@ -3,12 +3,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::time::Duration;
 
 use alys_net::{
     ChainTag, Command, Config, Event, Events, Handle, NodeKey, PeerAddr, PeerId, Protocol,
     RequestId, SendError, Service,
 };
-use alys_runtime::select;
+use alys_runtime::sim::World;
+use alys_runtime::{select, spawn, time};
 use alys_types::Height;
 use alys_types::wire::{HeldVotes, Message, Status, StatusAnswer};
 
@@ -79,6 +81,34 @@ impl Outsider {
             }
         }
     }
+}
+
+/// Adds the machine of a peer that returns with another identity: each incarnation of its process
+/// runs `life` for at most `lifetime`, and the next one starts `rest` later.
+pub fn add_returning<F, Life>(
+    world: World,
+    name: &str,
+    ip: IpAddr,
+    lifetime: Duration,
+    rest: Duration,
+    life: F,
+) where
+    F: Fn() -> Life + Send + Sync + 'static,
+    Life: Future<Output = ()> + Send + 'static,
+{
+    let machine = world.node(name, ip, move || {
+        let life = life();
+        async move {
+            // The outcome is irrelevant because the process is restarted.
+            let _ended = time::timeout(lifetime, life).await;
+        }
+    });
+    spawn("returning peer", async move {
+        loop {
+            time::sleep(lifetime + rest).await;
+            world.restart(machine);
+        }
+    });
 }
 
 /// A status that claims nothing but genesis.

@@ -1,20 +1,20 @@
 //! A peer that connects to every node, claims a height with a forged certificate in its status, and
 //! is gone: it returns with another identity several times a second. Each status makes a node check
-//! signatures, and none may excuse forged gossip or stop the sync (review A5).
+//! signatures, and none may excuse forged gossip or stop the sync.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use alys_net::Command;
 use alys_runtime::sim::{World, here};
-use alys_runtime::{spawn, time};
 use alys_types::bls::Signature;
 use alys_types::spec::{HEADER_VERSION, empty_ledger_hash};
 use alys_types::wire::{CertifiedHeader, Message, Status};
-use alys_types::{Bitmap, Certificate, Hash, Header, Height, Slot, VoteKind, VoteTarget};
+use alys_types::{Bitmap, Certificate, Hash, Header, Height, Slot, VoteKind};
 
 use crate::cluster::{Net, Shared};
 use crate::params::accounts::CHAIN_ID;
+use crate::peers::mutator::target_of;
 use crate::peers::session::{self, Outsider};
 
 const IP: IpAddr = Net::Vanish.ip(0);
@@ -26,18 +26,9 @@ const CLAIMED: u64 = 1_000_000;
 /// Adds the peer's machine.
 pub fn add(world: World, shared: &Shared) {
     let shared = shared.clone();
-    let machine = world.node("vanish", IP, move || {
+    session::add_returning(world, "vanish", IP, LIFE, LIFE / 4, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared)).await;
-        }
-    });
-    spawn("vanish", async move {
-        loop {
-            time::sleep(LIFE + LIFE / 4).await;
-            world.restart(machine);
-        }
+        async move { life(&shared).await }
     });
 }
 
@@ -86,12 +77,7 @@ pub(super) fn forge(shared: &Shared, number: u64) -> CertifiedHeader {
         set_hash: genesis.set().hash(),
         ledger_hash: empty_ledger_hash(),
     };
-    let target = VoteTarget {
-        kind: VoteKind::Approval,
-        height: header.height,
-        slot: header.slot,
-        hash: header.hash(),
-    };
+    let target = target_of(VoteKind::Approval, &header);
     let authorities = genesis.set().len();
     let mut signers = Bitmap::empty(authorities);
     (0..authorities as u8).for_each(|index| signers.set(index));

@@ -1,13 +1,13 @@
 //! A peer with a stolen key that signs approvals of blocks that do not exist, hundreds in a second.
 //! Each signature is valid, so no node can blame the peer; nodes must neither check nor forward
-//! more than two in a slot (review A3).
+//! more than two in a slot.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use alys_net::{Command, Event, GossipVerdict, Topic};
 use alys_runtime::sim::{World, here};
-use alys_runtime::{select, spawn, time};
+use alys_runtime::{select, time};
 use alys_types::wire::{Message, Proposal};
 use alys_types::{Hash, Height, Slot, Vote, VoteKind, VoteTarget};
 
@@ -18,6 +18,8 @@ use crate::peers::session::{self, Outsider};
 const IP: IpAddr = Net::VoteFlooder.ip(0);
 /// Lifetime of an identity. Its votes are valid, so a node bans it for their number only.
 const LIFE: Duration = Duration::from_secs(12);
+/// Pause before the next identity.
+const REST: Duration = Duration::from_millis(500);
 /// Interval between two rounds.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Votes in a round: 300 in a second.
@@ -26,18 +28,9 @@ const AT_ONCE: u32 = 6;
 /// Adds the peer's machine. `index` is the authority whose key is stolen, from 0.
 pub fn add(world: World, shared: &Shared, index: u8) {
     let shared = shared.clone();
-    let machine = world.node("votes", IP, move || {
+    session::add_returning(world, "votes", IP, LIFE, REST, move || {
         let shared = shared.clone();
-        async move {
-            // The outcome is irrelevant because the process is restarted.
-            let _ended = time::timeout(LIFE, life(&shared, index)).await;
-        }
-    });
-    spawn("votes", async move {
-        loop {
-            time::sleep(LIFE + Duration::from_millis(500)).await;
-            world.restart(machine);
-        }
+        async move { life(&shared, index).await }
     });
 }
 

@@ -15,13 +15,13 @@ use crate::invariants::{Action, Violation};
 use crate::params::accounts::user_address;
 
 /// Longest time of the requests whose answers are compared. A client that restarts meanwhile, and
-/// forgets and learns again what it answered, takes longer.
+/// loses and regains its transactions, takes longer.
 const AT_ONCE: Duration = Duration::from_millis(400);
 
 /// Capacity of a pool that users never fill.
 const ROOMY_POOL: usize = 1_000;
 
-/// The place of a transaction; both fields are null while it is in the pool.
+/// A transaction and its place; `block_hash` is null while it is in the pool.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Place {

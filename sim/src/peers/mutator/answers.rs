@@ -1,5 +1,5 @@
 //! Alterations of statuses, answers and requests. Their consequences are judged by the other
-//! invariants: nodes take what is valid in an answer, and penalize its sender for the rest.
+//! invariants: nodes take the valid part of an answer, and penalize its sender for the rest.
 
 use alys_types::bls::{PublicKeyBytes, Signature};
 use alys_types::limits::MAX_RANGE_BLOCKS;

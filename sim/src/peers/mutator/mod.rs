@@ -4,7 +4,8 @@
 //! combine, and how much of the message follows the altered field. **Guarantees** that an
 //! alteration is signed only with the adversary's key, that the invariants know each message before
 //! it is sent, and that the catalogue is worked through instead of drawn from, so that short runs
-//! reach most of it. **Never** reads the state of a correct node; it hears what every peer hears.
+//! reach most of it. **Never** reads the state of a correct node; it receives the gossip that every
+//! peer receives.
 
 mod answers;
 mod blocks;
@@ -203,7 +204,7 @@ static CATALOGUE: LazyLock<Vec<Alteration>> = LazyLock::new(|| {
     all
 });
 
-/// The names of all alterations, each with what correct nodes may do with it.
+/// The names of all alterations, each with the reactions that are permitted to correct nodes.
 pub fn catalogue() -> impl Iterator<Item = (String, Tolerance)> {
     let gossip = CATALOGUE.iter();
     let gossip = gossip.map(|alteration| (alteration.name(), alteration.tolerance()));
@@ -423,7 +424,7 @@ impl Mutator {
         None
     }
 
-    /// Tells the invariants about a block that only the adversary makes.
+    /// Registers a block that only the adversary makes with the invariants.
     fn register(&self, forgery: &Forgery, block: &Block) {
         let Some(authority) = self.shop.authority() else {
             return;
@@ -633,7 +634,7 @@ pub fn alter_answer(
     altered.filter(|altered| altered.len() <= protocol.max_response())
 }
 
-/// Decodes a message, changes it, and tells the invariants; `None` if nothing changed.
+/// Decodes a message, changes it, and registers it with the invariants; `None` if nothing changed.
 fn alter<M: Message + PartialEq + Clone>(
     bytes: &[u8],
     change: impl FnOnce(&mut M) -> String,
@@ -650,7 +651,7 @@ fn alter<M: Message + PartialEq + Clone>(
     Some(payload)
 }
 
-/// Tells the invariants about a message that is no gossip.
+/// Registers a message that is not gossip with the invariants.
 fn record(judge: &Judge, name: String, payload: &[u8]) -> Forgery {
     let forgery = Forgery {
         name: name.into(),
@@ -660,7 +661,8 @@ fn record(judge: &Judge, name: String, payload: &[u8]) -> Forgery {
     forgery
 }
 
-fn target_of(kind: VoteKind, header: &Header) -> VoteTarget {
+/// The target of a vote of this kind for a block.
+pub(super) fn target_of(kind: VoteKind, header: &Header) -> VoteTarget {
     VoteTarget {
         kind,
         height: header.height,

@@ -86,7 +86,7 @@ fn certificates_of_the_catalogue_are_as_valid_as_it_says() {
 }
 
 #[test]
-fn votes_of_the_catalogue_are_valid_only_if_they_are_signed_anew() {
+fn votes_of_the_catalogue_are_valid_only_after_a_new_signature() {
     for (name, tolerance, change) in VOTE {
         let is_valid = |vote: &Vote| {
             set().key(vote.signer).is_some_and(|key| {

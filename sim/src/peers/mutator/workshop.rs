@@ -18,7 +18,7 @@ pub struct Workshop {
     key: Option<(u8, SecretKey)>,
     pub chain: ChainId,
     fault_model: FaultModel,
-    /// Number of authorities in the set of what is altered, and their quorum.
+    /// Number of authorities in the set of the altered message, and their quorum.
     pub nodes: u8,
     pub quorum: usize,
     pub rng: Rng,
@@ -47,7 +47,8 @@ impl Workshop {
         shop
     }
 
-    /// Takes the length and the quorum of a set with so many authorities: sets change in a run.
+    /// Takes the length and the quorum of a set with this number of authorities, because sets
+    /// change in a run.
     pub fn belong_to(&mut self, authorities: usize) {
         self.nodes = authorities as u8;
         self.quorum = authorities - tolerated(self.fault_model, authorities);
