@@ -321,7 +321,8 @@ where
         if A::BATCH > 1 && !may_fault {
             return Box::pin(self.handle_batch(incarnation, watch, envelope, stop)).await;
         }
-        self.count_timers(incarnation.ctx.incarnation, [&envelope.meta]);
+        self.count_timers([&envelope.meta]);
+        self.count_crossed(incarnation.ctx.incarnation, [&envelope.meta]);
         let fault = if may_fault {
             self.fault(envelope.msg.kind())
         } else {
@@ -424,8 +425,9 @@ where
                 .await
         };
         let (mut done, mut taken, waiting) = batch.into_parts();
+        self.count_timers(done.iter().chain(&taken).map(|taken| &taken.meta));
         let metas = done.iter().chain(&taken).map(|taken| &taken.meta);
-        self.count_timers(ctx.incarnation, metas);
+        self.count_crossed(ctx.incarnation, metas);
         let is_done = matches!(attended, Attended::Done(Ok(())));
         if is_done {
             done.append(&mut taken);
@@ -529,20 +531,20 @@ where
         }
     }
 
-    /// Counts the timer messages among these, and those of them that another incarnation than
-    /// `living` set.
-    fn count_timers<'a>(&self, living: u64, begun: impl IntoIterator<Item = &'a Meta>) {
-        let (mut timers, mut crossed) = (0u64, 0u64);
-        for meta in begun.into_iter().filter(|meta| is_timer(meta)) {
-            timers += 1;
-            crossed += u64::from(meta.incarnation != living);
-        }
-        let stats = &self.reader.mailbox.stats;
+    /// Counts the timer messages among these.
+    fn count_timers<'a>(&self, begun: impl IntoIterator<Item = &'a Meta>) {
+        let timers = begun.into_iter().filter(|meta| is_timer(meta)).count();
         if timers > 0 {
-            add(&stats.timers, timers);
+            add(&self.reader.mailbox.stats.timers, timers as u64);
         }
+    }
+
+    /// Counts the timer messages among these that another incarnation set.
+    fn count_crossed<'a>(&self, living: u64, begun: impl IntoIterator<Item = &'a Meta>) {
+        let is_of_other = |meta: &&Meta| is_timer(meta) && meta.incarnation != living;
+        let crossed = begun.into_iter().filter(is_of_other).count();
         if crossed > 0 {
-            add(&stats.crossed, crossed);
+            add(&self.reader.mailbox.stats.crossed, crossed as u64);
         }
     }
 
