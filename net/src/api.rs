@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_runtime::sync::mpsc;
+use alys_types::bls::PublicKeyBytes;
 use libp2p::PeerId;
 use libp2p::gossipsub::MessageId;
 
@@ -116,8 +117,9 @@ pub enum Command {
     /// Disconnects the peer and refuses it for `duration`.
     Ban { peer: PeerId, duration: Duration },
     /// The peer has proven that it holds the key of an authority. From now on it has a place that
-    /// no stranger can take, and is never banned for load.
-    Vouch { peer: PeerId },
+    /// no stranger can take, and is never banned for load. Beyond four peers of a key its oldest one
+    /// becomes a stranger.
+    Vouch { peer: PeerId, key: PublicKeyBytes },
     /// Ends a ban and resets the score.
     Pardon { peer: PeerId },
     /// Closes all connections and ends the service.

@@ -1,16 +1,16 @@
 //! The actor: messages become inputs of the state machine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{BlockRef, Config, Effect, Input, Now, Sizes, State, Summary};
-use alys_net::{Command, GossipVerdict, PeerId};
+use alys_net::{Command, GossipVerdict, PeerId, Vouched};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;
-use alys_types::bls::{PublicKeyBytes, SecretKey};
+use alys_types::bls::SecretKey;
 use alys_types::wire::{AuthorityProof, BlockRange, Status};
 use alys_types::{Certificate, Genesis, Hash, Header};
 
@@ -85,8 +85,8 @@ pub struct ChainActor {
     pub(super) screen: Screen,
     /// Proof for peers that this node holds its authority's key.
     pub(super) proof: Option<AuthorityProof>,
-    /// Peers that proved an authority's key while this network service runs, with the key.
-    pub(super) vouched: BTreeMap<PeerId, PublicKeyBytes>,
+    /// Peers that proved an authority's key while this network service runs.
+    pub(super) vouched: Vouched,
     pub(super) metrics: Metrics,
 }
 
@@ -124,7 +124,7 @@ impl ChainActor {
             catchup: Catchup::default(),
             screen: Screen::default(),
             proof,
-            vouched: BTreeMap::new(),
+            vouched: Vouched::default(),
             metrics,
         })
     }
@@ -264,7 +264,7 @@ impl ChainActor {
         tables.set("sets", sets);
         tables.set("screened_votes", self.screen.entries());
         tables.set("sought_parents", self.catchup.sought_parents());
-        tables.set("vouched_peers", self.vouched.len());
+        tables.set("vouched_peers", self.vouched.entries());
         tables.set("queue", self.queue.len() + self.follow_ups.len());
     }
 

@@ -14,6 +14,7 @@ use alys_actor_system::{Addr, AlysActor, Context, Health, Message};
 use alys_net::{
     Command, Config, Event, GossipId, GossipVerdict, Handle as NetHandle, InboundId, PeerId,
     Protocol, Refusal, RequestError, RequestId, SendError, Service, SetupError, Sizes, Topic,
+    Vouched,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
@@ -93,9 +94,10 @@ pub struct NetworkActor {
     /// A status for which the service had no room. It is retried at the next message, because the
     /// chain does not send it again.
     unsent_status: Option<Vec<u8>>,
-    /// The connected peers, and whether each is expected or an authority; bounded by the limits of
-    /// the service.
+    /// The connected peers, and whether each is expected; bounded by the limits of the service.
     connected: BTreeMap<PeerId, bool>,
+    /// Peers that proved an authority's key, as the service has them.
+    vouched: Vouched,
     /// The PeerActor had no room for an event about connections. All of them are sent at the next
     /// message. A bus of `alys-actor-extras` does not replace this flag, because a subscriber
     /// without room misses the event for good, and the PeerActor must learn the last state.
@@ -135,6 +137,7 @@ impl NetworkActor {
             pending: BTreeMap::new(),
             unsent_status: None,
             connected: BTreeMap::new(),
+            vouched: Vouched::default(),
             is_peers_outdated: false,
             needs_peers,
             sizes: None,
@@ -151,7 +154,7 @@ impl NetworkActor {
             _ => None,
         };
         let vouched = match &command {
-            Command::Vouch { peer } => Some(*peer),
+            Command::Vouch { peer, key } => Some((*peer, *key)),
             _ => None,
         };
         let is_full = buggify!("node.network.full_service", 10_000);
@@ -163,10 +166,9 @@ impl NetworkActor {
         // After a lost command the peer stays a stranger, and the chain repeats the command at the
         // next status.
         if sent.is_ok()
-            && let Some(peer) = vouched
-            && let Some(is_known) = self.connected.get_mut(&peer)
+            && let Some((peer, key)) = vouched
         {
-            *is_known = true;
+            self.vouched.insert(peer, key);
         }
         match (sent, status) {
             (Ok(()), None) => {}
@@ -228,7 +230,9 @@ impl NetworkActor {
 
     /// True for peers with a known address and for authorities.
     fn is_known(&self, peer: &PeerId) -> bool {
-        self.connected.get(peer).copied().unwrap_or_default()
+        self.connected
+            .get(peer)
+            .is_some_and(|is_expected| *is_expected || self.vouched.contains(peer))
     }
 
     fn answer(&self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
@@ -273,9 +277,20 @@ impl NetworkActor {
                     self.answer(tag, peer, result);
                 }
             }
-            Event::PeerConnected { peer, expected, .. } => {
+            Event::PeerConnected {
+                peer,
+                addr,
+                outbound,
+                expected,
+            } => {
                 self.connected.insert(peer, expected);
-                self.on_connection(event);
+                let expected = self.is_known(&peer);
+                self.on_connection(Event::PeerConnected {
+                    peer,
+                    addr,
+                    outbound,
+                    expected,
+                });
             }
             Event::PeerDisconnected { peer, .. } => {
                 self.connected.remove(&peer);
@@ -387,8 +402,8 @@ impl NetworkActor {
     }
 
     fn send_connected(&mut self) {
-        let connected = self.connected.iter();
-        let connected = connected.map(|(peer, expected)| (*peer, *expected));
+        let connected = self.connected.keys();
+        let connected = connected.map(|peer| (*peer, self.is_known(peer)));
         let message = PeerMessage::Connected(connected.collect());
         self.is_peers_outdated = self.mailboxes.peers.tell(message).is_err();
     }

@@ -22,6 +22,7 @@ use alys_node::actors::validation::{GossipRef, ValidationMessage};
 use alys_node::interceptor::NetworkInterceptor;
 use alys_runtime::time::sleep;
 use alys_types::Slot;
+use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::{Message as Wire, RangeRequest};
 
 use super::{LOCAL, MAX_STEPS, StoredBlocks, end, peer, settle};
@@ -205,7 +206,10 @@ impl Network {
                     peer,
                     duration: Duration::from_millis(choices.number() % MAX_PAUSE_MS),
                 },
-                3 => Command::Vouch { peer },
+                3 => Command::Vouch {
+                    peer,
+                    key: PublicKeyBytes([choices.byte() % 4; 48]),
+                },
                 _ => Command::Pardon { peer },
             }),
             16 => {
