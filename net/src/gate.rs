@@ -186,6 +186,12 @@ impl Gate {
         self.demote(left);
     }
 
+    /// Forgets the peers that proved another key than these.
+    pub(crate) fn set_authorities(&mut self, keys: &[PublicKeyBytes]) {
+        let removed = self.vouched.retain(keys);
+        self.demote(removed);
+    }
+
     /// Peers that no longer count as authorities stay connected if there are places for strangers,
     /// see [`Self::take_unproven`].
     fn demote(&mut self, peers: impl IntoIterator<Item = PeerId>) {
@@ -607,6 +613,23 @@ mod tests {
         assert!(gate.is_known(&peer(63)));
         gate.vouch(peer(66), key(1));
         assert!(gate.is_known(&peer(62)) && !gate.is_known(&peer(63)));
+    }
+
+    #[test]
+    fn a_peer_whose_key_left_the_set_is_a_stranger() {
+        let mut gate = gate(1);
+        gate.limits.max_proving = 1;
+        gate.set_expected([peer(4)].into_iter());
+        assert_eq!(gate.check(id(1), peer(1), Inbound), Ok(()));
+        for n in 2..=4 {
+            gate.vouch(peer(n.into()), key(n));
+            assert_eq!(gate.check(id(n.into()), peer(n.into()), Inbound), Ok(()));
+        }
+        gate.set_authorities(&[key(3)]);
+        assert!(!gate.is_known(&peer(2)) && gate.is_known(&peer(3)));
+        assert!(gate.is_known(&peer(4)), "its address is known");
+        gate.clock = Box::new(|| 2000);
+        assert_eq!(gate.take_unproven(), [peer(2)]);
     }
 
     #[test]

@@ -29,7 +29,7 @@
 //!   it is banned.
 //! - Peers with a known address and authorities that proved their key ([`Command::Vouch`]) have
 //!   places that strangers cannot take, and are throttled but never banned for load. These are at
-//!   most four peers for each key.
+//!   most four peers for each key, until [`Command::SetAuthorities`] removes the key.
 //!
 //! **Never** interprets payloads, decides about blocks or votes, writes to disk, or reads a clock
 //! other than the monotonic one.

@@ -13,8 +13,8 @@ const MAX_PER_KEY: usize = 4;
 pub const MAX_VOUCHED: usize = MAX_AUTHORITIES * MAX_PER_KEY;
 
 /// Peers that proved an authority's key, the oldest proof first. Beyond four peers of a key its
-/// oldest one leaves. The limit of all peers is exceeded only if the keys of two sets are
-/// remembered.
+/// oldest one leaves. Only keys of two sets exceed the limit of all peers, until those of the
+/// earlier set are removed.
 #[derive(Debug, Default)]
 pub struct Vouched(VecDeque<(PeerId, PublicKeyBytes)>);
 
@@ -31,6 +31,15 @@ impl Vouched {
         };
         let (left, _) = self.0.remove(leaving?)?;
         Some(left)
+    }
+
+    /// Removes the peers of all other keys and returns them.
+    pub fn retain(&mut self, keys: &[PublicKeyBytes]) -> Vec<PeerId> {
+        let all = std::mem::take(&mut self.0);
+        let (kept, removed): (VecDeque<_>, VecDeque<_>) =
+            all.into_iter().partition(|(_, key)| keys.contains(key));
+        self.0 = kept;
+        removed.into_iter().map(|(peer, _)| peer).collect()
     }
 
     /// The key that the peer proved.

@@ -30,6 +30,9 @@ impl Service {
                 self.disconnect(peer, DisconnectReason::Banned);
             }
             Command::Vouch { peer, key } => self.swarm.behaviour_mut().gate.vouch(peer, key),
+            Command::SetAuthorities { keys } => {
+                self.swarm.behaviour_mut().gate.set_authorities(&keys);
+            }
             Command::Pardon { peer } => self.scores.pardon(&peer),
             Command::Shutdown => self.closing = true,
         }

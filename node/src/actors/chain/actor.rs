@@ -12,7 +12,7 @@ use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;
 use alys_types::bls::SecretKey;
 use alys_types::wire::{AuthorityProof, BlockRange, Status};
-use alys_types::{Certificate, Genesis, Hash, Header};
+use alys_types::{AuthoritySet, Certificate, Genesis, Hash, Header};
 
 use super::catchup::{Catchup, MAX_PARENTS, Orphan, Position};
 use super::screen::Screen;
@@ -81,6 +81,8 @@ pub struct ChainActor {
     clock: Clock,
     /// The status that the network has.
     pub(super) published: Option<Status>,
+    /// The authorities that the network has.
+    pub(super) authorities: Option<Arc<AuthoritySet>>,
     pub(super) catchup: Catchup,
     pub(super) screen: Screen,
     /// Proof for peers that this node holds its authority's key.
@@ -121,6 +123,7 @@ impl ChainActor {
             start_effects,
             clock,
             published: None,
+            authorities: None,
             catchup: Catchup::default(),
             screen: Screen::default(),
             proof,
@@ -156,6 +159,7 @@ impl ChainActor {
         }
         self.screen
             .forget_until(self.state.summary().finalized.slot);
+        self.publish_authorities();
         self.publish_status();
         self.update_metrics();
         Ok(())

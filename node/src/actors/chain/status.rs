@@ -40,6 +40,19 @@ impl ChainActor {
         }
     }
 
+    /// Sends the keys of the newest set to the NetworkActor if they changed, as
+    /// [`Self::publish_status`] does, because a member that left has no right to its place.
+    pub(super) fn publish_authorities(&mut self) {
+        let set = self.state.newest_set();
+        if self.authorities.as_ref() != Some(&set) {
+            let members = set.authorities().iter();
+            let keys: Vec<PublicKeyBytes> = members.map(|member| member.public_key).collect();
+            self.vouched.retain(&keys);
+            let is_taken = self.command(Command::SetAuthorities { keys });
+            self.authorities = is_taken.then_some(set);
+        }
+    }
+
     /// Requests the statuses of all peers while the clock of this node is not confirmed, because a
     /// status from the handshake may date from a time at which the peer's clock was wrong.
     pub(super) fn request_clocks(&mut self) {
@@ -144,6 +157,10 @@ impl ChainActor {
 
     /// Has the network keep a place for a peer that proved an authority's key.
     pub(super) fn on_authority(&mut self, peer: PeerId, key: PublicKeyBytes) {
+        if self.state.newest_set().index_of(&key).is_none() {
+            // It left the set during the check.
+            return;
+        }
         reached("state.chain.authority_proven");
         if self.command(Command::Vouch { peer, key }) {
             self.vouched.insert(peer, key);

@@ -614,3 +614,27 @@ fn identities_of_a_key_displace_each_other_and_no_peer_of_another_key() {
         chain.test.end().await;
     });
 }
+
+#[test]
+fn the_network_has_the_keys_of_the_set_and_no_peer_is_vouched_for_with_another_one() {
+    alys_runtime::block_on_main(async {
+        let genesis = genesis();
+        let mut chain = Chain::start();
+        let sent = chain.network.find(|message| match message {
+            NetworkMessage::Command(command) => match *command {
+                Command::SetAuthorities { keys } => Some(keys),
+                _ => None,
+            },
+            _ => None,
+        });
+        let members = genesis.set().authorities().iter();
+        let keys: Vec<_> = members.map(|member| member.public_key).collect();
+        assert_eq!(sent.await, Some(keys));
+        let peer = peer_id(2);
+        // As if the authority had left the set during the check.
+        let key = authority_key(9).public_key().to_bytes();
+        chain.answer(Source::answer(peer), Checked::Authority { peer, key });
+        assert!(chain.vouched().await.is_empty());
+        chain.test.end().await;
+    });
+}

@@ -18,6 +18,7 @@ use alys_net::{
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
+use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::{Message as Wire, RangeRequest};
 
 use crate::actors::chain::ChainMessage;
@@ -94,6 +95,8 @@ pub struct NetworkActor {
     /// A status for which the service had no room. It is retried at the next message, because the
     /// chain does not send it again.
     unsent_status: Option<Vec<u8>>,
+    /// Keys of authorities for which the service had no room, retried likewise.
+    unsent_authorities: Option<Vec<PublicKeyBytes>>,
     /// The connected peers, and whether each is expected; bounded by the limits of the service.
     connected: BTreeMap<PeerId, bool>,
     /// Peers that proved an authority's key, as the service has them.
@@ -136,6 +139,7 @@ impl NetworkActor {
             mailboxes,
             pending: BTreeMap::new(),
             unsent_status: None,
+            unsent_authorities: None,
             connected: BTreeMap::new(),
             vouched: Vouched::default(),
             is_peers_outdated: false,
@@ -149,12 +153,10 @@ impl NetworkActor {
         if let Command::Publish { topic, .. } = &command {
             self.metrics.on_published(*topic);
         }
-        let status = match &command {
-            Command::SetStatus { status } => Some(status.clone()),
-            _ => None,
-        };
-        let vouched = match &command {
-            Command::Vouch { peer, key } => Some((*peer, *key)),
+        let noted = match &command {
+            Command::SetStatus { .. } | Command::SetAuthorities { .. } | Command::Vouch { .. } => {
+                Some(command.clone())
+            }
             _ => None,
         };
         let is_full = buggify!("node.network.full_service", 10_000);
@@ -163,19 +165,34 @@ impl NetworkActor {
         } else {
             self.interceptor.try_send(&self.handle, command)
         };
-        // After a lost command the peer stays a stranger, and the chain repeats the command at the
-        // next status.
-        if sent.is_ok()
-            && let Some((peer, key)) = vouched
-        {
-            self.vouched.insert(peer, key);
-        }
-        match (sent, status) {
+        match (sent, noted) {
             (Ok(()), None) => {}
-            // A newer status replaces one that was not sent.
-            (Ok(()), Some(_)) => self.unsent_status = None,
-            (Err(SendError::Full), Some(status)) => self.unsent_status = Some(status),
+            (Ok(()), Some(noted)) => self.on_sent(noted),
+            (Err(SendError::Full), Some(Command::SetStatus { status })) => {
+                self.unsent_status = Some(status);
+            }
+            (Err(SendError::Full), Some(Command::SetAuthorities { keys })) => {
+                self.unsent_authorities = Some(keys);
+            }
+            // After a lost `Vouch` the peer stays a stranger, and the chain repeats the command at
+            // the next status.
             (Err(error), _) => tracing::debug!(%error, "a command for the network is dropped"),
+        }
+    }
+
+    /// Updates what this actor knows of the service. A newer status, and newer keys, replace those
+    /// that were not sent.
+    fn on_sent(&mut self, command: Command) {
+        match command {
+            Command::SetStatus { .. } => self.unsent_status = None,
+            Command::SetAuthorities { keys } => {
+                self.unsent_authorities = None;
+                self.vouched.retain(&keys);
+            }
+            Command::Vouch { peer, key } => {
+                self.vouched.insert(peer, key);
+            }
+            _ => {}
         }
     }
 
@@ -460,6 +477,9 @@ impl AlysActor for NetworkActor {
         buggify_pause!("node.network.slow", 20_000, 50);
         if let Some(status) = self.unsent_status.take() {
             self.command(Command::SetStatus { status });
+        }
+        if let Some(keys) = self.unsent_authorities.take() {
+            self.command(Command::SetAuthorities { keys });
         }
         if self.is_peers_outdated {
             self.send_connected();

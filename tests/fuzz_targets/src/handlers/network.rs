@@ -194,7 +194,7 @@ impl Network {
                 topic: topic(choices),
                 payload: choices.bytes(MAX_PAYLOAD),
             }),
-            15 => self.command(match choices.byte() % 5 {
+            15 => self.command(match choices.byte() % 6 {
                 0 => Command::SetStatus {
                     status: choices.bytes(MAX_PAYLOAD),
                 },
@@ -209,6 +209,9 @@ impl Network {
                 3 => Command::Vouch {
                     peer,
                     key: PublicKeyBytes([choices.byte() % 4; 48]),
+                },
+                4 => Command::SetAuthorities {
+                    keys: vec![PublicKeyBytes([choices.byte() % 4; 48])],
                 },
                 _ => Command::Pardon { peer },
             }),
