@@ -1,5 +1,5 @@
-use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -256,9 +256,9 @@ fn a_peer_that_does_not_read_is_disconnected_before_it_is_silent() {
         }
         let slow = (reader, DisconnectReason::SlowReader);
         // The kernel's buffers, whose size is the machine's, take the first of them.
-        let sent = Cell::new(0_u32);
+        let sent = AtomicU32::new(0);
         eventually("disconnected", SOON, || {
-            let n = sent.replace(sent.get() + 1);
+            let n = sent.fetch_add(1, Ordering::Relaxed);
             node.publish(Topic::Blocks, &n.to_le_bytes().repeat(64 * 1024));
             node.seen().disconnected.contains(&slow)
         })
