@@ -8,31 +8,50 @@ use crate::{cargo, root};
 
 /// The end of `cargo xtask load --help`.
 pub const HELP: &str = "\
-Loads: slow-connections, held-bodies, large-bodies, keccak-loops, malformed-requests,
-vanishing-peers. docs/measurements.md describes them and the table. Measure on an otherwise idle
-machine.";
+`--list` prints the names of the loads; docs/measurements.md describes them and the table. Measure
+on an otherwise idle machine.";
 
 /// Measures one load, or all. True when all rows pass.
 ///
 /// # Errors
 /// When cargo does not start.
 pub fn run(load: Option<&str>, seconds: u32, json: bool, release: bool) -> Result<bool> {
-    let status = command(load, seconds, json, release).status();
+    succeeds(command(load, seconds, json, release))
+}
+
+/// Prints the names of the loads. True if the program that lists them builds.
+///
+/// # Errors
+/// When cargo does not start.
+pub fn list(release: bool) -> Result<bool> {
+    let mut command = program(release);
+    command.arg("--list");
+    succeeds(command)
+}
+
+fn succeeds(mut command: Command) -> Result<bool> {
+    let status = command.status();
     Ok(status.context("cargo does not start")?.success())
 }
 
 fn command(load: Option<&str>, seconds: u32, json: bool, release: bool) -> Command {
+    let mut command = program(release);
+    command.args(["--seconds", &seconds.to_string()]);
+    if json {
+        command.arg("--json");
+    }
+    command.args(load);
+    command
+}
+
+/// The program that makes and measures the loads, without arguments.
+fn program(release: bool) -> Command {
     let profile = if release { "release" } else { "dev" };
     let mut command = cargo();
     command
         .current_dir(root())
         .args(["run", "--locked", "--quiet", "--profile", profile])
-        .args(["-p", "alys-load", "--"])
-        .args(["--seconds", &seconds.to_string()]);
-    if json {
-        command.arg("--json");
-    }
-    command.args(load);
+        .args(["-p", "alys-load", "--"]);
     command
 }
 

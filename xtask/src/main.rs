@@ -47,6 +47,9 @@ enum Task {
     Load {
         /// Only this load.
         load: Option<String>,
+        /// Prints the names of the loads and measures nothing.
+        #[arg(long, conflicts_with = "load")]
+        list: bool,
         /// Seconds of each load.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
         seconds: u32,
@@ -106,10 +109,16 @@ fn run(task: Task) -> Result<bool> {
             keep,
         } => fuzz::run(target.as_deref(), minutes, keep),
         Task::Load {
+            list: true,
+            release,
+            ..
+        } => load::list(release),
+        Task::Load {
             load,
             seconds,
             json,
             release,
+            ..
         } => load::run(load.as_deref(), seconds, json, release),
         Task::Ci { only, skip } => steps::run(steps::select(steps::ci(), &only, &skip)?),
     }

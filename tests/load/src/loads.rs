@@ -23,7 +23,7 @@ pub struct Load {
     run: fn(&Targets, &Counts),
 }
 
-/// All loads, in the order of their measurement.
+/// All loads, in the order of their measurement. `docs/measurements.md` describes each.
 pub const LOADS: [Load; 6] = [
     Load {
         name: "slow-connections",
@@ -230,6 +230,19 @@ mod tests {
         };
         assert_eq!(Made::parse(&made.to_line()).expect("its own text"), made);
         assert!(Made::parse(r#"{"made":1}"#).is_err());
+    }
+
+    #[test]
+    fn each_load_is_described_in_the_order_of_measurement() {
+        let page = include_str!("../../../docs/measurements.md");
+        let rows = page
+            .lines()
+            .skip_while(|line| *line != "| load | made by |")
+            .skip(2)
+            .take_while(|line| line.starts_with('|'));
+        let described: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        let names: Vec<&str> = LOADS.iter().map(|load| load.name).collect();
+        assert_eq!(described, names);
     }
 
     #[test]

@@ -26,6 +26,9 @@ struct Arguments {
     /// Only this load.
     #[arg(value_parser = loads::find)]
     load: Option<&'static Load>,
+    /// Prints the names of the loads and measures nothing.
+    #[arg(long, conflicts_with = "load")]
+    list: bool,
     /// Seconds of each load.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
@@ -48,8 +51,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// True when the load is made, or all rows have passed.
+/// True when the loads are listed, the load is made, or all rows have passed.
 fn run(arguments: Arguments) -> Result<bool> {
+    if arguments.list {
+        for load in &LOADS {
+            println!("{}", load.name);
+        }
+        return Ok(true);
+    }
     if let (Some(load), Some(targets)) = (arguments.load, &arguments.make) {
         println!("{}", loads::make(load, targets).to_line());
         return Ok(true);
