@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{connections, peers, requests};
+use crate::{connections, forgeries, peers, requests};
 
 /// A load: one kind of work that strangers can demand.
 #[derive(Debug)]
@@ -19,48 +20,72 @@ pub struct Load {
     /// The unit of [`Load::wanted`].
     pub unit: &'static str,
     /// The least amount; with less, the row does not show that the validators withstand the load.
-    pub wanted: u64,
-    run: fn(&Targets, &Counts),
+    pub wanted: Amount,
+    run: fn(&Targets, &Arc<Counts>),
+}
+
+/// An amount of a load.
+#[derive(Debug, Clone, Copy)]
+pub enum Amount {
+    InAll(u64),
+    PerSecond(u64),
+}
+
+impl Amount {
+    /// The amount of a load of this duration.
+    pub fn within(self, duration: Duration) -> u64 {
+        match self {
+            Amount::InAll(amount) => amount,
+            Amount::PerSecond(amount) => amount * duration.as_secs(),
+        }
+    }
 }
 
 /// All loads, in the order of their measurement. `docs/measurements.md` describes each.
-pub const LOADS: [Load; 6] = [
+pub const LOADS: [Load; 7] = [
     Load {
         name: "slow-connections",
         unit: "connections",
-        wanted: 300,
+        wanted: Amount::InAll(300),
         run: |targets, counts| connections::slow(targets, counts, 300),
     },
     Load {
         name: "held-bodies",
         unit: "bodies",
-        wanted: 200,
+        wanted: Amount::InAll(200),
         run: |targets, counts| connections::held(targets, counts, 200),
     },
     Load {
         name: "large-bodies",
         unit: "bodies",
-        wanted: 8,
+        wanted: Amount::InAll(8),
         run: |targets, counts| requests::large(targets, counts, 8),
     },
     Load {
         name: "keccak-loops",
         unit: "calls",
         // Some at each of four validators.
-        wanted: 8 * 4,
+        wanted: Amount::InAll(8 * 4),
         run: |targets, counts| requests::keccak(targets, counts, 8),
     },
     Load {
         name: "malformed-requests",
         unit: "requests",
-        wanted: 10_000,
+        wanted: Amount::InAll(10_000),
         run: |targets, counts| requests::malformed(targets, counts, 10_000),
     },
     Load {
         name: "vanishing-peers",
         unit: "peers",
-        wanted: 500,
+        wanted: Amount::InAll(500),
         run: |targets, counts| peers::vanishing(targets, counts, 500),
+    },
+    Load {
+        name: "forged-statuses",
+        unit: "connections",
+        // A hundred are tried, and the validators come first on a busy machine.
+        wanted: Amount::PerSecond(80),
+        run: forgeries::reconnecting,
     },
 ];
 
@@ -79,21 +104,28 @@ pub fn find(name: &str) -> Result<&'static Load> {
     })
 }
 
-/// The ports of the validators, and the duration of the load.
+/// The ports of the validators, the files of their chain, and the duration of the load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
     /// JSON-RPC.
     pub rpc: Vec<u16>,
     /// libp2p.
     pub peers: Vec<u16>,
+    /// The directory of `chain.toml` and `execution-genesis.json`.
+    pub chain: PathBuf,
     pub duration: Duration,
 }
 
 impl Targets {
     /// The value of `--make` for the process that makes a load.
     pub fn to_argument(&self) -> String {
-        let seconds = self.duration.as_secs();
-        json!({ "rpc": self.rpc, "peers": self.peers, "seconds": seconds }).to_string()
+        let argument = json!({
+            "rpc": self.rpc,
+            "peers": self.peers,
+            "chain": self.chain.display().to_string(),
+            "seconds": self.duration.as_secs(),
+        });
+        argument.to_string()
     }
 
     /// Reads the argument of [`Targets::to_argument`].
@@ -110,10 +142,15 @@ impl Targets {
             });
             ports.collect()
         };
+        let path = |name: &str| -> Result<PathBuf> {
+            let path = value[name].as_str().context("no path")?;
+            Ok(path.into())
+        };
         let seconds = value["seconds"].as_u64().context("no seconds")?;
         let targets = Targets {
             rpc: ports("rpc")?,
             peers: ports("peers")?,
+            chain: path("chain")?,
             duration: Duration::from_secs(seconds),
         };
         if targets.rpc.is_empty() || targets.peers.is_empty() {
@@ -213,14 +250,16 @@ mod tests {
         let targets = Targets {
             rpc: vec![1, 2],
             peers: vec![65_535],
+            chain: "a/chain".into(),
             duration: Duration::from_secs(60),
         };
         let read = Targets::parse(&targets.to_argument()).expect("its own text");
         assert_eq!(read, targets);
         for wrong in [
             "",
-            r#"{"rpc":[],"peers":[1],"seconds":1}"#,
-            r#"{"rpc":[65536],"peers":[1],"seconds":1}"#,
+            r#"{"rpc":[],"peers":[1],"chain":"a","seconds":1}"#,
+            r#"{"rpc":[65536],"peers":[1],"chain":"a","seconds":1}"#,
+            r#"{"rpc":[1],"peers":[1],"seconds":1}"#,
         ] {
             assert!(Targets::parse(wrong).is_err(), "{wrong}");
         }
@@ -248,7 +287,9 @@ mod tests {
     #[test]
     fn an_unknown_load_is_an_error_with_the_names() {
         let found = find("held-bodies").expect("it exists");
-        assert_eq!(found.wanted, 200);
+        let minute = Duration::from_secs(60);
+        assert_eq!(found.wanted.within(minute), 200);
+        assert_eq!(Amount::PerSecond(80).within(minute), 4_800);
         let error = find("held").expect_err("unknown").to_string();
         assert!(error.contains("slow-connections, held-bodies"), "{error}");
     }

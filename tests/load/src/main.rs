@@ -4,7 +4,9 @@
 //! takes only the processor time that the validators leave. `measure` counts slots with final
 //! blocks and reads memory, `report` judges them.
 
+mod chain;
 mod connections;
+mod forgeries;
 mod loads;
 mod measure;
 mod peers;

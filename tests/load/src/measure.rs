@@ -53,6 +53,7 @@ pub fn measure(world: &World, loads: &[&Load], duration: Duration, own: &Command
     let targets = Targets {
         rpc: members.iter().map(|member| member.http_port).collect(),
         peers: members.iter().map(|member| member.peer_port).collect(),
+        chain: federation.dir().to_owned(),
         duration,
     };
     let mut table = Table::default();
@@ -106,7 +107,7 @@ fn measure_one(
     Ok(Row {
         name: load.map_or("none", |load| load.name).to_owned(),
         unit: load.map_or("", |load| load.unit).to_owned(),
-        wanted: load.map_or(0, |load| load.wanted),
+        wanted: load.map_or(0, |load| load.wanted.within(targets.duration)),
         made: made.made,
         refused: made.refused,
         slots: slots.end - slots.start,
