@@ -42,7 +42,7 @@ enum Task {
         keep: bool,
     },
     /// Measures blocks and memory of a federation of four processes, without a load and under each
-    /// load that strangers can make.
+    /// load that users, strangers and an authority can make.
     #[command(after_help = load::HELP)]
     Load {
         /// Only this load.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use alys_net::{ChainTag, Config, NodeKey, PeerAddr};
+use alys_net::{ChainTag, Command, Config, Handle, NodeKey, PeerAddr};
 use alys_node::genesis::{CHAIN_FILE, ChainFiles, EXECUTION_FILE};
 use alys_runtime::{clock, rand};
 use alys_types::wire::Status;
@@ -83,6 +83,11 @@ pub fn new_identity() -> NodeKey {
     let mut secret = [0; 32];
     rand::fill(&mut secret);
     NodeKey::from_bytes(secret)
+}
+
+/// Sends a command; a full queue drops it.
+pub fn say(handle: &Handle, command: Command) {
+    let _ = handle.try_send(command);
 }
 
 #[cfg(test)]

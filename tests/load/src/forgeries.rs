@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alys_net::{Command, Event, GossipVerdict, Handle, PeerId, Protocol, Refusal, Service};
+use alys_net::{Command, Event, GossipVerdict, PeerId, Protocol, Refusal, Service};
 use alys_runtime::{block_on_main, spawn, time};
 use alys_types::bls::{SecretKey, Signature};
 use alys_types::spec::HEADER_VERSION;
 use alys_types::wire::{AuthorityProof, CertifiedHeader, HeldVotes, Message, Status, StatusAnswer};
 use alys_types::{Bitmap, Certificate, Hash, Header, Vote, VoteKind, VoteTarget};
 
-use crate::chain::{Chain, new_identity};
+use crate::chain::{Chain, new_identity, say};
 use crate::loads::{Counts, Targets};
 
 /// Peers that exist at once. A validator has 50 places for strangers, so each peer gets one.
@@ -102,7 +102,7 @@ async fn stay(forger: &Forger, counts: &Counts) {
                     }
                 }
             }
-            // Forged certificates make a validator look for their blocks.
+            // A validator that cannot judge a certificate looks for blocks up to it.
             Event::Request { id, .. } => {
                 let response = Err(Refusal::Unavailable);
                 say(&handle, Command::Respond { id, response });
@@ -127,11 +127,6 @@ async fn stay(forger: &Forger, counts: &Counts) {
     if let Err(error) = running.await {
         eprintln!("error: {error}");
     }
-}
-
-/// Sends a command; a full queue drops it.
-fn say(handle: &Handle, command: Command) {
-    let _ = handle.try_send(command);
 }
 
 /// Forges statuses about the real chain and its authorities.

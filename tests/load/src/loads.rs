@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{connections, forgeries, peers, requests};
+use crate::{connections, forgeries, peers, requests, votes};
 
-/// A load: one kind of work that strangers can demand.
+/// A load: one kind of work that others can demand.
 #[derive(Debug)]
 pub struct Load {
     pub name: &'static str,
@@ -42,7 +42,7 @@ impl Amount {
 }
 
 /// All loads, in the order of their measurement. `docs/measurements.md` describes each.
-pub const LOADS: [Load; 7] = [
+pub const LOADS: [Load; 8] = [
     Load {
         name: "slow-connections",
         unit: "connections",
@@ -87,6 +87,15 @@ pub const LOADS: [Load; 7] = [
         wanted: Amount::PerSecond(80),
         run: forgeries::reconnecting,
     },
+    // The last one, because validators hold its votes for a while: should the authority's own
+    // validator reconnect, it would take them for its lost votes (rule 3.8).
+    Load {
+        name: "authority-votes",
+        unit: "votes",
+        // The peer's budget grants 120; the first seconds do not count.
+        wanted: Amount::PerSecond(80),
+        run: votes::of_one_authority,
+    },
 ];
 
 /// The load of a name.
@@ -104,7 +113,8 @@ pub fn find(name: &str) -> Result<&'static Load> {
     })
 }
 
-/// The ports of the validators, the files of their chain, and the duration of the load.
+/// The ports of the validators, the files of their chain, a key of theirs, and the duration of the
+/// load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
     /// JSON-RPC.
@@ -113,6 +123,8 @@ pub struct Targets {
     pub peers: Vec<u16>,
     /// The directory of `chain.toml` and `execution-genesis.json`.
     pub chain: PathBuf,
+    /// The data directory of one validator, with its key.
+    pub datadir: PathBuf,
     pub duration: Duration,
 }
 
@@ -123,6 +135,7 @@ impl Targets {
             "rpc": self.rpc,
             "peers": self.peers,
             "chain": self.chain.display().to_string(),
+            "datadir": self.datadir.display().to_string(),
             "seconds": self.duration.as_secs(),
         });
         argument.to_string()
@@ -151,6 +164,7 @@ impl Targets {
             rpc: ports("rpc")?,
             peers: ports("peers")?,
             chain: path("chain")?,
+            datadir: path("datadir")?,
             duration: Duration::from_secs(seconds),
         };
         if targets.rpc.is_empty() || targets.peers.is_empty() {
@@ -251,15 +265,16 @@ mod tests {
             rpc: vec![1, 2],
             peers: vec![65_535],
             chain: "a/chain".into(),
+            datadir: "a/node".into(),
             duration: Duration::from_secs(60),
         };
         let read = Targets::parse(&targets.to_argument()).expect("its own text");
         assert_eq!(read, targets);
         for wrong in [
             "",
-            r#"{"rpc":[],"peers":[1],"chain":"a","seconds":1}"#,
-            r#"{"rpc":[65536],"peers":[1],"chain":"a","seconds":1}"#,
-            r#"{"rpc":[1],"peers":[1],"seconds":1}"#,
+            r#"{"rpc":[],"peers":[1],"chain":"a","datadir":"b","seconds":1}"#,
+            r#"{"rpc":[65536],"peers":[1],"chain":"a","datadir":"b","seconds":1}"#,
+            r#"{"rpc":[1],"peers":[1],"chain":"a","seconds":1}"#,
         ] {
             assert!(Targets::parse(wrong).is_err(), "{wrong}");
         }

@@ -12,6 +12,7 @@ mod measure;
 mod peers;
 mod report;
 mod requests;
+mod votes;
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;

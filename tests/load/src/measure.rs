@@ -50,10 +50,12 @@ pub fn measure(world: &World, loads: &[&Load], duration: Duration, own: &Command
         node.wait_final(world, WARM_UP_BLOCKS, WARM_UP_TIMEOUT)?;
     }
     let members = federation.members();
+    let key_holder = members.last().context("a federation has members")?;
     let targets = Targets {
         rpc: members.iter().map(|member| member.http_port).collect(),
         peers: members.iter().map(|member| member.peer_port).collect(),
         chain: federation.dir().to_owned(),
+        datadir: key_holder.datadir.clone(),
         duration,
     };
     let mut table = Table::default();
