@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_runtime::sync::mpsc;
+use alys_types::bls::PublicKeyBytes;
 use libp2p::PeerId;
 use libp2p::gossipsub::MessageId;
 
@@ -115,9 +116,12 @@ pub enum Command {
     Report { peer: PeerId, offence: Offence },
     /// Disconnects the peer and refuses it for `duration`.
     Ban { peer: PeerId, duration: Duration },
-    /// The peer has proven that it holds the key of an authority. From now on it has a place that
-    /// no stranger can take, and is never banned for load.
-    Vouch { peer: PeerId },
+    /// The peer has proven that it holds this key of an authority. From now on it has a place that
+    /// no stranger can take, and is never banned for load. Beyond four peers of a key its oldest
+    /// one becomes a stranger.
+    Vouch { peer: PeerId, key: PublicKeyBytes },
+    /// Sets the keys of all authorities. Peers that proved another key become strangers.
+    SetAuthorities { keys: Vec<PublicKeyBytes> },
     /// Ends a ban and resets the score.
     Pardon { peer: PeerId },
     /// Closes all connections and ends the service.

@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 
+use alys_types::bls::PublicKeyBytes;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::{
@@ -21,6 +22,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::addr::to_socket;
 use crate::handshakes::{PendingHandshakes, Places, Upgrades};
+use crate::vouched::Vouched;
 
 /// The direction of a connection: inbound when the peer dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +111,6 @@ enum Place {
     Lost,
 }
 
-/// Identities of authorities that are remembered, a few for each of 15.
-const MAX_VOUCHED: usize = 64;
-
 pub(crate) struct Gate {
     local: PeerId,
     limits: GateLimits,
@@ -120,8 +119,8 @@ pub(crate) struct Gate {
     banned: BTreeSet<PeerId>,
     /// Peers with a known address, which do not count towards `max_peers`.
     expected: BTreeSet<PeerId>,
-    /// Peers that proved an authority's key, the oldest first. They do not count either.
-    vouched: VecDeque<PeerId>,
+    /// Peers that proved an authority's key. They do not count either.
+    vouched: Vouched,
     /// Hosts of known addresses, whose handshakes have places of their own.
     expected_hosts: BTreeSet<IpAddr>,
     connected: BTreeMap<PeerId, Connection>,
@@ -146,7 +145,7 @@ impl Gate {
             clock,
             banned: BTreeSet::new(),
             expected: BTreeSet::new(),
-            vouched: VecDeque::new(),
+            vouched: Vouched::default(),
             expected_hosts: BTreeSet::new(),
             connected: BTreeMap::new(),
             pending_inbound: PendingHandshakes::new(limits.places),
@@ -178,21 +177,43 @@ impl Gate {
         self.expected_hosts = hosts.map(|host| host.to_canonical()).collect();
     }
 
-    /// The peer has proven an authority's key.
-    pub(crate) fn vouch(&mut self, peer: PeerId) {
-        self.vouched.retain(|known| *known != peer);
-        self.vouched.push_back(peer);
-        if self.vouched.len() > MAX_VOUCHED {
-            self.vouched.pop_front();
-        }
+    /// The peer has proven this authority's key.
+    pub(crate) fn vouch(&mut self, peer: PeerId, key: PublicKeyBytes) {
+        let left = self.vouched.insert(peer, key);
         if let Some(connection) = self.connected.get_mut(&peer) {
             connection.place = Place::Own;
         }
+        self.demote(left);
+    }
+
+    /// Forgets the peers that proved another key than these.
+    pub(crate) fn set_authorities(&mut self, keys: &[PublicKeyBytes]) {
+        let removed = self.vouched.retain(keys);
+        self.demote(removed);
+    }
+
+    /// Peers that no longer count as authorities stay connected if there are places for strangers,
+    /// see [`Self::take_unproven`].
+    fn demote(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+        for peer in peers {
+            let is_known = self.is_known(&peer);
+            if let Some(connection) = self.connected.get_mut(&peer)
+                && connection.place == Place::Own
+                && !is_known
+            {
+                connection.place = Place::Proving;
+            }
+        }
+    }
+
+    /// True for peers with a known address.
+    pub(crate) fn is_expected(&self, peer: &PeerId) -> bool {
+        self.expected.contains(peer)
     }
 
     /// True for peers with a known address and authorities, which always have a place.
     pub(crate) fn is_known(&self, peer: &PeerId) -> bool {
-        self.expected.contains(peer) || self.vouched.contains(peer)
+        self.is_expected(peer) || self.vouched.contains(peer)
     }
 
     /// Connected peers whose time to prove that they are authorities is over. They stay as
@@ -407,6 +428,7 @@ mod tests {
     use super::Resolution::{DropBoth, KeepFirst};
     use super::*;
     use crate::addr::tests::peer;
+    use crate::vouched::MAX_VOUCHED;
 
     #[test]
     fn two_connections_are_resolved_by_the_table() {
@@ -470,6 +492,10 @@ mod tests {
         Gate::new(peer(0), limits, Box::new(|| 0), Upgrades::default())
     }
 
+    fn key(n: u8) -> PublicKeyBytes {
+        PublicKeyBytes([n; 48])
+    }
+
     fn id(n: usize) -> ConnectionId {
         ConnectionId::new_unchecked(n)
     }
@@ -530,7 +556,7 @@ mod tests {
             );
         }
         assert!(gate.to_close.is_empty());
-        gate.vouch(peer(3));
+        gate.vouch(peer(3), key(1));
         assert!(gate.is_known(&peer(3)) && !gate.is_known(&peer(2)));
         // The authority no longer needs a place, and a newer stranger takes the last free one.
         assert_eq!(gate.check(id(4), peer(4), Inbound), Ok(()));
@@ -566,11 +592,59 @@ mod tests {
     #[test]
     fn vouched_peers_are_bounded() {
         let mut gate = gate(1);
-        for n in 0..=(MAX_VOUCHED as u32) {
-            gate.vouch(peer(n));
+        for n in 0..=(MAX_VOUCHED as u8) {
+            gate.vouch(peer(n.into()), key(n));
         }
-        assert_eq!(gate.vouched.len(), MAX_VOUCHED);
+        assert_eq!(gate.vouched.entries(), MAX_VOUCHED);
         assert!(!gate.is_known(&peer(0)) && gate.is_known(&peer(1)));
+    }
+
+    #[test]
+    fn identities_of_a_key_displace_each_other_and_no_peer_of_another_key() {
+        let mut gate = gate(1);
+        gate.vouch(peer(0), key(0));
+        for n in 1..=65 {
+            gate.vouch(peer(n), key(1));
+        }
+        let known = (0..=65).filter(|n| gate.is_known(&peer(*n)));
+        assert_eq!(known.collect::<Vec<_>>(), [0, 62, 63, 64, 65]);
+        // A peer that proves its key again is no further one.
+        gate.vouch(peer(62), key(1));
+        assert!(gate.is_known(&peer(63)));
+        gate.vouch(peer(66), key(1));
+        assert!(gate.is_known(&peer(62)) && !gate.is_known(&peer(63)));
+    }
+
+    #[test]
+    fn a_peer_whose_key_left_the_set_is_a_stranger() {
+        let mut gate = gate(1);
+        gate.limits.max_proving = 1;
+        gate.set_expected([peer(4)].into_iter());
+        assert_eq!(gate.check(id(1), peer(1), Inbound), Ok(()));
+        for n in 2..=4 {
+            gate.vouch(peer(n.into()), key(n));
+            assert_eq!(gate.check(id(n.into()), peer(n.into()), Inbound), Ok(()));
+        }
+        gate.set_authorities(&[key(3)]);
+        assert!(!gate.is_known(&peer(2)) && gate.is_known(&peer(3)));
+        assert!(gate.is_known(&peer(4)), "its address is known");
+        gate.clock = Box::new(|| 2000);
+        assert_eq!(gate.take_unproven(), [peer(2)]);
+    }
+
+    #[test]
+    fn a_displaced_identity_keeps_a_place_of_strangers_at_most() {
+        for (max_peers, unproven) in [(0, vec![peer(1)]), (1, vec![])] {
+            let mut gate = gate(max_peers);
+            gate.limits.max_proving = 1;
+            gate.vouch(peer(1), key(1));
+            assert_eq!(gate.check(id(1), peer(1), Inbound), Ok(()));
+            for n in 2..=5 {
+                gate.vouch(peer(n), key(1));
+            }
+            gate.clock = Box::new(|| 2000);
+            assert_eq!(gate.take_unproven(), unproven, "{max_peers}");
+        }
     }
 
     #[test]

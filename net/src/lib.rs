@@ -28,7 +28,8 @@
 //! - No input of a peer causes a panic. Malformed and oversized input costs the peer points, until
 //!   it is banned.
 //! - Peers with a known address and authorities that proved their key ([`Command::Vouch`]) have
-//!   places that strangers cannot take, and are throttled but never banned for load.
+//!   places that strangers cannot take, and are throttled but never banned for load. These are at
+//!   most four peers for each key, until [`Command::SetAuthorities`] removes the key.
 //!
 //! **Never** interprets payloads, decides about blocks or votes, writes to disk, or reads a clock
 //! other than the monotonic one.
@@ -65,6 +66,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod vouched;
 pub mod wire;
 
 pub use addr::{AddrError, NodeKey, PeerAddr};
@@ -82,4 +84,5 @@ pub use libp2p::PeerId;
 pub use plaintext::use_plaintext;
 pub use scores::Offence;
 pub use service::{Service, SetupError};
+pub use vouched::{MAX_VOUCHED, Vouched};
 pub use wire::{Protocol, Topic, WIRE_VERSION};

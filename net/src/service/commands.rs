@@ -29,7 +29,10 @@ impl Service {
                 self.scores.ban(peer, millis(duration), now_ms);
                 self.disconnect(peer, DisconnectReason::Banned);
             }
-            Command::Vouch { peer } => self.swarm.behaviour_mut().gate.vouch(peer),
+            Command::Vouch { peer, key } => self.swarm.behaviour_mut().gate.vouch(peer, key),
+            Command::SetAuthorities { keys } => {
+                self.swarm.behaviour_mut().gate.set_authorities(&keys);
+            }
             Command::Pardon { peer } => self.scores.pardon(&peer),
             Command::Shutdown => self.closing = true,
         }

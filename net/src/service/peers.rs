@@ -245,7 +245,7 @@ impl Service {
             return;
         }
         peer.admitted = true;
-        let expected = peer.outbound || self.swarm.behaviour().gate.is_known(&id);
+        let expected = peer.outbound || self.swarm.behaviour().gate.is_expected(&id);
         let event = Event::PeerConnected {
             peer: id,
             addr: peer.addr,

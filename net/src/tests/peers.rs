@@ -5,6 +5,7 @@ use std::time::Duration;
 use alys_runtime::block_on_main;
 use alys_runtime::io::AsyncWriteExt;
 use alys_runtime::net::Stream;
+use alys_types::bls::PublicKeyBytes;
 
 use super::{CHAIN, SOON, Seen, TestNode, config, eventually, key, pause, play};
 use crate::{ChainTag, Command, DisconnectReason, Service, SetupError, Topic};
@@ -200,6 +201,7 @@ fn an_authority_has_a_place_although_strangers_take_all() {
         eventually("it may prove itself", SOON, || small.seen().peers() == 2).await;
         small.command(Command::Vouch {
             peer: authority.id(),
+            key: PublicKeyBytes([1; 48]),
         });
         pause(3000).await;
         assert_eq!(small.seen().peers(), 2, "both stay");

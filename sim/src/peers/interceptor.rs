@@ -206,7 +206,7 @@ impl Inspector {
                     self.judge.look().forgeries.refused(&forgery);
                 }
             }
-            Command::Vouch { peer } => {
+            Command::Vouch { peer, .. } => {
                 let at_ms = now_ms(self.world);
                 let peer = peer.to_string();
                 self.judge.look().vouched(at_ms, self.node, &peer);

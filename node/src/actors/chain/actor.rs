@@ -1,18 +1,18 @@
 //! The actor: messages become inputs of the state machine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{BlockRef, Config, Effect, Input, Now, Sizes, State, Summary};
-use alys_net::{Command, GossipVerdict, PeerId};
+use alys_net::{Command, GossipVerdict, PeerId, Vouched};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;
-use alys_types::bls::{PublicKeyBytes, SecretKey};
+use alys_types::bls::SecretKey;
 use alys_types::wire::{AuthorityProof, BlockRange, Status};
-use alys_types::{Certificate, Genesis, Hash, Header};
+use alys_types::{AuthoritySet, Certificate, Genesis, Hash, Header};
 
 use super::catchup::{Catchup, MAX_PARENTS, Orphan, Position};
 use super::screen::Screen;
@@ -81,12 +81,14 @@ pub struct ChainActor {
     clock: Clock,
     /// The status that the network has.
     pub(super) published: Option<Status>,
+    /// The authorities that the network has.
+    pub(super) authorities: Option<Arc<AuthoritySet>>,
     pub(super) catchup: Catchup,
     pub(super) screen: Screen,
     /// Proof for peers that this node holds its authority's key.
     pub(super) proof: Option<AuthorityProof>,
-    /// Peers that proved an authority's key while this network service runs, with the key.
-    pub(super) vouched: BTreeMap<PeerId, PublicKeyBytes>,
+    /// Peers that proved an authority's key while this network service runs.
+    pub(super) vouched: Vouched,
     pub(super) metrics: Metrics,
 }
 
@@ -121,10 +123,11 @@ impl ChainActor {
             start_effects,
             clock,
             published: None,
+            authorities: None,
             catchup: Catchup::default(),
             screen: Screen::default(),
             proof,
-            vouched: BTreeMap::new(),
+            vouched: Vouched::default(),
             metrics,
         })
     }
@@ -156,6 +159,7 @@ impl ChainActor {
         }
         self.screen
             .forget_until(self.state.summary().finalized.slot);
+        self.publish_authorities();
         self.publish_status();
         self.update_metrics();
         Ok(())
@@ -264,7 +268,7 @@ impl ChainActor {
         tables.set("sets", sets);
         tables.set("screened_votes", self.screen.entries());
         tables.set("sought_parents", self.catchup.sought_parents());
-        tables.set("vouched_peers", self.vouched.len());
+        tables.set("vouched_peers", self.vouched.entries());
         tables.set("queue", self.queue.len() + self.follow_ups.len());
     }
 

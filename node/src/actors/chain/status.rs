@@ -13,9 +13,6 @@ use super::{ChainActor, ChainError};
 use crate::actors::peers::PeerMessage;
 use crate::actors::validation::{Job, Source};
 
-/// Limit of the peers that proved an authority's key: a few for each of 15 authorities.
-const MAX_VOUCHED: usize = 64;
-
 impl ChainActor {
     fn status(&self) -> Status {
         let summary = self.state.summary();
@@ -40,6 +37,19 @@ impl ChainActor {
                 status: status.encode(),
             });
             self.published = is_taken.then_some(status);
+        }
+    }
+
+    /// Sends the keys of the newest set to the NetworkActor if they changed, as
+    /// [`Self::publish_status`] does, because a member that left has no right to its place.
+    pub(super) fn publish_authorities(&mut self) {
+        let set = self.state.newest_set();
+        if self.authorities.as_ref() != Some(&set) {
+            let members = set.authorities().iter();
+            let keys: Vec<PublicKeyBytes> = members.map(|member| member.public_key).collect();
+            self.vouched.retain(&keys);
+            let is_taken = self.command(Command::SetAuthorities { keys });
+            self.authorities = is_taken.then_some(set);
         }
     }
 
@@ -117,7 +127,7 @@ impl ChainActor {
             self.check_certified(Source::status(peer, is_known), certified);
         }
         // The proof is checked first, so only a later status of the peer states its clock.
-        if let Some(authority) = self.vouched.get(&peer).copied()
+        if let Some(authority) = self.vouched.key_of(&peer)
             && self.state.awaits_clock()
         {
             let slot = status.slot;
@@ -134,24 +144,25 @@ impl ChainActor {
         if set.index_of(&proof.key).is_none() {
             return;
         }
-        let is_proven = self.vouched.get(&peer) == Some(&proof.key);
+        let is_proven = self.vouched.key_of(&peer) == Some(proof.key);
         if !is_proven {
             let job = Job::Authority { peer, proof, set };
             self.check(Source::answer(peer), job, true);
         } else if !is_known {
             // The network lost the command, or forgot the peer.
-            self.command(Command::Vouch { peer });
+            let key = proof.key;
+            self.command(Command::Vouch { peer, key });
         }
     }
 
     /// Has the network keep a place for a peer that proved an authority's key.
     pub(super) fn on_authority(&mut self, peer: PeerId, key: PublicKeyBytes) {
-        reached("state.chain.authority_proven");
-        if self.vouched.len() >= MAX_VOUCHED {
-            // Each peer proves its key again with its next status.
-            self.vouched.clear();
+        if self.state.newest_set().index_of(&key).is_none() {
+            // It left the set during the check.
+            return;
         }
-        if self.command(Command::Vouch { peer }) {
+        reached("state.chain.authority_proven");
+        if self.command(Command::Vouch { peer, key }) {
             self.vouched.insert(peer, key);
         }
     }

@@ -249,7 +249,7 @@ impl Chain {
         let mut vouched = Vec::new();
         while let Some(message) = self.network.now() {
             if let NetworkMessage::Command(command) = message
-                && let Command::Vouch { peer } = *command
+                && let Command::Vouch { peer, .. } = *command
             {
                 vouched.push(peer);
             }
@@ -570,6 +570,71 @@ fn an_authority_is_vouched_for_and_states_its_clock_once_its_proof_is_checked() 
         if !alys_runtime::is_simulated() {
             assert_eq!(vouched, [1, 1, 2].map(peer_id));
         }
+        chain.test.end().await;
+    });
+}
+
+/// The holder of a key may prove it under any number of peer ids.
+#[test]
+fn identities_of_a_key_displace_each_other_and_no_peer_of_another_key() {
+    alys_runtime::block_on_main(async {
+        let genesis = genesis();
+        let mut chain = Chain::start();
+        let of_others = std::iter::once((2, 2));
+        for (number, index) in of_others.chain((101..=165).map(|number| (number, 1))) {
+            let peer = peer_id(number);
+            let key = authority_key(index).public_key().to_bytes();
+            // The simulator may lose the command.
+            for _ in 0..9 {
+                chain.answer(Source::answer(peer), Checked::Authority { peer, key });
+                if !chain.vouched().await.is_empty() {
+                    break;
+                }
+            }
+        }
+        for (number, index, is_proven) in [
+            (2, 2, true),
+            (101, 1, false),
+            (161, 1, false),
+            (162, 1, true),
+        ] {
+            let peer = peer_id(number);
+            let key = authority_key(index);
+            let proof = AuthorityProof::sign(&key, &genesis.chain_id(), &peer.to_bytes());
+            let mut status = status(&genesis, number, Some(proof));
+            (status.highest, status.finalized) = (None, None);
+            let held = HeldVotes::default();
+            chain.tell(ChainMessage::StatusReceived {
+                peer,
+                is_known: is_proven,
+                answer: Box::new(StatusAnswer { status, held }),
+            });
+            assert_eq!(chain.checks().await.is_empty(), is_proven, "peer {number}");
+        }
+        chain.test.end().await;
+    });
+}
+
+#[test]
+fn the_network_has_the_keys_of_the_set_and_no_peer_is_vouched_for_with_another_one() {
+    alys_runtime::block_on_main(async {
+        let genesis = genesis();
+        let mut chain = Chain::start();
+        let sent = chain.network.find(|message| match message {
+            NetworkMessage::Command(command) => match *command {
+                Command::SetAuthorities { keys } => Some(keys),
+                _ => None,
+            },
+            _ => None,
+        });
+        let members = genesis.set().authorities().iter();
+        let keys: Vec<_> = members.map(|member| member.public_key).collect();
+        assert_eq!(sent.await, Some(keys));
+        let peer = peer_id(2);
+        // As if the authority had left the set during the check.
+        let key = authority_key(9).public_key().to_bytes();
+        chain.answer(Source::answer(peer), Checked::Authority { peer, key });
+        assert!(chain.vouched().await.is_empty());
         chain.test.end().await;
     });
 }

@@ -14,9 +14,11 @@ use alys_actor_system::{Addr, AlysActor, Context, Health, Message};
 use alys_net::{
     Command, Config, Event, GossipId, GossipVerdict, Handle as NetHandle, InboundId, PeerId,
     Protocol, Refusal, RequestError, RequestId, SendError, Service, SetupError, Sizes, Topic,
+    Vouched,
 };
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::Hash;
+use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::{Message as Wire, RangeRequest};
 
 use crate::actors::chain::ChainMessage;
@@ -93,9 +95,12 @@ pub struct NetworkActor {
     /// A status for which the service had no room. It is retried at the next message, because the
     /// chain does not send it again.
     unsent_status: Option<Vec<u8>>,
-    /// The connected peers, and whether each is expected or an authority; bounded by the limits of
-    /// the service.
+    /// Keys of authorities for which the service had no room, retried likewise.
+    unsent_authorities: Option<Vec<PublicKeyBytes>>,
+    /// The connected peers, and whether each is expected; bounded by the limits of the service.
     connected: BTreeMap<PeerId, bool>,
+    /// Peers that proved an authority's key, as the service has them.
+    vouched: Vouched,
     /// The PeerActor had no room for an event about connections. All of them are sent at the next
     /// message. A bus of `alys-actor-extras` does not replace this flag, because a subscriber
     /// without room misses the event for good, and the PeerActor must learn the last state.
@@ -134,7 +139,9 @@ impl NetworkActor {
             mailboxes,
             pending: BTreeMap::new(),
             unsent_status: None,
+            unsent_authorities: None,
             connected: BTreeMap::new(),
+            vouched: Vouched::default(),
             is_peers_outdated: false,
             needs_peers,
             sizes: None,
@@ -146,12 +153,10 @@ impl NetworkActor {
         if let Command::Publish { topic, .. } = &command {
             self.metrics.on_published(*topic);
         }
-        let status = match &command {
-            Command::SetStatus { status } => Some(status.clone()),
-            _ => None,
-        };
-        let vouched = match &command {
-            Command::Vouch { peer } => Some(*peer),
+        let noted = match &command {
+            Command::SetStatus { .. } | Command::SetAuthorities { .. } | Command::Vouch { .. } => {
+                Some(command.clone())
+            }
             _ => None,
         };
         let is_full = buggify!("node.network.full_service", 10_000);
@@ -160,20 +165,34 @@ impl NetworkActor {
         } else {
             self.interceptor.try_send(&self.handle, command)
         };
-        // After a lost command the peer stays a stranger, and the chain repeats the command at the
-        // next status.
-        if sent.is_ok()
-            && let Some(peer) = vouched
-            && let Some(is_known) = self.connected.get_mut(&peer)
-        {
-            *is_known = true;
-        }
-        match (sent, status) {
+        match (sent, noted) {
             (Ok(()), None) => {}
-            // A newer status replaces one that was not sent.
-            (Ok(()), Some(_)) => self.unsent_status = None,
-            (Err(SendError::Full), Some(status)) => self.unsent_status = Some(status),
+            (Ok(()), Some(noted)) => self.on_sent(noted),
+            (Err(SendError::Full), Some(Command::SetStatus { status })) => {
+                self.unsent_status = Some(status);
+            }
+            (Err(SendError::Full), Some(Command::SetAuthorities { keys })) => {
+                self.unsent_authorities = Some(keys);
+            }
+            // After a lost `Vouch` the peer stays a stranger, and the chain repeats the command at
+            // the next status.
             (Err(error), _) => tracing::debug!(%error, "a command for the network is dropped"),
+        }
+    }
+
+    /// Updates what this actor knows of the service. A newer status, and newer keys, replace those
+    /// that were not sent.
+    fn on_sent(&mut self, command: Command) {
+        match command {
+            Command::SetStatus { .. } => self.unsent_status = None,
+            Command::SetAuthorities { keys } => {
+                self.unsent_authorities = None;
+                self.vouched.retain(&keys);
+            }
+            Command::Vouch { peer, key } => {
+                self.vouched.insert(peer, key);
+            }
+            _ => {}
         }
     }
 
@@ -228,7 +247,9 @@ impl NetworkActor {
 
     /// True for peers with a known address and for authorities.
     fn is_known(&self, peer: &PeerId) -> bool {
-        self.connected.get(peer).copied().unwrap_or_default()
+        self.connected
+            .get(peer)
+            .is_some_and(|is_expected| *is_expected || self.vouched.contains(peer))
     }
 
     fn answer(&self, tag: u64, peer: PeerId, result: Result<Vec<u8>, RequestError>) {
@@ -273,9 +294,20 @@ impl NetworkActor {
                     self.answer(tag, peer, result);
                 }
             }
-            Event::PeerConnected { peer, expected, .. } => {
+            Event::PeerConnected {
+                peer,
+                addr,
+                outbound,
+                expected,
+            } => {
                 self.connected.insert(peer, expected);
-                self.on_connection(event);
+                let expected = self.is_known(&peer);
+                self.on_connection(Event::PeerConnected {
+                    peer,
+                    addr,
+                    outbound,
+                    expected,
+                });
             }
             Event::PeerDisconnected { peer, .. } => {
                 self.connected.remove(&peer);
@@ -387,8 +419,8 @@ impl NetworkActor {
     }
 
     fn send_connected(&mut self) {
-        let connected = self.connected.iter();
-        let connected = connected.map(|(peer, expected)| (*peer, *expected));
+        let connected = self.connected.keys();
+        let connected = connected.map(|peer| (*peer, self.is_known(peer)));
         let message = PeerMessage::Connected(connected.collect());
         self.is_peers_outdated = self.mailboxes.peers.tell(message).is_err();
     }
@@ -445,6 +477,9 @@ impl AlysActor for NetworkActor {
         buggify_pause!("node.network.slow", 20_000, 50);
         if let Some(status) = self.unsent_status.take() {
             self.command(Command::SetStatus { status });
+        }
+        if let Some(keys) = self.unsent_authorities.take() {
+            self.command(Command::SetAuthorities { keys });
         }
         if self.is_peers_outdated {
             self.send_connected();

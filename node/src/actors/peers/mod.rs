@@ -6,7 +6,7 @@
 
 mod metrics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
@@ -94,13 +94,17 @@ impl Message for PeerMessage {
     }
 }
 
-/// Requests without an answer: one range, and five fetches of each of [`MAX_FETCHES`] blocks, since
-/// the network answers within five times [`FETCH_TIMEOUT`]. The rest is for statuses. Beyond the
-/// limit the oldest request is given up.
-const MAX_PENDING: usize = 1 + 8 * MAX_FETCHES;
+/// Requests for statuses: one for each peer, strangers and authorities. With the other requests
+/// they stay below the limit of the network, 256.
+const MAX_STATUSES: usize = 128;
+/// Requests without an answer: one range, five fetches of each of [`MAX_FETCHES`] blocks, since the
+/// network answers within five times [`FETCH_TIMEOUT`], and statuses. Beyond the limit the oldest
+/// request is given up.
+const MAX_PENDING: usize = 1 + 5 * MAX_FETCHES + MAX_STATUSES;
 
 /// A request without an answer yet.
 struct Pending {
+    peer: PeerId,
     wanted: Wanted,
     /// Time at which the request is given up.
     until: Instant,
@@ -174,7 +178,12 @@ impl PeerActor {
         if self.network.tell(request).is_ok() {
             self.metrics.requests.inc();
             let until = alys_runtime::time::now() + REQUEST_TIMEOUT;
-            self.pending.insert(tag, Pending { wanted, until });
+            let pending = Pending {
+                peer,
+                wanted,
+                until,
+            };
+            self.pending.insert(tag, pending);
             if self.pending.len() > MAX_PENDING
                 && let Some((tag, _)) = self.pending.pop_first()
             {
@@ -338,9 +347,16 @@ impl PeerActor {
         }
     }
 
+    /// Requests the statuses of all peers but those that have not answered the last request.
     fn ask_status(&mut self, status: &[u8]) {
-        let peers: Vec<PeerId> = self.planner.peers().copied().collect();
-        for peer in peers {
+        let open = self.pending.values();
+        let asked: BTreeSet<PeerId> = open
+            .filter(|pending| pending.wanted == Wanted::Status)
+            .map(|pending| pending.peer)
+            .collect();
+        let peers = self.planner.peers().copied();
+        let due: Vec<PeerId> = peers.filter(|peer| !asked.contains(peer)).collect();
+        for peer in due {
             self.request(peer, Protocol::Status, status.to_vec(), Wanted::Status);
         }
     }

@@ -183,6 +183,59 @@ fn all_peers_are_asked_for_their_statuses_and_the_chain_gets_the_answers() {
     });
 }
 
+/// The chain repeats its request every two seconds, and the network waits ten for an answer.
+#[test]
+fn a_peer_that_owes_its_status_is_not_asked_again() {
+    alys_runtime::block_on_main(async {
+        let test = TestSystem::new();
+        let (peers, mut network, _chain) = start(&test);
+        let (peer, hello) = connected(1);
+        peers.tell(hello).expect("room");
+        for _ in 0..2 {
+            for _ in 0..2 {
+                let status = vec![7];
+                peers.tell(PeerMessage::AskStatus { status }).expect("room");
+            }
+            // The actor handles its messages in order, so its report follows the requests.
+            let error = CheckError::UnrequestedBlocks;
+            peers
+                .tell(PeerMessage::Misbehaved { peer, error })
+                .expect("room");
+            let mut tags = Vec::new();
+            let reported = network.find(|msg| match msg {
+                NetworkMessage::Request {
+                    tag,
+                    protocol: Protocol::Status,
+                    ..
+                } => {
+                    tags.push(tag);
+                    None
+                }
+                NetworkMessage::Command(command) => {
+                    matches!(*command, Command::Report { .. }).then_some(())
+                }
+                _ => None,
+            });
+            assert_eq!(reported.await, Some(()));
+            let [tag] = tags[..] else {
+                panic!("{tags:?}");
+            };
+            // After the answer, here an error, the next request follows.
+            let result = Err(RequestError::Timeout);
+            let is_known = true;
+            peers
+                .tell(PeerMessage::Answer {
+                    tag,
+                    peer,
+                    is_known,
+                    result,
+                })
+                .expect("room");
+        }
+        test.end().await;
+    });
+}
+
 #[test]
 fn a_request_without_an_answer_is_given_up() {
     alys_runtime::block_on_main(async {
@@ -198,7 +251,12 @@ fn a_request_without_an_answer_is_given_up() {
         let mut actor = PeerActor::new(network, chain, Some(observer), Metrics::default());
         let now = alys_runtime::time::now();
         let hash = Hash([1; 32]);
-        let pending = |wanted, until| Pending { wanted, until };
+        let peer = NodeKey::from_bytes([1; 32]).peer_id();
+        let pending = |wanted, until| Pending {
+            peer,
+            wanted,
+            until,
+        };
         actor
             .pending
             .insert(7, pending(Wanted::Block { hash }, now));

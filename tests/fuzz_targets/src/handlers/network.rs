@@ -22,6 +22,7 @@ use alys_node::actors::validation::{GossipRef, ValidationMessage};
 use alys_node::interceptor::NetworkInterceptor;
 use alys_runtime::time::sleep;
 use alys_types::Slot;
+use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::{Message as Wire, RangeRequest};
 
 use super::{LOCAL, MAX_STEPS, StoredBlocks, end, peer, settle};
@@ -193,7 +194,7 @@ impl Network {
                 topic: topic(choices),
                 payload: choices.bytes(MAX_PAYLOAD),
             }),
-            15 => self.command(match choices.byte() % 5 {
+            15 => self.command(match choices.byte() % 6 {
                 0 => Command::SetStatus {
                     status: choices.bytes(MAX_PAYLOAD),
                 },
@@ -205,7 +206,13 @@ impl Network {
                     peer,
                     duration: Duration::from_millis(choices.number() % MAX_PAUSE_MS),
                 },
-                3 => Command::Vouch { peer },
+                3 => Command::Vouch {
+                    peer,
+                    key: PublicKeyBytes([choices.byte() % 4; 48]),
+                },
+                4 => Command::SetAuthorities {
+                    keys: vec![PublicKeyBytes([choices.byte() % 4; 48])],
+                },
                 _ => Command::Pardon { peer },
             }),
             16 => {
