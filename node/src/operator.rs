@@ -2,14 +2,17 @@
 //! the token of the data directory as their first parameter, change the running node.
 //!
 //! Owns the token and the two files by which the commands of `alys` find the server. Guarantees
-//! that only a caller with the token changes the node; its file is readable by the node's user
-//! alone. Works with every execution client. Never decides: the ChainActor does.
+//! that only a caller with the token changes the node, that the file of the token is readable by the
+//! node's user alone, and that no web page reaches the server through a browser. Works with every
+//! execution client. Never decides: the ChainActor does.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alys_integrations::http::{Args, HttpServer, RpcError, RpcHandler, ServeError, ServerConfig};
+use alys_integrations::http::{
+    Args, HttpServer, Pages, RpcError, RpcHandler, ServeError, ServerConfig,
+};
 use alys_runtime::clock;
 use alys_runtime::disk::Dir;
 use alys_types::bls::PublicKeyBytes;
@@ -181,6 +184,8 @@ impl OperatorServer {
             node: Mutex::new(None),
         });
         let config = ServerConfig {
+            // A page of any site reaches loopback addresses, and by DNS rebinding reads answers.
+            pages: Pages::Refused,
             max_body_bytes: MAX_REQUEST_BYTES,
             max_connections: MAX_CONNECTIONS,
             ..ServerConfig::new("operator")
@@ -221,6 +226,8 @@ impl OperatorServer {
 mod tests {
     use alys_actor_system::testkit::Probe;
     use alys_integrations::http::{CallError, ClientConfig, HttpClient};
+    use alys_runtime::io::{AsyncReadExt, AsyncWriteExt};
+    use alys_runtime::net::Stream;
     use alys_types::bls::SecretKey;
     use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
     use alys_types::{Address, Authority, FaultModel, Hash};
@@ -254,6 +261,57 @@ mod tests {
     fn read(dir: &Dir, name: &str) -> String {
         let bytes = dir.read(name).expect("readable").expect("it is there");
         String::from_utf8(bytes).expect("text").trim().to_owned()
+    }
+
+    /// The status of the answer to a call of `alys_status` with these headers.
+    async fn status_with(addr: SocketAddr, headers: &str) -> String {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"alys_status"}"#;
+        let length = body.len();
+        let request = format!(
+            "POST / HTTP/1.1\r\n{headers}connection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        let mut stream = Stream::connect(addr).await.expect("a connection");
+        let sent = stream.write_all(request.as_bytes()).await;
+        sent.expect("the request is sent");
+        stream.flush().await.expect("the request is sent");
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+            answer.extend_from_slice(&chunk[..count]);
+        }
+        let answer = String::from_utf8(answer).expect("text");
+        let line = answer.lines().next().expect("a status");
+        line.to_owned()
+    }
+
+    #[test]
+    fn no_web_page_calls_the_server() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("data");
+        alys_runtime::block_on_main(async move {
+            let dir = Dir::open(path).expect("a directory");
+            let bound = OperatorServer::bind(loopback(0), dir).await;
+            let server = bound.expect("a free port");
+            for (headers, status) in [
+                ("host: 127.0.0.1\r\n", "200 OK"),
+                ("host: localhost:1\r\n", "200 OK"),
+                ("host: rebound.example\r\n", "403 Forbidden"),
+                (
+                    "host: localhost\r\norigin: https://evil.example\r\n",
+                    "403 Forbidden",
+                ),
+                (
+                    "host: localhost\r\norigin: http://localhost:3000\r\n",
+                    "403 Forbidden",
+                ),
+                ("host: localhost\r\norigin: null\r\n", "403 Forbidden"),
+            ] {
+                let line = status_with(server.local_addr(), headers).await;
+                assert_eq!(line, format!("HTTP/1.1 {status}"), "{headers}");
+            }
+            server.stop().await;
+        });
     }
 
     #[test]
