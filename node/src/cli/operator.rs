@@ -78,14 +78,31 @@ async fn call<R: DeserializeOwned>(
         }
     };
     let client = HttpClient::new(ClientConfig::new(addr));
-    client.call(method, params).await.map_err(|error| {
-        let text = one_line(&error);
-        match error {
-            CallError::Connect { .. } => Failure::Refused(format!("{text}; does the node run?")),
-            CallError::Rpc { .. } => Failure::Refused(text),
-            _ => Failure::Broken(text),
+    let answer = client.call(method, params).await;
+    answer.map_err(|error| failure(target, &error))
+}
+
+/// The failure of a call, which names the file of the address, because a node that was killed
+/// leaves it.
+fn failure(target: &Target, error: &CallError) -> Failure {
+    let text = one_line(error);
+    let file = target.datadir.join(ADDRESS_FILE);
+    let shown = file.display();
+    match (error, target.rpc_addr) {
+        (CallError::Rpc { .. }, _) => Failure::Refused(text),
+        (CallError::Connect { .. }, Some(_)) => {
+            Failure::Refused(format!("{text}; does the node run?"))
         }
-    })
+        (CallError::Connect { .. }, None) => Failure::Refused(format!(
+            "{text}; {shown} names this address: if the node was killed, start `alys node`, which \
+             replaces the file; if it runs in a container, run this command there"
+        )),
+        (_, Some(_)) => Failure::Broken(text),
+        (_, None) => Failure::Broken(format!(
+            "{text}; {shown} names this address: if the node was killed, another program may have \
+             its port now; start `alys node`, which replaces the file"
+        )),
+    }
 }
 
 /// A file that the running node wrote to its data directory.
@@ -98,5 +115,48 @@ fn read(datadir: &Path, name: &str) -> Result<String, Failure> {
             path.display()
         ))),
         Err(error) => Err(Failure::refused(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_runtime::disk::Dir;
+    use alys_runtime::net::Listener;
+
+    use super::*;
+    use crate::dev::layout::loopback;
+
+    #[test]
+    fn the_file_of_a_node_that_was_killed_is_named() {
+        // Paths of the command line are not on the simulated disk.
+        if alys_runtime::is_simulated() {
+            return;
+        }
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let datadir = temporary.path().to_owned();
+        alys_runtime::block_on_main(async move {
+            let listener = Listener::bind(loopback(0)).await.expect("a free port");
+            let addr = listener.local_addr();
+            drop(listener);
+            let path = datadir.join(ADDRESS_FILE);
+            let dir = Dir::open(&datadir).expect("a directory");
+            let written = dir.write_atomic(ADDRESS_FILE, format!("{addr}\n").as_bytes());
+            written.expect("a writable directory");
+            for (rpc_addr, is_named) in [(None, true), (Some(addr), false)] {
+                let target = Target {
+                    datadir: datadir.clone(),
+                    rpc_addr,
+                };
+                let Err(Failure::Refused(text)) = status(target).await else {
+                    panic!("an ended node answers");
+                };
+                assert!(text.contains(&addr.to_string()), "{text}");
+                assert_eq!(
+                    text.contains(&path.display().to_string()),
+                    is_named,
+                    "{text}"
+                );
+            }
+        });
     }
 }
