@@ -103,6 +103,7 @@ impl Methods {
             "slot": Slot::at(clock::wall_ms(), spec.slot_duration_ms).0,
             "synced": summary.synced,
             "silent": summary.silent,
+            "clockTrusted": summary.clock_trusted,
             "silentUntilSlot": summary.votes.silent_until.map(|slot| slot.0),
             "approvedSlot": summary.votes.approved_slot.0,
             "head": {
@@ -129,7 +130,10 @@ impl Methods {
             return Ok(());
         }
         tracing::warn!("a call of an admin_ method with a wrong token is refused");
-        let message = format!("the token is not the one in {TOKEN_FILE} of the data directory");
+        let message = format!(
+            "the token is not the one in {TOKEN_FILE} of this node's data directory; does the \
+             address belong to another node?"
+        );
         Err(RpcError::invalid_params(message))
     }
 

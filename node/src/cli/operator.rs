@@ -33,10 +33,14 @@ pub struct Target {
 /// `alys admin ..`
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
-    /// Confirm that the wall clock is right, after it jumped or was far ahead of the chain.
+    /// Confirm that the clock of a validator's machine is right, so that the validator votes.
     ///
-    /// The node does not vote until its peers or this command confirm the clock. Check it first: a
-    /// vote by a clock that is ahead silences the validator until that time.
+    /// For a validator whose log or /ready says that its wall clock is not confirmed: the clock
+    /// jumped, or at the start it was far ahead of the last block, as it is after an outage of the
+    /// federation. Peers whose clocks agree confirm it too. The command neither checks nor sets the
+    /// clock: compare it with another source of time first, because a validator that votes by a
+    /// clock that is ahead cannot vote again until that time has come. A validator that lost its
+    /// votes stays silent for as long as /ready says.
     ConfirmClock(Target),
 }
 
@@ -59,7 +63,10 @@ pub async fn admin(command: AdminCommand) -> Result<(), Failure> {
         AdminCommand::ConfirmClock(target) => {
             let token = read(&target.datadir, TOKEN_FILE)?;
             let _taken: bool = call(&target, "admin_confirmClock", (token,)).await?;
-            eprintln!("the node trusts its wall clock");
+            eprintln!(
+                "the node takes the confirmation; `alys status` shows clockTrusted: true once it \
+                 has, and silent: false once it votes"
+            );
             Ok(())
         }
     }
