@@ -604,7 +604,7 @@ impl<H: RpcHandler> Service<H> {
 fn late(request: Result<jsonrpc::Request, jsonrpc::Refusal>) -> Option<Value> {
     match request {
         Ok(request) => request.id.map(|id| {
-            let error = RpcError::new(RpcError::LIMIT, "the batch took too long");
+            let error = RpcError::new(RpcError::TIMEOUT, "the batch took too long");
             jsonrpc::answer(id, Err(error))
         }),
         Err(refusal) => Some(jsonrpc::answer(refusal.id, Err(refusal.error))),

@@ -453,7 +453,7 @@ fn a_batch_executes_no_request_after_its_time() {
         ]);
         let (status, answers) = post(server.local_addr(), &batch.to_string()).await;
         let answers: Value = serde_json::from_str(&answers).unwrap();
-        let late = json!({ "code": -32003, "message": "the batch took too long" });
+        let late = json!({ "code": -32002, "message": "the batch took too long" });
         assert_eq!(
             (status, answers),
             (

@@ -84,6 +84,22 @@ fn long_calls_end_at_the_time_limit() {
 }
 
 #[test]
+fn a_call_without_a_turn_has_the_code_of_a_busy_server() {
+    block_on_main(async {
+        let mut port = PublicPort::new(Arc::new(shared()), Arc::default());
+        port.turn_timeout = Duration::from_millis(50);
+        let turns = u32::try_from(port.short.available_permits()).unwrap();
+        let taken = port.short.acquire_many(turns).await.unwrap();
+        let refused = port.handle("eth_blockNumber", json!([])).await;
+        let busy = RpcError::new(-32009, "the server is busy; try again later");
+        assert_eq!(refused, Err(busy));
+        drop(taken);
+        let number = port.handle("eth_blockNumber", json!([])).await;
+        assert_eq!(number, Ok(json!("0x0")));
+    });
+}
+
+#[test]
 fn a_read_ends_when_its_caller_leaves() {
     // In simulation nothing else happens while a query computes.
     if alys_runtime::is_simulated() {
