@@ -198,9 +198,8 @@ fn changes(kind: &FilterKind, cursor: &mut Cursor, view: &ChainView) -> Result<V
     };
     let mut logs = Vec::new();
     for block in removed {
-        // Side blocks are pruned some time after finality, and their logs with them.
-        let at_block = (**filter).clone().at_block_hash(block.hash);
-        let Ok(removed_logs) = view.logs(&at_block) else {
+        // The logs of a pruned block cannot be reported any longer.
+        let Some(removed_logs) = view.removed_logs(block.hash, filter)? else {
             continue;
         };
         logs.extend(removed_logs.into_iter().map(|log| Log {
