@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::filters::{self, Filters};
+use super::methods::PUBLIC_METHODS;
 use super::node_view::NodeSlot;
 use super::requests::Requests;
 use super::{engine, eth, txpool};
@@ -357,6 +358,9 @@ impl Shared {
     }
 
     async fn public(&self, place: Place, method: &str, params: Value) -> Result<Value, RpcError> {
+        if !PUBLIC_METHODS.contains(&method) {
+            return Err(RpcError::method_not_found(method));
+        }
         let name = method.to_owned();
         match method {
             "eth_sendRawTransaction" => {
