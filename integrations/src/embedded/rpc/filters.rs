@@ -294,7 +294,7 @@ mod tests {
     use crate::embedded::execution::{CoreConfig, ExecutionCore, Meter};
     use crate::execution::PayloadFork;
 
-    /// Review B3: a poll that searches for long holds up no other one.
+    /// A poll that searches for long holds up no other one.
     #[test]
     fn a_poll_locks_no_filter_while_it_searches() {
         alys_runtime::block_on_main(async {

@@ -1,5 +1,5 @@
-//! Review B3: the public port and the Engine API do not wait for each other, and no read of the
-//! public port lasts longer than its limit or its caller.
+//! The public port and the Engine API do not wait for each other, and no read of the public port
+//! lasts longer than its limit or its caller.
 
 use alloy_rpc_types_eth::Filter;
 use alys_runtime::sync::mpsc;

@@ -125,7 +125,7 @@ async fn status_of(addr: SocketAddr, length: usize) -> String {
     String::from_utf8(answer.to_vec()).unwrap()
 }
 
-/// Review E10: bodies that callers of the public port hold take a bounded amount of memory.
+/// Bodies that callers of the public port hold take a bounded amount of memory.
 #[test]
 fn held_bodies_fill_the_public_port_and_small_calls_are_served_meanwhile() {
     block_on_main(async {
