@@ -326,7 +326,7 @@ fn a_node_is_ready_when_it_is_synced_and_votes() {
         clock_trusted: true,
         ..both.clone()
     };
-    // Whether it is a validator; a word of each obstacle.
+    // True for a validator; a word of each obstacle.
     let table: [(Summary, bool, &[&str]); 6] = [
         (summary(5, 5), true, &[]),
         (summary(6, 5), true, &["not synced"]),

@@ -198,7 +198,7 @@ fn changes(kind: &FilterKind, cursor: &mut Cursor, view: &ChainView) -> Result<V
     };
     let mut logs = Vec::new();
     for block in removed {
-        // The logs of a pruned block cannot be reported any longer.
+        // A pruned block has no logs to report.
         let Some(removed_logs) = view.removed_logs(block.hash, filter)? else {
             continue;
         };
