@@ -26,7 +26,7 @@ const RELAYED: u32 = 2;
 pub enum Excess {
     /// The peer's own.
     Peer,
-    /// That of all strangers, which is no fault of this one.
+    /// The budget of all strangers, which is no fault of this one.
     Strangers,
 }
 

@@ -96,7 +96,9 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// Replace those of the file unless empty.
     pub bootnodes: Vec<String>,
+    /// Replaces the execution client of the file, with its `pool_url`.
     pub execution_url: Option<Endpoint>,
+    pub pool_url: Option<Endpoint>,
     pub jwt_secret: Option<PathBuf>,
     pub password_file: Option<PathBuf>,
     pub metrics_addr: Option<SocketAddr>,
@@ -225,11 +227,12 @@ impl Config {
         } = read.execution;
         let own_secret = jwt_secret.map(|secret| base.join(secret));
         let jwt_secret = overrides.jwt_secret.or(own_secret);
-        // A URL from the command line replaces the execution client of the file.
-        let (embedded, url) = match overrides.execution_url {
-            Some(url) => (None, Some(url)),
-            None => (embedded, url),
+        // The pool of the file belongs to the client of the file.
+        let (embedded, url, own_pool) = match overrides.execution_url {
+            Some(url) => (None, Some(url), None),
+            None => (embedded, url, pool_url),
         };
+        let pool_url = overrides.pool_url.or(own_pool);
         let execution = Execution::check(embedded, url, jwt_secret, pool_url)?;
         let datadir = overrides.datadir.unwrap_or_else(|| base.join(read.datadir));
         let keystore = read.keystore.map(|keystore| base.join(keystore));
@@ -547,6 +550,37 @@ mod tests {
         assert_eq!(config.rpc_addr, rpc_addr);
         assert_eq!(config.bootnodes, ["1.2.3.4:5"]);
         assert!(matches!(config.execution, Execution::Remote(_)));
+    }
+
+    #[test]
+    fn the_pool_belongs_to_the_execution_client_that_it_is_given_with() {
+        let text = "datadir = \"data\"\n\
+                    execution = { url = \"http://127.0.0.1:8551\", jwt_secret = \"j\", \
+                    pool_url = \"http://127.0.0.1:8545\" }\n";
+        let url = |port: u16| {
+            let text = format!("http://127.0.0.1:{port}");
+            parse_url(&text).expect("a URL")
+        };
+        // Engine API and pool of the command line, and the pool that is used.
+        let table = [
+            (None, None, Some(url(8545))),
+            (None, Some(url(9545)), Some(url(9545))),
+            (Some(url(9551)), None, None),
+            (Some(url(9551)), Some(url(9545)), Some(url(9545))),
+        ];
+        for (execution_url, pool_url, expected) in table {
+            let shown = format!("{execution_url:?} {pool_url:?}");
+            let overrides = Overrides {
+                execution_url,
+                pool_url,
+                ..Overrides::default()
+            };
+            let config = Config::parse("f", text, Path::new("/etc/alys"), overrides);
+            let Execution::Remote(endpoint) = config.expect("it is valid").execution else {
+                panic!("{shown}: embedded");
+            };
+            assert_eq!(endpoint.pool, expected, "{shown}");
+        }
     }
 
     #[test]

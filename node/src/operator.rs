@@ -2,14 +2,17 @@
 //! the token of the data directory as their first parameter, change the running node.
 //!
 //! Owns the token and the two files by which the commands of `alys` find the server. Guarantees
-//! that only a caller with the token changes the node; its file is readable by the node's user
-//! alone. Works with every execution client. Never decides: the ChainActor does.
+//! that only a caller with the token changes the node, that the token's file is readable by the
+//! node's user alone, and that no web page reaches the server through a browser. Works with every
+//! execution client. Never decides: the ChainActor does.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alys_integrations::http::{Args, HttpServer, RpcError, RpcHandler, ServeError, ServerConfig};
+use alys_integrations::http::{
+    Args, HttpServer, Pages, RpcError, RpcHandler, ServeError, ServerConfig,
+};
 use alys_runtime::clock;
 use alys_runtime::disk::Dir;
 use alys_types::bls::PublicKeyBytes;
@@ -19,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::actors::chain;
 
-/// The file in the data directory with the token, in hex.
+/// The file in the data directory with the running node's token, in hex.
 pub const TOKEN_FILE: &str = "admin.token";
 /// The file in the data directory with the address of the running node's JSON-RPC.
 pub const ADDRESS_FILE: &str = "rpc.addr";
@@ -42,26 +45,18 @@ pub enum OperatorError {
         #[from]
         source: io::Error,
     },
-    #[error("admin.token in the data directory is damaged: delete it, and the node makes another")]
-    Token,
 }
 
-/// The secret of the `admin_` methods. Never printed by the node.
+/// The secret of the `admin_` methods. Never printed by the node. Every start draws another one,
+/// because a command that finds the address of a node that was killed sends the token to the
+/// program that listens there now.
 struct Token(String);
 
 impl Token {
-    /// The token in `dir`, which is created when it is missing.
-    fn load_or_new(dir: &Dir) -> Result<Token, OperatorError> {
-        if let Some(bytes) = dir.read(TOKEN_FILE)? {
-            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-            let is_whole = hex::decode(&text).is_ok_and(|bytes| bytes.len() == TOKEN_BYTES);
-            return is_whole.then_some(Token(text)).ok_or(OperatorError::Token);
-        }
+    fn random() -> Token {
         let mut bytes = [0; TOKEN_BYTES];
         alys_runtime::rand::fill(&mut bytes);
-        let token = Token(hex::encode(bytes));
-        dir.write_atomic_private(TOKEN_FILE, format!("{}\n", token.0).as_bytes())?;
-        Ok(token)
+        Token(hex::encode(bytes))
     }
 
     /// Compares hashes, so that the time reveals nothing about the token.
@@ -108,6 +103,7 @@ impl Methods {
             "slot": Slot::at(clock::wall_ms(), spec.slot_duration_ms).0,
             "synced": summary.synced,
             "silent": summary.silent,
+            "clockTrusted": summary.clock_trusted,
             "silentUntilSlot": summary.votes.silent_until.map(|slot| slot.0),
             "approvedSlot": summary.votes.approved_slot.0,
             "head": {
@@ -134,7 +130,10 @@ impl Methods {
             return Ok(());
         }
         tracing::warn!("a call of an admin_ method with a wrong token is refused");
-        let message = format!("the token is not the one in {TOKEN_FILE} of the data directory");
+        let message = format!(
+            "the token is not the one in {TOKEN_FILE} of this node's data directory; does the \
+             address belong to another node?"
+        );
         Err(RpcError::invalid_params(message))
     }
 
@@ -163,35 +162,72 @@ impl RpcHandler for Methods {
     }
 }
 
-/// A running server. [`OperatorServer::stop`] removes the file with its address.
+/// The files with the address and the token, which are removed on drop, so that no command finds a
+/// node that has ended. Those of a process that was killed stay until the next start.
+struct Files(Dir);
+
+impl Files {
+    /// Removes the files of an earlier process. The caller holds the lock of the directory.
+    fn clear(dir: Dir) -> io::Result<Files> {
+        let files = Files(dir);
+        files.remove()?;
+        Ok(files)
+    }
+
+    /// The address is last, because a command that finds it reads the token.
+    fn write(&self, addr: SocketAddr, token: &Token) -> io::Result<()> {
+        let Files(dir) = self;
+        dir.write_atomic_private(TOKEN_FILE, format!("{}\n", token.0).as_bytes())?;
+        dir.write_atomic(ADDRESS_FILE, format!("{addr}\n").as_bytes())
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        let Files(dir) = self;
+        dir.remove(ADDRESS_FILE)?;
+        dir.remove(TOKEN_FILE)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::debug!(%error, "a file of the JSON-RPC for the operator stays");
+        }
+    }
+}
+
+/// A running server. Its files are removed by [`OperatorServer::stop`] and on drop.
 pub struct OperatorServer {
+    // Dropped first.
+    files: Files,
     server: HttpServer,
     methods: Arc<Methods>,
-    dir: Dir,
 }
 
 impl OperatorServer {
-    /// Listens on `addr` and writes the address to `dir`; port 0 picks a free one.
+    /// Listens on `addr` and writes the address and a token to `dir`; port 0 picks a free one.
     ///
     /// # Errors
-    /// The address cannot be bound, the directory cannot be written, or the token is damaged.
+    /// The address cannot be bound, or the directory cannot be written.
     pub async fn bind(addr: SocketAddr, dir: Dir) -> Result<OperatorServer, OperatorError> {
+        let files = Files::clear(dir)?;
         let methods = Arc::new(Methods {
-            token: Token::load_or_new(&dir)?,
+            token: Token::random(),
             node: Mutex::new(None),
         });
         let config = ServerConfig {
+            // A page of any site reaches loopback addresses, and by DNS rebinding reads answers.
+            pages: Pages::Refused,
             max_body_bytes: MAX_REQUEST_BYTES,
             max_connections: MAX_CONNECTIONS,
             ..ServerConfig::new("operator")
         };
         let server = HttpServer::bind(addr, config, methods.clone()).await?;
-        let text = format!("{}\n", server.local_addr());
-        dir.write_atomic(ADDRESS_FILE, text.as_bytes())?;
+        files.write(server.local_addr(), &methods.token)?;
         Ok(OperatorServer {
+            files,
             server,
             methods,
-            dir,
         })
     }
 
@@ -210,9 +246,7 @@ impl OperatorServer {
     }
 
     pub async fn stop(self) {
-        if let Err(error) = self.dir.remove(ADDRESS_FILE) {
-            tracing::debug!(%error, "the file with the address of the JSON-RPC stays");
-        }
+        drop(self.files);
         self.server.stop().await;
     }
 }
@@ -221,6 +255,8 @@ impl OperatorServer {
 mod tests {
     use alys_actor_system::testkit::Probe;
     use alys_integrations::http::{CallError, ClientConfig, HttpClient};
+    use alys_runtime::io::{AsyncReadExt, AsyncWriteExt};
+    use alys_runtime::net::{Listener, Stream};
     use alys_types::bls::SecretKey;
     use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
     use alys_types::{Address, Authority, FaultModel, Hash};
@@ -256,6 +292,57 @@ mod tests {
         String::from_utf8(bytes).expect("text").trim().to_owned()
     }
 
+    /// The status of the answer to a call of `alys_status` with these headers.
+    async fn status_with(addr: SocketAddr, headers: &str) -> String {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"alys_status"}"#;
+        let length = body.len();
+        let request = format!(
+            "POST / HTTP/1.1\r\n{headers}connection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        let mut stream = Stream::connect(addr).await.expect("a connection");
+        let sent = stream.write_all(request.as_bytes()).await;
+        sent.expect("the request is sent");
+        stream.flush().await.expect("the request is sent");
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+            answer.extend_from_slice(&chunk[..count]);
+        }
+        let answer = String::from_utf8(answer).expect("text");
+        let line = answer.lines().next().expect("a status");
+        line.to_owned()
+    }
+
+    #[test]
+    fn no_web_page_calls_the_server() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("data");
+        alys_runtime::block_on_main(async move {
+            let dir = Dir::open(path).expect("a directory");
+            let bound = OperatorServer::bind(loopback(0), dir).await;
+            let server = bound.expect("a free port");
+            for (headers, status) in [
+                ("host: 127.0.0.1\r\n", "200 OK"),
+                ("host: localhost:1\r\n", "200 OK"),
+                ("host: rebound.example\r\n", "403 Forbidden"),
+                (
+                    "host: localhost\r\norigin: https://evil.example\r\n",
+                    "403 Forbidden",
+                ),
+                (
+                    "host: localhost\r\norigin: http://localhost:3000\r\n",
+                    "403 Forbidden",
+                ),
+                ("host: localhost\r\norigin: null\r\n", "403 Forbidden"),
+            ] {
+                let line = status_with(server.local_addr(), headers).await;
+                assert_eq!(line, format!("HTTP/1.1 {status}"), "{headers}");
+            }
+            server.stop().await;
+        });
+    }
+
     #[test]
     fn only_the_token_of_the_data_directory_confirms_a_clock() {
         let temporary = tempfile::tempdir().expect("a temporary directory");
@@ -286,19 +373,53 @@ mod tests {
 
             assert_eq!(read(&dir, ADDRESS_FILE), server.local_addr().to_string());
             let token = read(&dir, TOKEN_FILE);
-            let confirmed = client.call("admin_confirmClock", (token.clone(),)).await;
+            let confirmed = client.call("admin_confirmClock", (token,)).await;
             assert_eq!(confirmed.ok(), Some(true));
             let message = mailbox.next().await;
             assert!(matches!(message, Some(ChainMessage::ConfirmClock)));
 
             server.stop().await;
-            assert_eq!(dir.read(ADDRESS_FILE).expect("readable"), None);
-            let again = OperatorServer::bind(loopback(0), dir.clone()).await;
-            assert_eq!(read(&dir, TOKEN_FILE), token, "a restart keeps the token");
-            again.expect("a free port").stop().await;
-            dir.write_atomic(TOKEN_FILE, b"12").expect("written");
-            let damaged = OperatorServer::bind(loopback(0), dir).await;
-            assert!(matches!(damaged.err(), Some(OperatorError::Token)));
+        });
+    }
+
+    #[test]
+    fn the_files_are_those_of_the_running_server() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("data");
+        alys_runtime::block_on_main(async move {
+            let dir = Dir::open(path).expect("a directory");
+            let check_absent = |case: &str| {
+                for name in [ADDRESS_FILE, TOKEN_FILE] {
+                    let bytes = dir.read(name).expect("readable");
+                    assert_eq!(bytes, None, "{name} {case}");
+                }
+            };
+            // As a process leaves them that is killed.
+            let leave = || {
+                for name in [ADDRESS_FILE, TOKEN_FILE] {
+                    dir.write_atomic(name, b"stale").expect("written");
+                }
+            };
+            leave();
+            let bound = OperatorServer::bind(loopback(0), dir.clone()).await;
+            let server = bound.expect("a free port");
+            assert_eq!(read(&dir, ADDRESS_FILE), server.local_addr().to_string());
+            let token = read(&dir, TOKEN_FILE);
+            assert_eq!(token.len(), 2 * TOKEN_BYTES);
+            server.stop().await;
+            check_absent("after a stop");
+
+            let bound = OperatorServer::bind(loopback(0), dir.clone()).await;
+            let server = bound.expect("a free port");
+            assert_ne!(read(&dir, TOKEN_FILE), token, "every start draws a token");
+            drop(server);
+            check_absent("after a failed start");
+
+            let listener = Listener::bind(loopback(0)).await.expect("a free port");
+            leave();
+            let refused = OperatorServer::bind(listener.local_addr(), dir.clone()).await;
+            assert!(matches!(refused.err(), Some(OperatorError::Serve(_))));
+            check_absent("after a refused address");
         });
     }
 }

@@ -624,7 +624,14 @@ fn an_operator_asks_a_running_node_and_confirms_its_clock() {
             node.signal("INT")?;
             let ended = node.wait_end(world, PROGRESS_TIMEOUT)?;
             ensure!(ended.success(), "{ended}");
-            check_refused(world, &alys::command(world, status), &not_running)
+            ensure!(!token.exists(), "the token outlives its node");
+            check_refused(world, &alys::command(world, status), &not_running)?;
+
+            let mut node = federation.start(world, 0, &[])?;
+            node.wait_line(world, "started", PROGRESS_TIMEOUT)?;
+            node.kill()?;
+            let stale = ["rpc.addr names this address", "start `alys node`"];
+            check_refused(world, &alys::command(world, status), &stale)
         },
     );
 }

@@ -46,7 +46,7 @@ impl VerifiedProposal {
             return Err(ProposalError::NotTheLeadersVote);
         }
         let vote = VerifiedVote::check(vote, &context.set, &config.genesis)?.vote;
-        validity::check_block(&block, context, config)?;
+        validity::check_contents(&block, context, config)?;
         if let Some(certificate) = &block.header.parent_certificate {
             rules::check_parents_votes(certificate, &context.parent_set, config)?;
         }

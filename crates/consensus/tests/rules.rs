@@ -319,6 +319,7 @@ fn votes_lost_under_a_clock_that_is_ahead_silence_a_node_from_the_trusted_time_o
         let written = written_votes(&effects).expect("the loss is written");
         w.restart_with(Some(written), None);
         assert!(w.state.summary().silent && w.state.awaits_clock());
+        assert!(!w.state.summary().clock_trusted);
         let earliest = Some(Slot(FIRST + 3));
         assert_eq!(w.state.summary().votes.silent_until, earliest);
         // Old blocks, which say nothing about the slots of the lost votes.
@@ -336,6 +337,7 @@ fn votes_lost_under_a_clock_that_is_ahead_silence_a_node_from_the_trusted_time_o
         effects.extend(w.input(says(&w, 1)));
         let until = Some(Slot(FIRST + 20 + 3));
         assert_eq!(notices(&effects), [Notice::ClockTrusted, lost(until)]);
+        assert!(w.state.summary().clock_trusted);
         let written = written_votes(&effects).expect("the end is written");
         assert_eq!(written.silent_until, until);
         assert_eq!(w.state.summary().votes, written);

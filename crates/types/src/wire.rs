@@ -69,6 +69,16 @@ pub struct AuthorityProof {
     pub signature: Signature,
 }
 
+/// The reason for which a proof is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityProofError {
+    #[error("{key} is the key of no authority of the set")]
+    NoAuthority { key: PublicKeyBytes },
+    /// Among others a proof for another peer or another chain.
+    #[error(transparent)]
+    Signature(#[from] bls::Error),
+}
+
 impl AuthorityProof {
     /// `peer` is the encoded peer id of the node that holds `key`.
     pub fn sign(key: &SecretKey, chain: &ChainId, peer: &[u8]) -> AuthorityProof {
@@ -84,10 +94,13 @@ impl AuthorityProof {
         set: &AuthoritySet,
         chain: &ChainId,
         peer: &[u8],
-    ) -> Result<(), bls::Error> {
-        let index = set.index_of(&self.key).ok_or(bls::Error::NoSigners)?;
-        let key = set.key(index).ok_or(bls::Error::NoSigners)?;
-        bls::verify(&[key], &Self::message(chain, peer).0, &self.signature)
+    ) -> Result<(), AuthorityProofError> {
+        let index = set.index_of(&self.key);
+        let key = index
+            .and_then(|index| set.key(index))
+            .ok_or(AuthorityProofError::NoAuthority { key: self.key })?;
+        bls::verify(&[key], &Self::message(chain, peer).0, &self.signature)?;
+        Ok(())
     }
 
     fn message(chain: &ChainId, peer: &[u8]) -> Hash {
@@ -221,12 +234,14 @@ mod tests {
             ..proof
         };
         let stranger = AuthorityProof::sign(&key(2), &chain(1), b"mine");
+        let mismatch = AuthorityProofError::Signature(bls::Error::Mismatch);
+        let no_authority = AuthorityProofError::NoAuthority { key: stranger.key };
         let table = [
             (proof, 1, "mine", Ok(())),
-            (proof, 1, "others", Err(bls::Error::Mismatch)),
-            (proof, 2, "mine", Err(bls::Error::Mismatch)),
-            (stolen, 1, "mine", Err(bls::Error::Mismatch)),
-            (stranger, 1, "mine", Err(bls::Error::NoSigners)),
+            (proof, 1, "others", Err(mismatch)),
+            (proof, 2, "mine", Err(mismatch)),
+            (stolen, 1, "mine", Err(mismatch)),
+            (stranger, 1, "mine", Err(no_authority)),
         ];
         for (row, (proof, evm, peer, expected)) in table.into_iter().enumerate() {
             let found = proof.verify(&set, &chain(evm), peer.as_bytes());

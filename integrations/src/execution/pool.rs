@@ -422,7 +422,7 @@ mod tests {
         });
     }
 
-    /// Review A6: a flood that no block can include is not passed on.
+    /// A flood that no block can include is not passed on.
     #[test]
     fn transactions_below_the_next_base_fee_are_not_offered() {
         block_on_main(async {

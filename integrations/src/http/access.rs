@@ -7,6 +7,44 @@
 
 use std::net::IpAddr;
 
+/// The web pages that may call a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// Headers are not checked, and browsers keep answers from pages of other origins: for servers
+    /// that authenticate every request, or that have neither secrets nor methods.
+    #[default]
+    Unchecked,
+    /// No page may call, not even one of this machine: for servers of command line programs.
+    Refused,
+    /// Pages of this machine, browser extensions, and what [`Access`] lists.
+    Allowed(Access),
+}
+
+impl Pages {
+    /// `host` is the value of the header; it is absent in requests of simple clients.
+    pub(super) fn allow_host(&self, host: Option<&str>) -> bool {
+        match self {
+            Pages::Unchecked => true,
+            Pages::Refused => Access::default().allows_host(host),
+            Pages::Allowed(access) => access.allows_host(host),
+        }
+    }
+
+    /// `origin` is the value of the header. Programs other than browsers send none.
+    pub(super) fn allow_origin(&self, origin: &str) -> bool {
+        match self {
+            Pages::Unchecked => true,
+            Pages::Refused => false,
+            Pages::Allowed(access) => access.allows_origin(origin),
+        }
+    }
+
+    /// True if pages of other origins may read the answers.
+    pub(super) fn may_read(&self) -> bool {
+        matches!(self, Pages::Allowed(_))
+    }
+}
+
 /// Names and origins that are allowed in addition to those of this machine. `*` allows all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {

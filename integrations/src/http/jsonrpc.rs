@@ -30,9 +30,14 @@ impl RpcError {
     pub const INTERNAL: i64 = -32603;
     /// The default code of Ethereum clients.
     pub const SERVER: i64 = -32000;
+    /// The time for a batch is over before the request was executed. Geth's code.
+    pub const TIMEOUT: i64 = -32002;
     /// The answer exceeds a limit of the server. Geth's code; libraries take -32005 for a limit of
     /// the rate, wait and ask the same again.
     pub const LIMIT: i64 = -32003;
+    /// The request did not get its turn, because other requests occupy the server: the same request
+    /// may succeed later. Reth's code (jsonrpsee); Geth has none.
+    pub const BUSY: i64 = -32009;
 
     /// Creates an error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {

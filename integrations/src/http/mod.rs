@@ -20,7 +20,7 @@ mod seats;
 mod server;
 mod timer;
 
-pub use access::Access;
+pub use access::{Access, Pages};
 pub use args::Args;
 pub use client::{CallError, ClientConfig, Endpoint, EndpointError, HttpClient};
 pub use jsonrpc::{Page, RpcError, RpcHandler};

@@ -21,7 +21,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use super::access::Access;
+use super::access::Pages;
 use super::budget::{self, Budget, Charge};
 use super::jsonrpc::{self, Body, RpcError, RpcHandler};
 use super::seats::{Seat, Seats};
@@ -39,9 +39,8 @@ pub struct ServerConfig {
     pub name: &'static str,
     /// When set, every request needs a fresh token signed with it.
     pub auth: Option<JwtSecret>,
-    /// Pages that may call, as browser wallets need. `None` refuses every page; it must be `None`
-    /// when `auth` is set.
-    pub pages: Option<Access>,
+    /// Pages that may call, as browser wallets need.
+    pub pages: Pages,
     /// Largest request body in bytes. A block of 8 MiB is 16 MiB of hex in JSON.
     pub max_body_bytes: usize,
     /// Largest answer in bytes, also of a whole batch.
@@ -71,12 +70,12 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     /// The default limits, for a port with authentication, which serves few clients; without
-    /// authentication and pages.
+    /// authentication and checks of pages.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
             auth: None,
-            pages: None,
+            pages: Pages::Unchecked,
             max_body_bytes: 24 << 20,
             max_response_bytes: 32 << 20,
             max_batch: MAX_BATCH,
@@ -361,7 +360,7 @@ impl<H: RpcHandler> Service<H> {
         if buggify!("http.server.close_after_answer", 100_000) {
             response = closing(response);
         }
-        if self.config.pages.is_some()
+        if self.config.pages.may_read()
             && let Some(origin) = origin
         {
             let headers = response.headers_mut();
@@ -373,7 +372,7 @@ impl<H: RpcHandler> Service<H> {
 
     /// Refuses calls of web pages that the configuration does not allow, before anything is read.
     fn refuse_page(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
-        let pages = self.config.pages.as_ref()?;
+        let pages = &self.config.pages;
         let text_of = |name: header::HeaderName| {
             let value: Option<&HeaderValue> = request.headers().get(name);
             value.map(|value| value.to_str().unwrap_or_default())
@@ -382,22 +381,22 @@ impl<H: RpcHandler> Service<H> {
             tracing::debug!(server = self.config.name, what, value, "page refused");
             let shown: String = value.chars().take(100).collect();
             let reason =
-                format!("{what} {shown} is not allowed by the configuration of this node\n");
+                format!("{what} {shown} is not allowed by the configuration of this server\n");
             Some(text(StatusCode::FORBIDDEN, reason))
         };
         let host = text_of(header::HOST);
-        if !pages.allows_host(host) {
+        if !pages.allow_host(host) {
             return refusal("host", host.unwrap_or_default());
         }
         match text_of(header::ORIGIN) {
-            Some(origin) if !pages.allows_origin(origin) => refusal("origin", origin),
+            Some(origin) if !pages.allow_origin(origin) => refusal("origin", origin),
             Some(_) | None => None,
         }
     }
 
     async fn respond_to(&self, request: Request<Incoming>, seat: &Seat) -> Response<Full<Bytes>> {
         match *request.method() {
-            Method::OPTIONS if self.config.pages.is_some() => return preflight(),
+            Method::OPTIONS if self.config.pages.may_read() => return preflight(),
             Method::POST => {}
             Method::GET | Method::HEAD => return self.page(request.uri().path()).await,
             _ => return text(StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST\n"),
@@ -605,7 +604,7 @@ impl<H: RpcHandler> Service<H> {
 fn late(request: Result<jsonrpc::Request, jsonrpc::Refusal>) -> Option<Value> {
     match request {
         Ok(request) => request.id.map(|id| {
-            let error = RpcError::new(RpcError::LIMIT, "the batch took too long");
+            let error = RpcError::new(RpcError::TIMEOUT, "the batch took too long");
             jsonrpc::answer(id, Err(error))
         }),
         Err(refusal) => Some(jsonrpc::answer(refusal.id, Err(refusal.error))),

@@ -369,14 +369,19 @@ fn requests_without_a_valid_token_get_401_and_never_reach_the_handler() {
 fn browsers_may_call_only_from_allowed_pages() {
     block_on_main(async {
         let open = server(ServerConfig {
-            pages: Some(Access {
+            pages: Pages::Allowed(Access {
                 hosts: vec!["x".to_owned()],
                 origins: vec!["http://wallet.example".to_owned()],
             }),
             ..ServerConfig::new("test")
         })
         .await;
-        let closed = server(ServerConfig::new("test")).await;
+        let unchecked = server(ServerConfig::new("test")).await;
+        let refusing = server(ServerConfig {
+            pages: Pages::Refused,
+            ..ServerConfig::new("test")
+        })
+        .await;
         let preflight = b"OPTIONS / HTTP/1.1\r\nhost: x\r\norigin: http://wallet.example\r\n\
             connection: close\r\n\
             access-control-request-method: POST\r\n\
@@ -392,10 +397,12 @@ fn browsers_may_call_only_from_allowed_pages() {
             assert!(answer.contains(header), "{header} not in {answer}");
         }
         assert!(
-            raw(closed.local_addr(), preflight)
+            raw(unchecked.local_addr(), preflight)
                 .await
                 .starts_with("HTTP/1.1 405")
         );
+        let answer = raw(refusing.local_addr(), preflight).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
 
         let request = |host: &str, origin: &str| {
             format!(
@@ -415,7 +422,18 @@ fn browsers_may_call_only_from_allowed_pages() {
             let expected = format!("HTTP/1.1 {status}");
             assert!(answer.starts_with(&expected), "{host} {origin} {answer}");
         }
-        let answer = raw(closed.local_addr(), request("x", "").as_bytes()).await;
+        for (host, origin, status) in [
+            ("127.0.0.1:80", "", 200),
+            ("localhost", "", 200),
+            ("x", "", 403),
+            ("localhost", "origin: http://localhost:3000\r\n", 403),
+        ] {
+            let answer = raw(refusing.local_addr(), request(host, origin).as_bytes()).await;
+            let expected = format!("HTTP/1.1 {status}");
+            assert!(answer.starts_with(&expected), "{host} {origin} {answer}");
+            assert!(!answer.contains("access-control"), "{answer}");
+        }
+        let answer = raw(unchecked.local_addr(), request("x", "").as_bytes()).await;
         assert!(!answer.contains("access-control"), "{answer}");
     });
 }
@@ -435,7 +453,7 @@ fn a_batch_executes_no_request_after_its_time() {
         ]);
         let (status, answers) = post(server.local_addr(), &batch.to_string()).await;
         let answers: Value = serde_json::from_str(&answers).unwrap();
-        let late = json!({ "code": -32003, "message": "the batch took too long" });
+        let late = json!({ "code": -32002, "message": "the batch took too long" });
         assert_eq!(
             (status, answers),
             (

@@ -158,12 +158,9 @@ impl Service {
             );
             return;
         }
-        // Own messages are always sent; they leave less to those of others.
-        let now_ms = self.now_ms();
-        self.budgets.take_relayed(topic, payload.len(), now_ms);
         self.nonce = self.nonce.wrapping_add(1);
         let data = wire::seal(self.nonce, payload);
-        self.add_to_backlogs(data.len(), None);
+        let bytes = data.len();
         let hash = topic_hash(topic, &self.config.chain);
         match self
             .swarm
@@ -172,12 +169,38 @@ impl Service {
             .inner_mut()
             .publish(hash, data)
         {
-            Ok(_) => {}
+            Ok(_) => {
+                // Own messages are always sent; they leave less to those of others.
+                let now_ms = self.now_ms();
+                self.budgets.take_relayed(topic, bytes, now_ms);
+                self.add_to_backlogs(bytes, None);
+            }
             // No peer is subscribed yet. The node rebroadcasts at `Event::PeerSubscribed`.
             Err(PublishError::NoPeersSubscribedToTopic) => {
                 tracing::debug!(?topic, "no peer is subscribed")
             }
             Err(error) => tracing::debug!(?topic, %error, "not published"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::config;
+
+    #[test]
+    fn messages_without_a_subscriber_leave_the_budget_of_others_whole() {
+        alys_runtime::block_on_main(async {
+            let bound = Service::bind(config(1, vec![])).await;
+            let (mut service, _handle, _events) = bound.expect("a free port");
+            let topic = Topic::Transactions;
+            let (burst, _) = topic.rate().messages;
+            for _ in 0..burst {
+                service.publish(topic, b"own");
+            }
+            let now_ms = service.now_ms();
+            assert!(service.budgets.take_relayed(topic, 8, now_ms));
+        });
     }
 }

@@ -63,9 +63,12 @@ pub struct NodeArgs {
         value_parser = config::parse_peer
     )]
     bootnodes: Vec<String>,
-    /// Engine API of an execution client, in place of the one in the file.
+    /// Engine API of an execution client, in place of the one in the file and its pool_url.
     #[arg(long, value_name = "URL", env = "ALYS_EXECUTION_URL", value_parser = config::parse_url)]
     execution_url: Option<Endpoint>,
+    /// Public JSON-RPC of the execution client, for one that serves its pool only there, as Reth.
+    #[arg(long, value_name = "URL", env = "ALYS_POOL_URL", value_parser = config::parse_url)]
+    pool_url: Option<Endpoint>,
     /// File with the secret that the execution client shares.
     #[arg(long, value_name = "FILE", env = "ALYS_JWT_SECRET")]
     jwt_secret: Option<PathBuf>,
@@ -104,6 +107,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         listen: args.listen,
         bootnodes: args.bootnodes,
         execution_url: args.execution_url,
+        pool_url: args.pool_url,
         jwt_secret: args.jwt_secret,
         password_file: args.password_file,
         metrics_addr: args.metrics_addr,

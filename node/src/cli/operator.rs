@@ -33,10 +33,14 @@ pub struct Target {
 /// `alys admin ..`
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
-    /// Confirm that the wall clock is right, after it jumped or was far ahead of the chain.
+    /// Confirm that the clock of a validator's machine is right, so that the validator votes.
     ///
-    /// The node does not vote until its peers or this command confirm the clock. Check it first: a
-    /// vote by a clock that is ahead silences the validator until that time.
+    /// For a validator whose log or /ready says that its wall clock is not confirmed: the clock
+    /// jumped, or at the start it was far ahead of the last block, as it is after an outage of the
+    /// federation. Peers whose clocks agree confirm it too. The command neither checks nor sets the
+    /// clock: compare it with another source of time first, because a validator that votes by a
+    /// clock that is ahead cannot vote again until that time has come. A validator that lost its
+    /// votes stays silent for as long as /ready says.
     ConfirmClock(Target),
 }
 
@@ -59,7 +63,10 @@ pub async fn admin(command: AdminCommand) -> Result<(), Failure> {
         AdminCommand::ConfirmClock(target) => {
             let token = read(&target.datadir, TOKEN_FILE)?;
             let _taken: bool = call(&target, "admin_confirmClock", (token,)).await?;
-            eprintln!("the node trusts its wall clock");
+            eprintln!(
+                "the node takes the confirmation; `alys status` shows clockTrusted: true once it \
+                 has, and silent: false once it votes"
+            );
             Ok(())
         }
     }
@@ -78,14 +85,31 @@ async fn call<R: DeserializeOwned>(
         }
     };
     let client = HttpClient::new(ClientConfig::new(addr));
-    client.call(method, params).await.map_err(|error| {
-        let text = one_line(&error);
-        match error {
-            CallError::Connect { .. } => Failure::Refused(format!("{text}; does the node run?")),
-            CallError::Rpc { .. } => Failure::Refused(text),
-            _ => Failure::Broken(text),
+    let answer = client.call(method, params).await;
+    answer.map_err(|error| failure(target, &error))
+}
+
+/// The failure of a call, which names the file of the address, because a node that was killed
+/// leaves it.
+fn failure(target: &Target, error: &CallError) -> Failure {
+    let text = one_line(error);
+    let file = target.datadir.join(ADDRESS_FILE);
+    let shown = file.display();
+    match (error, target.rpc_addr) {
+        (CallError::Rpc { .. }, _) => Failure::Refused(text),
+        (CallError::Connect { .. }, Some(_)) => {
+            Failure::Refused(format!("{text}; does the node run?"))
         }
-    })
+        (CallError::Connect { .. }, None) => Failure::Refused(format!(
+            "{text}; {shown} names this address: if the node was killed, start `alys node`, which \
+             replaces the file; if it runs in a container, run this command there"
+        )),
+        (_, Some(_)) => Failure::Broken(text),
+        (_, None) => Failure::Broken(format!(
+            "{text}; {shown} names this address: if the node was killed, another program may have \
+             its port now; start `alys node`, which replaces the file"
+        )),
+    }
 }
 
 /// A file that the running node wrote to its data directory.
@@ -98,5 +122,48 @@ fn read(datadir: &Path, name: &str) -> Result<String, Failure> {
             path.display()
         ))),
         Err(error) => Err(Failure::refused(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_runtime::disk::Dir;
+    use alys_runtime::net::Listener;
+
+    use super::*;
+    use crate::dev::layout::loopback;
+
+    #[test]
+    fn the_file_of_a_node_that_was_killed_is_named() {
+        // Paths of the command line are not on the simulated disk.
+        if alys_runtime::is_simulated() {
+            return;
+        }
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let datadir = temporary.path().to_owned();
+        alys_runtime::block_on_main(async move {
+            let listener = Listener::bind(loopback(0)).await.expect("a free port");
+            let addr = listener.local_addr();
+            drop(listener);
+            let path = datadir.join(ADDRESS_FILE);
+            let dir = Dir::open(&datadir).expect("a directory");
+            let written = dir.write_atomic(ADDRESS_FILE, format!("{addr}\n").as_bytes());
+            written.expect("a writable directory");
+            for (rpc_addr, is_named) in [(None, true), (Some(addr), false)] {
+                let target = Target {
+                    datadir: datadir.clone(),
+                    rpc_addr,
+                };
+                let Err(Failure::Refused(text)) = status(target).await else {
+                    panic!("an ended node answers");
+                };
+                assert!(text.contains(&addr.to_string()), "{text}");
+                assert_eq!(
+                    text.contains(&path.display().to_string()),
+                    is_named,
+                    "{text}"
+                );
+            }
+        });
     }
 }

@@ -14,7 +14,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use alys_consensus::Summary;
 use alys_integrations::http::Access;
 use alys_runtime::disk::Dir;
 use alys_runtime::select;
@@ -350,8 +349,8 @@ async fn confirm_clocks(hosts: &[Host]) {
     // All at once, because one that does not answer takes seconds.
     let summaries = join_all(hosts.iter().map(|host| host.node().summary())).await;
     for (index, (host, summary)) in hosts.iter().zip(summaries).enumerate() {
-        let waits = |summary: &Summary| summary.silent && summary.votes.silent_until.is_none();
-        if summary.as_ref().is_some_and(waits) && host.node().confirm_clock() {
+        let waits = summary.is_some_and(|summary| !summary.clock_trusted);
+        if waits && host.node().confirm_clock() {
             tracing::warn!(validator = index, "the clock of this machine is confirmed");
         }
     }

@@ -127,16 +127,24 @@ pub(super) fn obstacles(summary: &Summary, is_validator: bool) -> Vec<String> {
             summary.head_height, summary.highest_height
         ));
     }
-    if is_validator && summary.silent {
-        let reason = match summary.votes.silent_until {
-            Some(slot) => {
-                format!("its votes are lost: it votes once a block after slot {slot} is final")
-            }
-            None => "the wall clock is not confirmed: peers have to confirm it, or `alys admin \
-                 confirm-clock`"
+    if is_validator && !summary.clock_trusted {
+        obstacles.push(
+            "not voting: the wall clock is not confirmed: if it is right, `alys admin \
+             confirm-clock` confirms it, and so do peers whose clocks agree"
                 .to_owned(),
+        );
+    }
+    if is_validator && let Some(slot) = summary.votes.silent_until {
+        // The slot is set once the clock is trusted.
+        let bound = if summary.clock_trusted {
+            ""
+        } else {
+            ", or a later one,"
         };
-        obstacles.push(format!("not voting: {reason}"));
+        obstacles.push(format!(
+            "not voting: its votes are lost: it votes once a block after slot {slot}{bound} is \
+             final"
+        ));
     }
     obstacles
 }

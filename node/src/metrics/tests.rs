@@ -286,6 +286,7 @@ fn summary(highest: u64, head: u64) -> Summary {
         head_height: Height(head),
         votes: VoteState::fresh(block),
         silent: false,
+        clock_trusted: true,
         synced: highest == head,
         entries: 0,
     }
@@ -316,16 +317,22 @@ fn a_node_is_stuck_when_it_is_not_synced_and_gains_no_block() {
 fn a_node_is_ready_when_it_is_synced_and_votes() {
     let silent = Summary {
         silent: true,
+        clock_trusted: false,
         ..summary(5, 5)
     };
-    let mut lost = silent.clone();
-    lost.votes.silent_until = Some(Slot(9));
-    // Whether it is a validator; a word of each obstacle.
-    let table: [(Summary, bool, &[&str]); 5] = [
+    let mut both = silent.clone();
+    both.votes.silent_until = Some(Slot(9));
+    let lost = Summary {
+        clock_trusted: true,
+        ..both.clone()
+    };
+    // True for a validator; a word of each obstacle.
+    let table: [(Summary, bool, &[&str]); 6] = [
         (summary(5, 5), true, &[]),
         (summary(6, 5), true, &["not synced"]),
         (silent.clone(), true, &["confirm-clock"]),
         (lost, true, &["after slot 9"]),
+        (both, true, &["confirm-clock", "after slot 9"]),
         (silent, false, &[]),
     ];
     for (row, (summary, is_validator, expected)) in table.into_iter().enumerate() {

@@ -102,7 +102,7 @@ impl Processes {
         self.down.get(&machine).is_some_and(|count| *count > 0)
     }
 
-    /// Counts a pause, or the end of one. True if no fault pauses the process any more.
+    /// Counts a pause, or the end of one. True once no fault pauses the process.
     fn note_pause(&mut self, machine: NodeId, on: bool, now_ms: u64) -> bool {
         let count = self.paused.entry(machine).or_default();
         *count = if on {

@@ -364,6 +364,8 @@ impl Calm {
             ("chain", "buffered_votes", open_votes),
             ("chain", "latest_votes", authorities),
             ("chain", "screened_votes", open_votes),
+            // A message reaches the actor from one peer, and a decided slot ends its checks.
+            ("chain", "checks_under_way", open_votes),
             ("chain", "sought_parents", 0),
             ("chain", "queue", 0),
             ("network", "requests", 1),
@@ -537,6 +539,8 @@ mod tests {
         let kept = Err("table-not-shrunk".to_owned());
         assert_eq!(judge(&[(("chain", "blocks"), 5)]), kept);
         assert_eq!(judge(&[(("tx_pool", "queue_bytes"), 1)]), kept);
+        assert_eq!(judge(&[(("chain", "checks_under_way"), 36)]), Ok(()));
+        assert_eq!(judge(&[(("chain", "checks_under_way"), 37)]), kept);
         let missing = Err("peers-missing".to_owned());
         assert_eq!(judge(&[(("peers", "peers"), 2)]), missing);
     }

@@ -166,6 +166,7 @@ mod tests {
             head_height: Height(1),
             votes: VoteState::fresh(block(last)),
             silent: false,
+            clock_trusted: true,
             synced: true,
             entries: 1,
         }

@@ -134,6 +134,7 @@ fn summary_fields(summary: &Summary) -> Value {
         head_height,
         votes,
         silent,
+        clock_trusted,
         synced,
         entries,
     } = summary;
@@ -146,6 +147,7 @@ fn summary_fields(summary: &Summary) -> Value {
         "head_height": head_height,
         "votes": votes,
         "silent": silent,
+        "clock_trusted": clock_trusted,
         "synced": synced,
         "entries": entries,
     })
@@ -209,6 +211,7 @@ mod tests {
             head_height: Height(3),
             votes: VoteState::fresh(block),
             silent: false,
+            clock_trusted: true,
             synced: true,
             entries: 1,
         };

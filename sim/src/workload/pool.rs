@@ -87,7 +87,7 @@ impl User {
         Err(Violation::StateDiffers {
             node: number as u8 + 1,
             height: 0,
-            what: format!("the next nonce is {next} although nobody signed nonce {missing}"),
+            what: format!("the next nonce is {next} without a transaction of nonce {missing}"),
         })
     }
 

@@ -70,7 +70,7 @@ pub trait Contender: Send + Sized + 'static {
     /// The address of a worker that is restarted when it fails.
     type Supervised: Send;
 
-    /// Whether the scenario differs from the neighbouring column; its cell stays empty otherwise.
+    /// True if the scenario differs from the neighbouring column; its cell stays empty otherwise.
     fn covers(scenario: Scenario) -> bool {
         let _ = scenario;
         true

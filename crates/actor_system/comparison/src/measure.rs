@@ -29,7 +29,7 @@ pub enum Scenario {
 pub struct Row {
     pub name: &'static str,
     pub unit: &'static str,
-    /// Whether more is better.
+    /// True if more is better.
     pub is_rate: bool,
 }
 

@@ -452,7 +452,7 @@ fn an_actor_task_lost_to_a_panic_fails_the_system() {
             .expect("the mailbox stays open");
         let failure = time::timeout(LONG, world.system.failed())
             .await
-            .expect("nobody is told");
+            .expect("no failure is reported");
         assert_eq!(
             failure.chain(),
             "the task of world/lossy/a is lost: told to panic"

@@ -51,14 +51,14 @@ pub enum Invalid {
     NotAdmitted { what: &'static str },
 }
 
-/// Checks a block against its parent: header, body and payload. Certificates and signatures are
-/// checked in [`crate::verify`], the federation's change in [`crate::federation`].
-pub fn check_block(
+/// Checks what [`check_header`] leaves of a block against its parent: body, payload, and the hashes
+/// in the header. Certificates and signatures are checked in [`crate::verify`], the federation's
+/// change in [`crate::federation`].
+pub(crate) fn check_contents(
     block: &Block,
     context: &ProposalContext,
     config: &Config,
 ) -> Result<(), Invalid> {
-    check_header(&block.header, context, config)?;
     check_parent_certificate(&block.header.parent_certificate, context)?;
     if block.header.ledger_hash != empty_ledger_hash() {
         return Err(Invalid::LedgerHash);
@@ -75,7 +75,8 @@ pub(crate) fn check_own_block(
     context: &ProposalContext,
     config: &Config,
 ) -> Result<(), Invalid> {
-    let checked = check_block(block, context, config);
+    let checked = check_header(&block.header, context, config)
+        .and_then(|()| check_contents(block, context, config));
     if checked.is_err() && config.planted_bug.active("own-block-unchecked") {
         return Ok(());
     }

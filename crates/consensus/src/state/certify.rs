@@ -91,7 +91,7 @@ impl State {
     }
 
     /// Drops the sync target when it is reached or overtaken, or was checked against a set that is
-    /// not the newest any more: peers send it again if it is right.
+    /// no longer the newest: peers send it again if it is right.
     pub(super) fn review_sync_target(&mut self) {
         let highest = self.highest_slot();
         let set = self.newest_set().hash();

@@ -26,6 +26,8 @@ pub struct Summary {
     pub votes: VoteState,
     /// True while the node may not vote: clock distrusted or votes lost.
     pub silent: bool,
+    /// False while the wall clock waits for its confirmation (rule 3.9).
+    pub clock_trusted: bool,
     /// True when the head is the highest certified block and executed.
     pub synced: bool,
     /// Blocks above the last final one, and that one itself.
@@ -94,6 +96,7 @@ impl State {
                 ..self.votes
             },
             silent: self.is_silent(),
+            clock_trusted: self.clock.is_trusted(),
             synced: head == self.highest
                 && highest.execution == Execution::Valid
                 && self.sync_target.is_none(),

@@ -306,6 +306,28 @@ impl ChainView {
         Ok(found.logs)
     }
 
+    /// The logs of a block that has left the chain; `None` once it is pruned, some time after
+    /// finality. A reader's cache may hold parts of the block for longer.
+    ///
+    /// # Errors
+    /// Those of the store and the meter.
+    pub fn removed_logs(&self, hash: B256, filter: &Filter) -> Result<Option<Vec<Log>>, Error> {
+        self.check_meter()?;
+        let Some(block) = self.blocks.block(hash)? else {
+            return Ok(None);
+        };
+        if !filter.matches_bloom(block.block.header.logs_bloom) {
+            return Ok(Some(Vec::new()));
+        }
+        let Some(receipts) = self.blocks.receipts(hash)? else {
+            return Ok(None);
+        };
+        let logs = rpc_receipts(&block, &receipts).flat_map(|receipt| receipt.inner.into_logs());
+        Ok(Some(
+            logs.filter(|log| filter.matches(&log.inner)).collect(),
+        ))
+    }
+
     /// Adds the logs of a block to `found`, which has those from block `from` on.
     fn block_logs(
         &self,

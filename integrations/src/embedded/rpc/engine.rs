@@ -10,24 +10,10 @@ use alloy_rpc_types_engine::{
 use alys_runtime::{buggify, buggify_pause};
 use serde_json::{Value, json};
 
+use super::methods::{ENGINE_METHODS, EXCHANGE_CAPABILITIES};
 use super::shared::{Shared, quantity, to_json};
 use crate::embedded::execution::{Error, Fork, limits};
 use crate::http::{Args, RpcError};
-
-const METHODS: [&str; 12] = [
-    "engine_forkchoiceUpdatedV1",
-    "engine_forkchoiceUpdatedV2",
-    "engine_forkchoiceUpdatedV3",
-    "engine_getClientVersionV1",
-    "engine_getPayloadBodiesByHashV1",
-    "engine_getPayloadBodiesByRangeV1",
-    "engine_getPayloadV1",
-    "engine_getPayloadV2",
-    "engine_getPayloadV3",
-    "engine_newPayloadV1",
-    "engine_newPayloadV2",
-    "engine_newPayloadV3",
-];
 
 const INVALID_ATTRIBUTES: i64 = -38003;
 const TOO_LARGE: i64 = -38004;
@@ -35,8 +21,8 @@ const UNSUPPORTED_FORK: i64 = -38005;
 
 pub(super) async fn call(shared: &Shared, method: &str, params: Value) -> Result<Value, RpcError> {
     match method {
-        // The specification excludes this method from the list. The caller's list is not needed.
-        "engine_exchangeCapabilities" => Ok(json!(METHODS)),
+        // The caller's list is not needed.
+        EXCHANGE_CAPABILITIES => Ok(json!(ENGINE_METHODS)),
         "engine_getClientVersionV1" => Ok(json!([{
             "code": "AL",
             "name": "Alys embedded execution client",

@@ -198,9 +198,8 @@ fn changes(kind: &FilterKind, cursor: &mut Cursor, view: &ChainView) -> Result<V
     };
     let mut logs = Vec::new();
     for block in removed {
-        // Side blocks are pruned some time after finality, and their logs with them.
-        let at_block = (**filter).clone().at_block_hash(block.hash);
-        let Ok(removed_logs) = view.logs(&at_block) else {
+        // A pruned block has no logs to report.
+        let Some(removed_logs) = view.removed_logs(block.hash, filter)? else {
             continue;
         };
         logs.extend(removed_logs.into_iter().map(|log| Log {
@@ -295,7 +294,7 @@ mod tests {
     use crate::embedded::execution::{CoreConfig, ExecutionCore, Meter};
     use crate::execution::PayloadFork;
 
-    /// Review B3: a poll that searches for long holds up no other one.
+    /// A poll that searches for long holds up no other one.
     #[test]
     fn a_poll_locks_no_filter_while_it_searches() {
         alys_runtime::block_on_main(async {

@@ -22,6 +22,7 @@ mod eth;
 #[cfg(madsim)]
 mod faults;
 mod filters;
+mod methods;
 mod node_view;
 mod requests;
 mod server;
@@ -32,6 +33,7 @@ mod txpool;
 
 #[cfg(madsim)]
 pub use faults::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
+pub use methods::{ENGINE_METHODS, EXCHANGE_CAPABILITIES, PUBLIC_METHODS};
 pub use node_view::{NodeView, SyncState};
 pub use requests::{RequestCount, Requests};
 pub use server::{ExecutionObserver, ExecutionServer, ExecutionServerConfig, Lasting, StartError};

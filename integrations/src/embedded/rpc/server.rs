@@ -11,7 +11,7 @@ use super::node_view::{NodeSlot, NodeView};
 use super::requests::Requests;
 use super::shared::{EnginePort, PublicPort, Shared};
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
-use crate::http::{Access, HttpServer, JwtSecret, ServeError, ServerConfig};
+use crate::http::{Access, HttpServer, JwtSecret, Pages, ServeError, ServerConfig};
 
 /// Largest body of the public port, as in Geth: calls carry transactions and filters, not blocks.
 pub(super) const PUBLIC_BODY_BYTES: usize = 5 << 20;
@@ -152,7 +152,7 @@ impl ExecutionServer {
         let public = match http_addr {
             Some(addr) => {
                 let limits = ServerConfig {
-                    pages: Some(access),
+                    pages: Pages::Allowed(access),
                     max_body_bytes: PUBLIC_BODY_BYTES,
                     max_pending_bytes: PUBLIC_PENDING_BYTES,
                     ..ServerConfig::new("json-rpc")

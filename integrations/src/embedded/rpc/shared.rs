@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::filters::{self, Filters};
+use super::methods::PUBLIC_METHODS;
 use super::node_view::NodeSlot;
 use super::requests::Requests;
 use super::{engine, eth, txpool};
@@ -55,9 +56,11 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The port for wallets and scripts.
 pub(super) struct PublicPort {
     shared: Arc<Shared>,
-    short: Semaphore,
+    pub(super) short: Semaphore,
     long: Semaphore,
     requests: Arc<Requests>,
+    /// [`TURN_TIMEOUT`], or less in tests.
+    pub(super) turn_timeout: Duration,
 }
 
 impl PublicPort {
@@ -67,6 +70,7 @@ impl PublicPort {
             short: Semaphore::new(SHORT_CALLS),
             long: Semaphore::new(LONG_CALLS),
             requests,
+            turn_timeout: TURN_TIMEOUT,
         }
     }
 
@@ -76,9 +80,9 @@ impl PublicPort {
             Lane::Short => &self.short,
             Lane::Long => &self.long,
         };
-        let turn = time::timeout(TURN_TIMEOUT, slots.acquire()).await;
+        let turn = time::timeout(self.turn_timeout, slots.acquire()).await;
         let _slot = turn
-            .map_err(|_| RpcError::new(RpcError::LIMIT, "the server is busy; try again later"))?
+            .map_err(|_| RpcError::new(RpcError::BUSY, "the server is busy; try again later"))?
             .expect("the semaphore is never closed");
         let place = Place::Lane(lane);
         self.shared.public(place, method, params).await
@@ -354,6 +358,9 @@ impl Shared {
     }
 
     async fn public(&self, place: Place, method: &str, params: Value) -> Result<Value, RpcError> {
+        if !PUBLIC_METHODS.contains(&method) {
+            return Err(RpcError::method_not_found(method));
+        }
         let name = method.to_owned();
         match method {
             "eth_sendRawTransaction" => {

@@ -267,6 +267,7 @@ impl ChainActor {
         tables.set("remembered_votes", remembered_votes);
         tables.set("sets", sets);
         tables.set("screened_votes", self.screen.entries());
+        tables.set("checks_under_way", self.screen.checks_under_way());
         tables.set("sought_parents", self.catchup.sought_parents());
         tables.set("vouched_peers", self.vouched.entries());
         tables.set("queue", self.queue.len() + self.follow_ups.len());

@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn doubtful_data_costs_its_sender_unless_blocks_are_missing() {
-        // Whether it is gossip, the claimed height, whether a height was claimed before, the goal
+        // True for gossip, the claimed height, whether a height was claimed before, the goal
         // of the state machine; whether the sender pays, and the goal after it.
         let table = [
             (true, None, None, None, true, None),

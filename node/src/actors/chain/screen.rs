@@ -129,19 +129,21 @@ impl Screen {
     pub fn begin(&mut self, counted: Counted, peer: Option<PeerId>, now_ms: u64) -> bool {
         let seen = self.seen.get(&counted.key).into_iter().flatten();
         let checked = seen.filter(|seen| seen.hash != counted.hash).count();
-        let under_way = self.under_way.entry((counted.key, peer)).or_default();
+        let key = (counted.key, peer);
+        let mut under_way = self.under_way.get(&key).copied().unwrap_or_default();
         if now_ms.saturating_sub(under_way.since_ms) >= LOST_AFTER_MS {
             under_way.checks = 0;
         }
-        let has_room = checked + under_way.checks < MAX_DIFFERENT;
-        if has_room {
-            under_way.checks += 1;
-            under_way.since_ms = now_ms;
+        if checked + under_way.checks >= MAX_DIFFERENT {
+            return false;
         }
+        under_way.checks += 1;
+        under_way.since_ms = now_ms;
+        self.under_way.insert(key, under_way);
         if self.under_way.len() > MAX_ENTRIES {
             self.under_way.pop_first();
         }
-        has_room
+        true
     }
 
     /// Ends a check that has an answer, or whose message was dropped.
@@ -183,6 +185,11 @@ impl Screen {
     /// Number of signers, slots and kinds with checked messages.
     pub fn entries(&self) -> usize {
         self.seen.len()
+    }
+
+    /// Number of peers, signers, slots and kinds with checks under way.
+    pub fn checks_under_way(&self) -> usize {
+        self.under_way.len()
     }
 
     fn record(&mut self, key: Key, new: Seen) {
@@ -313,6 +320,24 @@ mod tests {
         assert_eq!(begun(&mut screen, 2, LOST_AFTER_MS), 1);
         screen.forget_until(Slot(10));
         assert!(screen.under_way.is_empty());
+    }
+
+    #[test]
+    fn a_refused_check_takes_no_entry() {
+        let genesis = genesis();
+        let set = genesis.set().hash();
+        let mut screen = Screen::default();
+        let vote = |mark| vote(&genesis, VoteKind::Approval, 10, mark, 1);
+        let counted = |mark| Counted::new(&vote(mark), set);
+        for mark in [0, 1] {
+            screen.on_vote(verified(&genesis, vote(mark)));
+        }
+        assert!(!screen.begin(counted(2), None, 0));
+        assert_eq!(screen.checks_under_way(), 0);
+        assert!(screen.begin(counted(1), None, 0), "a copy");
+        assert_eq!(screen.checks_under_way(), 1);
+        screen.end(counted(1), None);
+        assert_eq!(screen.checks_under_way(), 0);
     }
 
     #[test]

@@ -171,13 +171,16 @@ impl EngineActor {
         }
     }
 
-    /// The calls of one message took longer than its timeout: the client counts as unreachable.
+    /// The calls of one message took longer than its timeout: the client counts as unreachable. It
+    /// may carry out the last fork choice later, which an earlier one must not follow; the chain
+    /// sends the present one once the client is back.
     fn on_timeout(&mut self, limit: Duration) {
         reached("state.engine.late");
         if self.is_reachable {
             tracing::warn!(?limit, "the execution client takes too long; asking again");
         }
         self.set_reachable(false);
+        self.refused = None;
     }
 
     fn set_reachable(&mut self, is_reachable: bool) {

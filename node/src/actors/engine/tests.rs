@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use alys_actor_system::Addr;
@@ -22,6 +22,9 @@ use crate::actors::testbed::genesis;
 
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
+/// Longer than the actor waits.
+const LATE: Duration = Duration::from_secs(30);
+
 /// An answer to a fork choice.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
@@ -33,6 +36,10 @@ enum Answer {
 struct Script {
     answers: VecDeque<Answer>,
     heads: Vec<Value>,
+    /// The client does not follow this head.
+    unknown_head: Option<Value>,
+    /// The client answers to this head after [`LATE`].
+    late_head: Option<Value>,
     /// The client does not know the attribute `noTxPool`.
     fills_all: bool,
     /// The payload that was begun last is to have transactions.
@@ -49,7 +56,13 @@ impl RpcHandler for Client {
         if method.starts_with("engine_newPayload") {
             return Err(RpcError::new(-38005, "Unsupported fork"));
         }
-        let mut script = self.0.lock().expect("no panic");
+        let head = params[0]["headBlockHash"].clone();
+        if head.is_string() && self.lock().late_head.as_ref() == Some(&head) {
+            self.lock().heads.push(head);
+            sleep(LATE).await;
+            return Ok(json!({ "payloadStatus": { "status": "VALID" } }));
+        }
+        let mut script = self.lock();
         if method.starts_with("engine_getPayload") {
             let mut payload = payload();
             if script.is_filled {
@@ -65,7 +78,10 @@ impl RpcHandler for Client {
             let status = json!({ "status": "VALID" });
             return Ok(json!({ "payloadStatus": status, "payloadId": "0x0000000000000001" }));
         }
-        script.heads.push(params[0]["headBlockHash"].clone());
+        script.heads.push(head);
+        if script.unknown_head.as_ref() == script.heads.last() {
+            return Ok(json!({ "payloadStatus": { "status": "SYNCING" } }));
+        }
         match script.answers.pop_front() {
             Some(Answer::Refused(code)) => Err(RpcError::new(code, "Invalid forkchoice state")),
             Some(Answer::Status(status)) => Ok(json!({ "payloadStatus": { "status": status } })),
@@ -75,8 +91,12 @@ impl RpcHandler for Client {
 }
 
 impl Client {
+    fn lock(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().expect("no panic")
+    }
+
     fn heads(&self) -> usize {
-        self.0.lock().expect("no panic").heads.len()
+        self.lock().heads.len()
     }
 }
 
@@ -169,6 +189,17 @@ impl Engine {
         reached.expect("the fork choice is sent again");
     }
 
+    /// Waits until the client got a fork choice with this head.
+    async fn until_head(&self, head: &Value) {
+        let reached = async {
+            while !self.client.lock().heads.contains(head) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let reached = alys_runtime::time::timeout(Duration::from_secs(20), reached).await;
+        reached.expect("the fork choice is sent");
+    }
+
     /// The number of transactions in the payload that the actor builds.
     async fn build(&mut self, is_empty: bool) -> usize {
         let request = PayloadRequest {
@@ -217,6 +248,37 @@ fn a_refused_fork_choice_is_sent_again_until_the_client_follows() {
         assert!(heads.iter().all(|head| *head == heads[0]), "{heads:?}");
         let restarts = engine.restarts();
         assert!((1..=3).contains(&restarts), "{restarts}");
+    });
+}
+
+/// The client may have carried out the later one, whose answer is lost.
+#[test]
+fn a_fork_choice_that_timed_out_is_not_followed_by_an_earlier_one() {
+    alys_runtime::block_on_main(async {
+        let engine = Engine::start(&[]).await;
+        let of = |head: u8| json!(Hash([head; 32]).to_string());
+        {
+            let mut script = engine.client.lock();
+            script.unknown_head = Some(of(2));
+            script.late_head = Some(of(3));
+        }
+        engine.set_head(2).await;
+        engine.set_head(3).await;
+        engine.until_head(&of(3)).await;
+        let timed_out = async {
+            while engine.metrics.reachable.get() != 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let timed_out = alys_runtime::time::timeout(Duration::from_secs(20), timed_out).await;
+        timed_out.expect("the call times out");
+        // The scheduled attempt is in the mailbox already.
+        engine.set_head(4).await;
+        engine.until_head(&of(4)).await;
+        let heads = engine.client.lock().heads.clone();
+        let late = heads.iter().position(|head| *head == of(3));
+        let late = late.expect("it was sent");
+        assert!(!heads[late..].contains(&of(2)), "{heads:?}");
     });
 }
 

@@ -150,9 +150,10 @@ impl NetworkActor {
     }
 
     fn command(&mut self, command: Command) {
-        if let Command::Publish { topic, .. } = &command {
-            self.metrics.on_published(*topic);
-        }
+        let published = match &command {
+            Command::Publish { topic, .. } => Some(*topic),
+            _ => None,
+        };
         let noted = match &command {
             Command::SetStatus { .. } | Command::SetAuthorities { .. } | Command::Vouch { .. } => {
                 Some(command.clone())
@@ -165,6 +166,9 @@ impl NetworkActor {
         } else {
             self.interceptor.try_send(&self.handle, command)
         };
+        if let (Ok(()), Some(topic)) = (&sent, published) {
+            self.metrics.on_published(topic);
+        }
         match (sent, noted) {
             (Ok(()), None) => {}
             (Ok(()), Some(noted)) => self.on_sent(noted),
@@ -552,5 +556,52 @@ async fn serve(
             let blocks = storage.blocks(hashes).await.map_err(unavailable)?;
             Ok(blocks.encode())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_actor_system::testkit::Probe;
+    use alys_net::{ChainTag, NodeKey};
+
+    use super::*;
+    use crate::dev::layout::loopback;
+
+    #[test]
+    fn messages_for_which_the_service_has_no_room_do_not_count_as_published() {
+        alys_runtime::block_on_main(async {
+            let chain_tag = ChainTag {
+                genesis: [1; 32],
+                fork: [2; 32],
+            };
+            let key = NodeKey::from_bytes([1; 32]);
+            let mut config = Config::new(key, chain_tag, loopback(0), Vec::new());
+            config.limits.max_queued_commands = 2;
+            let (validation, _validation) = Probe::new(1);
+            let (chain, _chain) = Probe::new(1);
+            let (peers, _peers) = Probe::new(1);
+            let (storage, _storage) = Probe::new(1);
+            let (tx_pool, _tx_pool) = Probe::new(1);
+            let mailboxes = Mailboxes {
+                validation,
+                chain,
+                peers,
+                storage: storage::Handle(storage),
+                tx_pool,
+            };
+            let metrics = Metrics::default();
+            let interceptor = NetworkInterceptor::default();
+            let bound =
+                NetworkActor::bind(config, false, mailboxes, interceptor, metrics.clone()).await;
+            // Its service does not run, so that it takes no command.
+            let mut actor = bound.expect("a free port");
+            for _ in 0..5 {
+                actor.command(Command::Publish {
+                    topic: Topic::Blocks,
+                    payload: vec![7],
+                });
+            }
+            assert_eq!(metrics.published(), 2);
+        });
     }
 }

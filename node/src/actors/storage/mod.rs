@@ -203,46 +203,6 @@ impl StorageActor {
         }
         Ok(found)
     }
-
-    fn load(&self) -> Result<Stored, alys_storage::Error> {
-        let finalized = match (
-            self.blocks.finalized()?,
-            self.blocks.federation::<FederationRecord>()?,
-        ) {
-            (Some(certified), Some(federation)) => Some((certified, federation)),
-            _ => None,
-        };
-        let mut blocks = Vec::new();
-        if let Some((last, _)) = &finalized {
-            let hash = last.header.hash();
-            let certificate = self.blocks.certificate(&hash)?;
-            blocks.push(StoredBlock {
-                header: last.header.clone(),
-                block: None,
-                certificate,
-            });
-        }
-        for open in self.blocks.open_blocks()? {
-            let block = open.body.map(|body| {
-                Arc::new(Block {
-                    header: open.header.clone(),
-                    body,
-                })
-            });
-            blocks.push(StoredBlock {
-                header: open.header,
-                block,
-                certificate: open.certificate,
-            });
-        }
-        Ok(Stored {
-            votes: self.blocks.votes()?,
-            finalized,
-            window: self.blocks.final_window(FINALITY_WINDOW as usize)?,
-            blocks,
-            sets: self.blocks.sets()?,
-        })
-    }
 }
 
 impl AlysActor for StorageActor {
@@ -264,7 +224,7 @@ impl AlysActor for StorageActor {
                 reply.send(());
             }
             StorageMessage::Load { reply } => {
-                reply.send(alys_runtime::blocking(|| self.load())?);
+                reply.send(alys_runtime::blocking(|| load(&self.blocks))?);
             }
             StorageMessage::Block { hash, reply } => {
                 self.metrics.reads.inc();
@@ -301,6 +261,47 @@ impl AlysActor for StorageActor {
         }
         Ok(())
     }
+}
+
+/// The contents of the store from which the state machine starts.
+///
+/// # Errors
+/// A record cannot be read.
+pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
+    let finalized = match (store.finalized()?, store.federation::<FederationRecord>()?) {
+        (Some(certified), Some(federation)) => Some((certified, federation)),
+        _ => None,
+    };
+    let mut blocks = Vec::new();
+    if let Some((last, _)) = &finalized {
+        let hash = last.header.hash();
+        let certificate = store.certificate(&hash)?;
+        blocks.push(StoredBlock {
+            header: last.header.clone(),
+            block: None,
+            certificate,
+        });
+    }
+    for open in store.open_blocks()? {
+        let block = open.body.map(|body| {
+            Arc::new(Block {
+                header: open.header.clone(),
+                body,
+            })
+        });
+        blocks.push(StoredBlock {
+            header: open.header,
+            block,
+            certificate: open.certificate,
+        });
+    }
+    Ok(Stored {
+        votes: store.votes()?,
+        finalized,
+        window: store.final_window(FINALITY_WINDOW as usize)?,
+        blocks,
+        sets: store.sets()?,
+    })
 }
 
 /// The record as one batch.

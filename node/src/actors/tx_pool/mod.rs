@@ -11,7 +11,7 @@
 
 mod metrics;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -268,24 +268,29 @@ impl AlysActor for TxPoolActor {
 /// Hashes of transactions. The oldest is evicted first.
 #[derive(Default)]
 struct Known {
-    order: VecDeque<B256>,
-    set: BTreeSet<B256>,
+    /// By the number of their insertion, so that a removal is no search: a client that becomes
+    /// unreachable causes one for each queued transaction.
+    order: BTreeMap<u64, B256>,
+    set: BTreeMap<B256, u64>,
+    inserted: u64,
 }
 
 impl Known {
     /// Returns true for a new hash.
     fn insert(&mut self, hash: B256) -> bool {
-        if !self.set.insert(hash) {
+        if self.set.contains_key(&hash) {
             return false;
         }
-        self.order.push_back(hash);
+        self.set.insert(hash, self.inserted);
+        self.order.insert(self.inserted, hash);
+        self.inserted += 1;
         let limit = if buggify!("node.tx_pool.forget", 50_000) {
             FEW_KNOWN
         } else {
             MAX_KNOWN
         };
         if self.order.len() > limit
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((_, oldest)) = self.order.pop_first()
         {
             self.set.remove(&oldest);
         }
@@ -293,12 +298,13 @@ impl Known {
     }
 
     fn contains(&self, hash: &B256) -> bool {
-        self.set.contains(hash)
+        self.set.contains_key(hash)
     }
 
     fn remove(&mut self, hash: &B256) {
-        self.set.remove(hash);
-        self.order.retain(|h| h != hash);
+        if let Some(number) = self.set.remove(hash) {
+            self.order.remove(&number);
+        }
     }
 }
 
@@ -578,5 +584,23 @@ mod tests {
             known.insert(keccak256(0u64.to_le_bytes())),
             "the oldest is evicted"
         );
+    }
+
+    #[test]
+    fn a_removed_transaction_is_new_again_and_the_youngest() {
+        let hash = |i: u64| keccak256(i.to_le_bytes());
+        let mut known = Known::default();
+        for i in 0..MAX_KNOWN as u64 {
+            known.insert(hash(i));
+        }
+        known.remove(&hash(0));
+        known.remove(&hash(u64::MAX));
+        assert_eq!(known.order.len(), MAX_KNOWN - 1);
+        assert!(known.insert(hash(0)), "it is new again");
+        assert!(known.insert(hash(u64::MAX)), "one more than the limit");
+        assert!(known.contains(&hash(0)) && !known.contains(&hash(1)));
+        let order: Vec<_> = known.order.values().copied().collect();
+        let set: Vec<_> = order.iter().filter(|h| known.contains(h)).collect();
+        assert_eq!((order.len(), set.len()), (MAX_KNOWN, MAX_KNOWN));
     }
 }

@@ -5,6 +5,7 @@ use alys_consensus::rules::validity::Invalid;
 use alys_consensus::verify::{CertifiedError, ProposalError, VoteError};
 use alys_net::Topic;
 use alys_types::codec::DecodeError;
+use alys_types::wire::AuthorityProofError;
 use alys_types::{Height, VoteKind};
 
 /// The party at fault for a refusal.
@@ -48,7 +49,7 @@ pub enum CheckError {
     #[error("the certificate of a range is of kind {found:?}, not of approvals")]
     RangeCertificateKind { found: VoteKind },
     #[error("proof of an authority's key: {0}")]
-    Authority(#[source] alys_types::bls::Error),
+    Authority(#[source] AuthorityProofError),
     #[error("blocks that were not requested")]
     UnrequestedBlocks,
     #[error("a confirmation beside the certificate of another block")]

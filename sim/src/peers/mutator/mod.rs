@@ -93,7 +93,7 @@ enum Part {
     OfConfirmations,
 }
 
-/// How much of a message follows its altered part.
+/// The parts of a message that are adjusted to its altered part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Binding {
     /// Nothing.

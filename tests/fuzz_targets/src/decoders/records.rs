@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use alys_consensus::{FederationRecord, Now, State, Stored, StoredBlock, VoteState};
+use alys_consensus::{FederationRecord, Now, State};
+use alys_node::actors::storage;
 use alys_storage::{Batch, BlockStore, Durability, MemoryStore, Store, schema};
 use alys_types::wire::RangeRequest;
-use alys_types::{Block, Hash, Height, Slot, VoteKind};
+use alys_types::{Hash, Height, Slot, VoteKind};
 
 use crate::choices::Choices;
 use crate::federation::Federation;
@@ -140,7 +141,7 @@ fn read(blocks: &BlockStore, federation: &Federation) {
         assert!(heights.is_sorted(), "a range that is not ascending");
     }
     let _ = blocks.header_range(request);
-    if let Some(stored) = stored(blocks) {
+    if let Ok(stored) = storage::load(blocks) {
         let now = Now {
             wall_ms: 1_700_000_010_000,
             mono_ms: 0,
@@ -148,38 +149,4 @@ fn read(blocks: &BlockStore, federation: &Federation) {
         // A refusal ends the start of the node; a store that contradicts itself must not panic it.
         let _ = State::restore(federation.config(Some(0)), stored, now, None);
     }
-}
-
-/// The contents as the StorageActor loads them; `None` when a read fails.
-fn stored(blocks: &BlockStore) -> Option<Stored> {
-    let finalized = blocks.finalized().ok()?;
-    let federation = blocks.federation::<FederationRecord>().ok()?;
-    let finalized = finalized.zip(federation);
-    let mut loaded = Vec::new();
-    if let Some((last, _)) = &finalized {
-        loaded.push(StoredBlock {
-            header: last.header.clone(),
-            block: None,
-            certificate: blocks.certificate(&last.header.hash()).ok()?,
-        });
-    }
-    for open in blocks.open_blocks().ok()? {
-        let header = open.header;
-        let block = open.body.map(|body| {
-            let header = header.clone();
-            Arc::new(Block { header, body })
-        });
-        loaded.push(StoredBlock {
-            header,
-            block,
-            certificate: open.certificate,
-        });
-    }
-    Some(Stored {
-        votes: blocks.votes::<VoteState>().ok()?,
-        finalized,
-        window: blocks.final_window(1024).ok()?,
-        blocks: loaded,
-        sets: blocks.sets().ok()?,
-    })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use alloy_rpc_types_engine::ExecutionPayload;
 use alys_integrations::embedded::execution::CoreConfig;
+use alys_integrations::embedded::rpc::{ENGINE_METHODS, EXCHANGE_CAPABILITIES, PUBLIC_METHODS};
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::{Access, CallError, ClientConfig, HttpClient, JwtSecret};
 use alys_storage::MemoryStore;
@@ -15,65 +16,8 @@ use super::{LOCAL, MAX_STEPS};
 use crate::choices::Choices;
 use crate::in_world;
 
-/// Methods of the public port.
-const PUBLIC: &[&str] = &[
-    "eth_blobBaseFee",
-    "eth_blockNumber",
-    "eth_call",
-    "eth_estimateGas",
-    "eth_feeHistory",
-    "eth_gasPrice",
-    "eth_getBalance",
-    "eth_getBlockByHash",
-    "eth_getBlockByNumber",
-    "eth_getBlockReceipts",
-    "eth_getBlockTransactionCountByHash",
-    "eth_getBlockTransactionCountByNumber",
-    "eth_getCode",
-    "eth_getFilterChanges",
-    "eth_getFilterLogs",
-    "eth_getLogs",
-    "eth_getProof",
-    "eth_getStorageAt",
-    "eth_getTransactionByBlockHashAndIndex",
-    "eth_getTransactionByBlockNumberAndIndex",
-    "eth_getTransactionByHash",
-    "eth_getTransactionCount",
-    "eth_getTransactionReceipt",
-    "eth_getUncleCountByBlockHash",
-    "eth_getUncleCountByBlockNumber",
-    "eth_maxPriorityFeePerGas",
-    "eth_newBlockFilter",
-    "eth_newFilter",
-    "eth_newPendingTransactionFilter",
-    "eth_sendRawTransaction",
-    "eth_syncing",
-    "eth_uninstallFilter",
-    "net_version",
-    "txpool_content",
-    "txpool_contentFrom",
-    "txpool_inspect",
-    "txpool_status",
-    "web3_clientVersion",
-    "web3_sha3",
-];
-
-/// Methods of the Engine API.
-const ENGINE: &[&str] = &[
-    "engine_exchangeCapabilities",
-    "engine_forkchoiceUpdatedV1",
-    "engine_forkchoiceUpdatedV2",
-    "engine_forkchoiceUpdatedV3",
-    "engine_getClientVersionV1",
-    "engine_getPayloadBodiesByHashV1",
-    "engine_getPayloadBodiesByRangeV1",
-    "engine_getPayloadV1",
-    "engine_getPayloadV2",
-    "engine_getPayloadV3",
-    "engine_newPayloadV1",
-    "engine_newPayloadV2",
-    "engine_newPayloadV3",
-];
+/// A method of Geth that the client does not have.
+const ABSENT: &str = "eth_newPendingTransactionFilter";
 
 /// The id of the chain, which the client still answers at the end.
 const CHAIN_ID: u64 = 1337;
@@ -157,12 +101,14 @@ impl Client {
     async fn step(&mut self, choices: &mut Choices<'_>) {
         match choices.byte() % 8 {
             0..=3 => {
-                let method = choices.pick(PUBLIC).copied().unwrap_or_default();
+                let methods = [PUBLIC_METHODS, &[ABSENT][..]].concat();
+                let method = choices.pick(&methods).copied().unwrap_or_default();
                 let params = choices.json_array();
                 call(&self.public, method, params).await;
             }
             4 => {
-                let method = choices.pick(ENGINE).copied().unwrap_or_default();
+                let methods = [ENGINE_METHODS, &[EXCHANGE_CAPABILITIES][..]].concat();
+                let method = choices.pick(&methods).copied().unwrap_or_default();
                 let params = choices.json_array();
                 call(&self.engine, method, params).await;
             }

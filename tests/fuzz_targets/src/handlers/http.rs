@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_integrations::http::{
-    Access, ClientConfig, HttpClient, HttpServer, RpcError, RpcHandler, ServerConfig,
+    Access, ClientConfig, HttpClient, HttpServer, Pages, RpcError, RpcHandler, ServerConfig,
 };
 use alys_runtime::io::{AsyncReadExt, AsyncWriteExt};
 use alys_runtime::net::Stream;
@@ -29,9 +29,14 @@ pub fn run(data: &[u8]) {
     let data = data.to_vec();
     in_world(async move {
         let mut choices = Choices::new(&data);
+        let pages = if choices.flag() {
+            Pages::Allowed(Access::default())
+        } else {
+            Pages::Unchecked
+        };
         // Tight limits, which a short input reaches.
         let config = ServerConfig {
-            pages: choices.flag().then(Access::default),
+            pages,
             max_body_bytes: 1024,
             max_response_bytes: 1024,
             max_batch: 4,

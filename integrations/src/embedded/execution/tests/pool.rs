@@ -238,7 +238,7 @@ fn transactions_beyond_a_gap_are_queued_until_it_is_filled() {
     assert_eq!(client.core.pool_status(), PoolStatus::default());
 }
 
-/// Review A6: a flood of large transactions that pay nothing hides no other from the reader.
+/// A flood of large transactions that pay nothing hides no other from the reader.
 #[test]
 fn a_read_of_a_flooded_pool_is_bounded_and_has_the_best_first() {
     let mut client = TestClient::new(Fork::Shanghai);

@@ -852,3 +852,41 @@ fn payload_bodies_are_served_up_to_the_head() {
         -32602
     );
 }
+
+#[test]
+fn logs_of_a_block_that_left_the_chain_are_found_until_it_is_pruned() {
+    let mut client = TestClient::new(Fork::Shanghai);
+    counted(&mut client, 0);
+    let parent = client.core.head().hash;
+    client.must_send(&Tx::call(0, 1, CONTRACT, []).sign());
+    let left = client.block().block_hash();
+    let time = client.time_of(parent) + 5;
+    let other = client.build_on(parent, time);
+    client.must_import(&other);
+    let other = other.block_hash();
+    client.set_head(other);
+
+    let all = Filter::new();
+    let elsewhere = Filter::new().address(Address::repeat_byte(1));
+    let found = |filter: &Filter| {
+        let logs = client.core.removed_logs(left, filter).expect("reads");
+        logs.expect("it is stored").len()
+    };
+    assert_eq!((found(&all), found(&elsewhere)), (1, 0));
+
+    // The reader has caches of its own, into which damaged receipts do not come.
+    let view = client.core.reader().view();
+    client.store.corrupt("el_receipts");
+    let damaged = view.removed_logs(left, &all);
+    assert!(matches!(damaged, Err(Error::Corrupt { .. })), "{damaged:?}");
+    client.store.corrupt("el_receipts");
+
+    let mut last = head(other);
+    last.safe_block_hash = other;
+    last.finalized_block_hash = other;
+    let moved = client.core.forkchoice_updated(last, None).expect("moves");
+    assert!(moved.is_valid());
+    for view in [&view, &*client.core] {
+        assert_eq!(view.removed_logs(left, &all).expect("reads"), None);
+    }
+}

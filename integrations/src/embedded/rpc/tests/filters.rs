@@ -97,7 +97,7 @@ fn filters_report_each_change_once_and_follow_a_reorganisation() {
     });
 }
 
-/// Review B4: filters of the largest size take a bounded amount of memory.
+/// Filters of the largest size take a bounded amount of memory.
 #[test]
 fn large_filters_replace_each_other_before_they_fill_the_memory() {
     block_on_main(async {

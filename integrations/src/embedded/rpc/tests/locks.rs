@@ -1,5 +1,5 @@
-//! Review B3: the public port and the Engine API do not wait for each other, and no read of the
-//! public port lasts longer than its limit or its caller.
+//! The public port and the Engine API do not wait for each other, and no read of the public port
+//! lasts longer than its limit or its caller.
 
 use alloy_rpc_types_eth::Filter;
 use alys_runtime::sync::mpsc;
@@ -78,6 +78,22 @@ fn long_calls_end_at_the_time_limit() {
                 "{method}"
             );
         }
+        let number = port.handle("eth_blockNumber", json!([])).await;
+        assert_eq!(number, Ok(json!("0x0")));
+    });
+}
+
+#[test]
+fn a_call_without_a_turn_has_the_code_of_a_busy_server() {
+    block_on_main(async {
+        let mut port = PublicPort::new(Arc::new(shared()), Arc::default());
+        port.turn_timeout = Duration::from_millis(50);
+        let turns = u32::try_from(port.short.available_permits()).unwrap();
+        let taken = port.short.acquire_many(turns).await.unwrap();
+        let refused = port.handle("eth_blockNumber", json!([])).await;
+        let busy = RpcError::new(-32009, "the server is busy; try again later");
+        assert_eq!(refused, Err(busy));
+        drop(taken);
         let number = port.handle("eth_blockNumber", json!([])).await;
         assert_eq!(number, Ok(json!("0x0")));
     });

@@ -71,7 +71,7 @@ fn the_pool_has_geths_shape_and_error_texts() {
     });
 }
 
-/// Review A6: a transaction that no block can include is shown to its sender and not passed on.
+/// A transaction that no block can include is shown to its sender and not passed on.
 #[test]
 fn transactions_below_the_next_base_fee_are_shown_and_not_offered_to_the_node() {
     block_on_main(async {
