@@ -267,6 +267,7 @@ impl Forger {
 #[cfg(test)]
 mod tests {
     use alys_types::bls::{self, Error};
+    use alys_types::wire::AuthorityProofError;
 
     use super::*;
     use crate::chain::tests::{authority_key, chain};
@@ -291,7 +292,7 @@ mod tests {
         let proof = status.authority.expect("a proof");
         assert_eq!(
             proof.verify(genesis.set(), &id, &peer),
-            Err(Error::Mismatch)
+            Err(AuthorityProofError::Signature(Error::Mismatch))
         );
         for (certified, kind) in [
             (status.highest, VoteKind::Approval),
