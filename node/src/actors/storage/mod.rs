@@ -7,6 +7,7 @@
 //! of this actor.
 
 mod metrics;
+mod reads;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use alys_types::{Block, Genesis, Hash};
 use crate::interceptor;
 
 pub use metrics::Metrics;
+pub use reads::{MAX_PEER_READS, PeerReads, Place};
 
 /// Longest wait for an answer. A slow disk takes seconds; a write that takes longer has hung.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,16 +47,19 @@ pub enum StorageMessage {
     /// Blocks for a peer.
     Blocks {
         hashes: Vec<Hash>,
+        place: Arc<Place>,
         reply: Reply<Vec<Block>>,
     },
     /// A range of the certified chain, for a peer.
     BlockRange {
         request: RangeRequest,
+        place: Arc<Place>,
         reply: Reply<BlockRange>,
     },
     /// A range of headers, for a peer.
     HeaderRange {
         request: RangeRequest,
+        place: Arc<Place>,
         reply: Reply<HeaderRange>,
     },
 }
@@ -82,7 +87,7 @@ impl Message for StorageMessage {
     }
 }
 
-/// Access to the storage. Safe to await from any handler, because the StorageActor asks no other
+/// Access of the node itself to the storage; [`PeerReads`] is that of peers. Safe to await from any handler, because the StorageActor asks no other
 /// actor.
 #[derive(Clone)]
 pub struct Handle(pub Addr<StorageMessage>);
@@ -107,33 +112,6 @@ impl Handle {
     pub async fn block(&self, hash: Hash) -> Result<Option<Arc<Block>>, AskError> {
         self.0
             .ask(|reply| StorageMessage::Block { hash, reply }, ASK_TIMEOUT)
-            .await
-    }
-
-    pub async fn blocks(&self, hashes: Vec<Hash>) -> Result<Vec<Block>, AskError> {
-        self.0
-            .ask(
-                |reply| StorageMessage::Blocks { hashes, reply },
-                ASK_TIMEOUT,
-            )
-            .await
-    }
-
-    pub async fn block_range(&self, request: RangeRequest) -> Result<BlockRange, AskError> {
-        self.0
-            .ask(
-                |reply| StorageMessage::BlockRange { request, reply },
-                ASK_TIMEOUT,
-            )
-            .await
-    }
-
-    pub async fn header_range(&self, request: RangeRequest) -> Result<HeaderRange, AskError> {
-        self.0
-            .ask(
-                |reply| StorageMessage::HeaderRange { request, reply },
-                ASK_TIMEOUT,
-            )
             .await
     }
 }
@@ -230,7 +208,7 @@ impl AlysActor for StorageActor {
                 self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| self.blocks.block(&hash))?.map(Arc::new));
             }
-            StorageMessage::Blocks { hashes, reply } => {
+            StorageMessage::Blocks { hashes, reply, .. } => {
                 self.metrics.reads.inc();
                 let blocks = alys_runtime::blocking(|| self.load_blocks(&hashes))?;
                 let is_empty = blocks.is_empty();
@@ -241,7 +219,7 @@ impl AlysActor for StorageActor {
                 });
                 reply.send(blocks);
             }
-            StorageMessage::BlockRange { request, reply } => {
+            StorageMessage::BlockRange { request, reply, .. } => {
                 self.metrics.reads.inc();
                 let range = alys_runtime::blocking(|| self.blocks.block_range(request))?;
                 let is_empty = range.blocks.is_empty();
@@ -252,7 +230,7 @@ impl AlysActor for StorageActor {
                 });
                 reply.send(range);
             }
-            StorageMessage::HeaderRange { request, reply } => {
+            StorageMessage::HeaderRange { request, reply, .. } => {
                 self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| {
                     self.blocks.header_range(request)
