@@ -31,11 +31,14 @@ pub use reads::{MAX_PEER_READS, PeerReads, Place};
 
 /// Longest wait for an answer. A slow disk takes seconds; a write that takes longer has hung.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause before a question of the node itself that found the mailbox full is asked again: about the
+/// time of a write, which makes room for one.
+const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
 pub enum StorageMessage {
     /// Write a record; answered once it is durable.
     Persist {
-        record: Box<Record>,
+        record: Arc<Record>,
         reply: Reply<()>,
     },
     /// Everything that the state machine needs to start.
@@ -95,24 +98,40 @@ pub struct Handle(pub Addr<StorageMessage>);
 impl Handle {
     /// Returns when the record is durable.
     pub async fn persist(&self, record: Box<Record>) -> Result<(), AskError> {
-        self.0
-            .ask(
-                |reply| StorageMessage::Persist { record, reply },
-                ASK_TIMEOUT,
-            )
-            .await
+        let record = Arc::<Record>::from(record);
+        self.ask(|reply| StorageMessage::Persist {
+            record: record.clone(),
+            reply,
+        })
+        .await
     }
 
     pub async fn load(&self) -> Result<Stored, AskError> {
-        self.0
-            .ask(|reply| StorageMessage::Load { reply }, ASK_TIMEOUT)
-            .await
+        self.ask(|reply| StorageMessage::Load { reply }).await
     }
 
     pub async fn block(&self, hash: Hash) -> Result<Option<Arc<Block>>, AskError> {
-        self.0
-            .ask(|reply| StorageMessage::Block { hash, reply }, ASK_TIMEOUT)
+        self.ask(|reply| StorageMessage::Block { hash, reply })
             .await
+    }
+
+    /// Waits for room, up to [`ASK_TIMEOUT`], then for the answer. A full mailbox is a busy disk
+    /// and no fault of the asker, and its next incarnation would find it full as well. A question
+    /// that was accepted is not repeated. The supervisor's time limit for a message ends the wait
+    /// of a handler earlier.
+    async fn ask<R: Send + 'static>(
+        &self,
+        make: impl Fn(Reply<R>) -> StorageMessage,
+    ) -> Result<R, AskError> {
+        let begun = alys_runtime::time::now();
+        loop {
+            let asked = self.0.ask(&make, ASK_TIMEOUT).await;
+            let waited = alys_runtime::time::now().saturating_duration_since(begun);
+            if !matches!(asked, Err(AskError::Full { .. })) || waited >= ASK_TIMEOUT {
+                return asked;
+            }
+            alys_runtime::time::sleep(ROOM_INTERVAL).await;
+        }
     }
 }
 
@@ -312,4 +331,36 @@ pub fn batch_of(record: &Record) -> Batch {
         BlockStore::batch_votes(&mut batch, votes);
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_actor_system::testkit::Probe;
+
+    use super::*;
+
+    #[test]
+    fn a_write_waits_while_the_mailbox_is_full_and_is_asked_once() {
+        alys_runtime::block_on_main(async {
+            let (storage, mut probe) = Probe::new(1);
+            let (reply, _) = Reply::channel();
+            let queued = storage.tell_as(Priority::High, StorageMessage::Load { reply });
+            assert!(queued.is_ok());
+            let handle = Handle(storage.clone());
+            let serve = async {
+                // The write finds no room several times.
+                alys_runtime::time::sleep(5 * ROOM_INTERVAL).await;
+                assert!(matches!(probe.now(), Some(StorageMessage::Load { .. })));
+                let write = probe.next().await;
+                let Some(StorageMessage::Persist { reply, .. }) = write else {
+                    panic!("another message");
+                };
+                assert!(reply.send(()));
+                assert!(probe.now().is_none());
+            };
+            let persist = handle.persist(Box::default());
+            let (persisted, ()) = alys_runtime::join!(persist, serve);
+            assert_eq!(persisted, Ok(()));
+        });
+    }
 }
