@@ -138,7 +138,7 @@ pub const VALIDATION: ActorSpec = ActorSpec {
     timeout_reason: "computation only",
     mailbox: 1024,
     least_mailbox: LEAST_MAILBOX,
-    memory: "512 messages of strangers, 32 MiB",
+    memory: "512 messages and 256 proofs of strangers, 32 MiB",
 };
 pub const ENGINE: ActorSpec = ActorSpec {
     name: "engine",
