@@ -221,13 +221,19 @@ impl ChainActor {
         Ok(())
     }
 
-    fn report_evidence(&self, evidence: &Evidence) {
+    fn report_evidence(&mut self, evidence: &Evidence) {
         reached("state.chain.evidence");
         self.metrics.on_evidence();
         let signer = evidence.first.signer;
         let slot = evidence.first.target.slot;
-        tracing::warn!(signer, %slot, first = ?evidence.first, second = ?evidence.second,
-            "an authority signed contradicting votes");
+        let Evidence { first, second, .. } = evidence;
+        if let Some(left_out) = self.evidence_lines.admit(alys_runtime::time::now()) {
+            tracing::warn!(signer, %slot, ?first, ?second, left_out,
+                "an authority signed contradicting votes");
+        } else {
+            tracing::debug!(signer, %slot, ?first, ?second,
+                "an authority signed contradicting votes");
+        }
         self.observe(NodeEvent::Evidence { signer, slot });
     }
 
