@@ -91,6 +91,8 @@ pub struct ChainActor {
     pub(super) vouched: Vouched,
     /// The holder of a key can sign contradicting votes in every slot.
     pub(super) evidence_lines: LogLimit,
+    /// Evidence against the own key was logged, once for each incarnation.
+    pub(super) is_own_evidence_logged: bool,
     pub(super) metrics: Metrics,
 }
 
@@ -131,6 +133,7 @@ impl ChainActor {
             proof,
             vouched: Vouched::default(),
             evidence_lines: LogLimit::default(),
+            is_own_evidence_logged: false,
             metrics,
         })
     }
