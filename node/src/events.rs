@@ -232,6 +232,11 @@ impl fmt::Display for Notice {
     }
 }
 
+/// Advice for an authority whose key signs on two machines.
+pub(crate) const KEY_IN_USE: &str = "run a single node with it and stop the other one; if you run \
+     no other one, the key is stolen: make another with `alys keys new` and have the federation \
+     change to it";
+
 fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match notice {
         AgreementNotice::ClockJumped { by_ms } => write!(
@@ -250,6 +255,12 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
             f,
             "this authority has approved in slot {approved}, and its clock is in slot {slot}: it \
              cannot approve until then; a clock that was ahead caused it"
+        ),
+        AgreementNotice::UnknownVote { slot } => write!(
+            f,
+            "this authority voted in slot {slot}, and the data directory does not contain that \
+             vote: either an older copy of the directory was restored, or the key is in use \
+             elsewhere, in which case {KEY_IN_USE}"
         ),
         AgreementNotice::VotesLost { silent_until: None } => f.write_str(
             "the vote state is lost: no votes until the wall clock is trusted and a block of a \
@@ -333,6 +344,20 @@ mod tests {
     use alys_types::LimitError;
 
     use super::*;
+
+    #[test]
+    fn a_vote_of_another_machine_names_the_cause_and_the_remedy() {
+        let slot = Slot(7);
+        let text = Notice::Agreement(AgreementNotice::UnknownVote { slot }).to_string();
+        for part in [
+            "slot 7",
+            "in use elsewhere",
+            "stop the other",
+            "alys keys new",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 
     #[test]
     fn a_refused_payload_names_the_setting_of_the_client() {

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alys_integrations::http::{
     Args, HttpServer, Pages, RpcError, RpcHandler, ServeError, ServerConfig,
 };
-use alys_runtime::clock;
+use alys_net::LogLimit;
 use alys_runtime::disk::Dir;
+use alys_runtime::{clock, time};
 use alys_types::bls::PublicKeyBytes;
 use alys_types::{Genesis, Slot};
 use serde_json::{Value, json};
@@ -80,6 +81,8 @@ pub struct Operated {
 struct Methods {
     token: Token,
     node: Mutex<Option<Operated>>,
+    /// Every program that reaches the port can send wrong tokens.
+    refusal_lines: Mutex<LogLimit>,
 }
 
 impl Methods {
@@ -129,7 +132,16 @@ impl Methods {
         if self.token.is(&token) {
             return Ok(());
         }
-        tracing::warn!("a call of an admin_ method with a wrong token is refused");
+        let lines = self.refusal_lines.lock();
+        let admitted = lines
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(time::now());
+        if let Some(left_out) = admitted {
+            tracing::warn!(
+                left_out,
+                "a call of an admin_ method with a wrong token is refused"
+            );
+        }
         let message = format!(
             "the token is not the one in {TOKEN_FILE} of this node's data directory; does the \
              address belong to another node?"
@@ -214,6 +226,7 @@ impl OperatorServer {
         let methods = Arc::new(Methods {
             token: Token::random(),
             node: Mutex::new(None),
+            refusal_lines: Mutex::default(),
         });
         let config = ServerConfig {
             // A page of any site reaches loopback addresses, and by DNS rebinding reads answers.

@@ -98,18 +98,20 @@ mod tests {
     use alys_actor_system::{Reply, TellError, mailbox};
 
     use super::*;
-    use crate::actors::storage::StorageMessage;
+    use crate::actors::storage::{PeerReads, StorageMessage};
 
     #[test]
     fn the_network_reads_blocks_and_cannot_load_votes() {
         let rights = Rights::new().expect("a consistent table");
         let (addr, _slot) = mailbox::<StorageMessage>(8);
         let storage = rights.grant("network", "storage", &addr).expect("a rule");
+        let place = PeerReads::new(storage.clone()).reserve(false);
         let (reply, _) = Reply::channel();
         assert!(
             storage
                 .tell(StorageMessage::Blocks {
                     hashes: Vec::new(),
+                    place: place.expect("a free place"),
                     reply
                 })
                 .is_ok()

@@ -234,11 +234,12 @@ impl Wiring {
         slot: Slot<NetworkMessage>,
     ) -> Result<(), StartError> {
         let rights = &self.rights;
+        let storage = rights.grant("network", "storage", &self.storage.0)?;
         let mailboxes = network::Mailboxes {
             validation: rights.grant("network", "validation", &self.validation)?,
             chain: rights.grant("network", "chain", &self.chain)?,
             peers: rights.grant("network", "peers", &self.peers)?,
-            storage: storage::Handle(rights.grant("network", "storage", &self.storage.0)?),
+            storage: storage::PeerReads::new(storage),
             tx_pool: rights.grant("network", "tx_pool", &self.tx_pool)?,
         };
         let net_config = network_config(&self.config)?;

@@ -244,6 +244,9 @@ pub enum Notice {
     ClockTrusted,
     /// The node has approved in a slot that is ahead of its clock: no approvals until then.
     ApprovedAhead { approved: Slot, slot: Slot },
+    /// A vote of this node that its vote state does not contain proves a loss: an older data
+    /// directory was restored, or the key is in use elsewhere. [`Notice::VotesLost`] follows.
+    UnknownVote { slot: Slot },
     /// The vote state was lost: no votes until a block after this slot is final; `None` while the
     /// clock is not trusted, after which a second notice states the slot.
     VotesLost { silent_until: Option<Slot> },

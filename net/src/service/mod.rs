@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::dial::Dialler;
 use crate::gossip::GossipSetupError;
 use crate::handshakes::Upgrades;
+use crate::log_limit::LogLimit;
 use crate::repeats::RepeatFilter;
 use crate::scores::Scores;
 use crate::transport;
@@ -80,6 +81,14 @@ enum LoopEvent {
     Command(Option<Command>),
 }
 
+/// Limits of the lines at WARN that remote input causes.
+#[derive(Default)]
+struct Lines {
+    accept_failed: LogLimit,
+    peer_refused: LogLimit,
+    peer_banned: LogLimit,
+}
+
 /// The network of one node. Create it with [`Service::bind`], then [`run`](Service::run) it in a
 /// task of its own.
 pub struct Service {
@@ -93,6 +102,7 @@ pub struct Service {
     /// Events dropped since the last warning.
     dropped: u64,
     warned_ms: u64,
+    lines: Lines,
     start: Instant,
     peers: BTreeMap<PeerId, Peer>,
     scores: Scores,
@@ -169,6 +179,7 @@ impl Service {
             outbox_bytes: 0,
             dropped: 0,
             warned_ms: 0,
+            lines: Lines::default(),
             start,
             peers: BTreeMap::new(),
             scores: Scores::new(millis(config.timing.ban)),
@@ -303,7 +314,11 @@ impl Service {
                 tracing::debug!(%send_back_addr, %error, "incoming connection failed");
             }
             SwarmEvent::ListenerError { error, .. } => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(left_out) = self.lines.accept_failed.admit(time::now()) {
+                    tracing::warn!(%error, left_out, "cannot accept a connection");
+                } else {
+                    tracing::debug!(%error, "cannot accept a connection");
+                }
             }
             _ => {}
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use alys_runtime::{buggify, rand, trace};
+use alys_runtime::{buggify, rand, time, trace};
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionError, ConnectionId, DialError};
@@ -298,7 +298,11 @@ impl Service {
         {
             return;
         }
-        tracing::warn!(peer = %id, %mismatch, "peer refused");
+        if let Some(left_out) = self.lines.peer_refused.admit(time::now()) {
+            tracing::warn!(peer = %id, %mismatch, left_out, "peer refused");
+        } else {
+            tracing::debug!(peer = %id, %mismatch, "peer refused");
+        }
         let now_ms = self.now_ms();
         self.scores
             .ban(id, millis(self.config.timing.wrong_chain_ban), now_ms);
@@ -325,7 +329,11 @@ impl Service {
             }
             Standing::Banned { until_ms } => {
                 let for_ms = until_ms.saturating_sub(now_ms);
-                tracing::warn!(peer = %id, ?offence, for_ms, "peer banned");
+                if let Some(left_out) = self.lines.peer_banned.admit(time::now()) {
+                    tracing::warn!(peer = %id, ?offence, for_ms, left_out, "peer banned");
+                } else {
+                    tracing::debug!(peer = %id, ?offence, for_ms, "peer banned");
+                }
                 trace::event("net.banned", &id.to_bytes());
                 trace::reached("state.net.banned");
                 self.emit(Event::Banned { peer: id, offence });
@@ -453,5 +461,27 @@ impl Service {
             };
             peer.status_due_ms = Some(now_ms + wait_ms);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::tests::peer;
+    use crate::log_limit::MAX_LINES;
+    use crate::tests::config;
+
+    /// A stranger returns with another identity after each ban.
+    #[test]
+    fn a_few_bans_are_logged_for_the_operator_and_the_others_counted() {
+        alys_runtime::block_on_main(async {
+            let bound = Service::bind(config(1, vec![])).await;
+            let (mut service, _handle, _events) = bound.expect("a free port");
+            for number in 0..100 {
+                service.penalize(peer(number), Offence::Hostile);
+            }
+            let expected = 100 - u64::from(MAX_LINES);
+            assert_eq!(service.lines.peer_banned.left_out(), expected);
+        });
     }
 }

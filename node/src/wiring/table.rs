@@ -17,6 +17,7 @@ use alys_actor_system::{
 };
 
 use crate::actors::engine::EngineTimeouts;
+use crate::actors::storage::MAX_PEER_READS;
 use crate::node::StartError;
 use crate::rights::Rights;
 
@@ -118,13 +119,13 @@ pub const STORAGE: ActorSpec = ActorSpec {
     restart: BACKOFF,
     message_timeout: Duration::from_secs(2),
     timeout_reason: "two syncs of a slow disk",
-    // The network serves at most 128 requests of peers at once (`alys_net::Limits::max_inbound`);
-    // the chain and the engine make one request at a time.
-    mailbox: 256,
-    // A write that finds the mailbox full ends the ChainActor, so all requests have room: 128 of
-    // peers, one of the chain and one of the engine, and as many that their incarnations before a
+    // Twice the reads of peers, so that the messages of the node itself have 128 places.
+    mailbox: 2 * MAX_PEER_READS,
+    // All messages have room, whatever peers do: 128 reads of peers, which keep their places until
+    // the mailbox has let go of them; and four of the node itself, one of the chain and one of the
+    // engine, which make one request at a time, and as many that their incarnations before a
     // restart left behind.
-    least_mailbox: 132,
+    least_mailbox: MAX_PEER_READS + 4,
     memory: "the cache of the engine; four bytes per 4 KiB of its file",
 };
 pub const VALIDATION: ActorSpec = ActorSpec {
@@ -137,7 +138,7 @@ pub const VALIDATION: ActorSpec = ActorSpec {
     timeout_reason: "computation only",
     mailbox: 1024,
     least_mailbox: LEAST_MAILBOX,
-    memory: "512 messages of strangers, 32 MiB",
+    memory: "512 messages and 256 proofs of strangers, 32 MiB",
 };
 pub const ENGINE: ActorSpec = ActorSpec {
     name: "engine",

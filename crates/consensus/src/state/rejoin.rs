@@ -47,7 +47,9 @@ impl State {
     pub(super) fn on_held_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
         let set = self.sets.get(&vote.set_hash());
         let index = set.and_then(|set| self.index_in(set));
-        if index == Some(vote.vote().signer) && self.is_loss(&vote.vote().target) {
+        let target = &vote.vote().target;
+        if index == Some(vote.vote().signer) && self.is_loss(target) {
+            out.push(Effect::Notice(Notice::UnknownVote { slot: target.slot }));
             self.on_votes_lost(now, out);
         }
     }
@@ -67,6 +69,8 @@ impl State {
         if index.is_some_and(|me| certificate.signers.contains(me))
             && self.is_loss(&certificate.target)
         {
+            let slot = certificate.target.slot;
+            out.push(Effect::Notice(Notice::UnknownVote { slot }));
             self.on_votes_lost(now, out);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{BlockRef, Config, Effect, Input, Now, Sizes, State, Summary};
-use alys_net::{Command, GossipVerdict, PeerId, Vouched};
+use alys_net::{Command, GossipVerdict, LogLimit, PeerId, Vouched};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;
@@ -89,6 +89,10 @@ pub struct ChainActor {
     pub(super) proof: Option<AuthorityProof>,
     /// Peers that proved an authority's key while this network service runs.
     pub(super) vouched: Vouched,
+    /// The holder of a key can sign contradicting votes in every slot.
+    pub(super) evidence_lines: LogLimit,
+    /// Evidence against the own key was logged, once for each incarnation.
+    pub(super) is_own_evidence_logged: bool,
     pub(super) metrics: Metrics,
 }
 
@@ -128,6 +132,8 @@ impl ChainActor {
             screen: Screen::default(),
             proof,
             vouched: Vouched::default(),
+            evidence_lines: LogLimit::default(),
+            is_own_evidence_logged: false,
             metrics,
         })
     }

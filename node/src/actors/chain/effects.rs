@@ -221,13 +221,33 @@ impl ChainActor {
         Ok(())
     }
 
-    fn report_evidence(&self, evidence: &Evidence) {
+    fn report_evidence(&mut self, evidence: &Evidence) {
         reached("state.chain.evidence");
         self.metrics.on_evidence();
         let signer = evidence.first.signer;
         let slot = evidence.first.target.slot;
-        tracing::warn!(signer, %slot, first = ?evidence.first, second = ?evidence.second,
-            "an authority signed contradicting votes");
+        let Evidence {
+            first,
+            second,
+            set_hash,
+        } = evidence;
+        let set = self.state.set_for_vote(first);
+        let me = self.proof.and_then(|proof| set.index_of(&proof.key));
+        if set.hash() == *set_hash && me == Some(signer) && !self.is_own_evidence_logged {
+            self.is_own_evidence_logged = true;
+            tracing::warn!(
+                %slot,
+                "the key of this authority signed contradicting votes, so it is in use elsewhere: \
+                 {}", events::KEY_IN_USE
+            );
+        }
+        if let Some(left_out) = self.evidence_lines.admit(alys_runtime::time::now()) {
+            tracing::warn!(signer, %slot, ?first, ?second, left_out,
+                "an authority signed contradicting votes");
+        } else {
+            tracing::debug!(signer, %slot, ?first, ?second,
+                "an authority signed contradicting votes");
+        }
         self.observe(NodeEvent::Evidence { signer, slot });
     }
 
@@ -258,7 +278,7 @@ impl ChainActor {
                 reached("state.chain.votes_regained");
                 tracing::info!("{text}");
             }
-            Notice::OrderRefused { .. } => tracing::warn!("{text}"),
+            Notice::UnknownVote { .. } | Notice::OrderRefused { .. } => tracing::warn!("{text}"),
             Notice::OwnBlockInvalid { .. } => {
                 reached("state.chain.own_block_invalid");
                 tracing::warn!("{text}");

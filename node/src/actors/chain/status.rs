@@ -136,9 +136,8 @@ impl ChainActor {
         Ok(())
     }
 
-    /// Checks the proof ahead of the queue of strangers, because its result decides whether the
-    /// peer is a stranger and keeps its place. The network limits the statuses of strangers, and a
-    /// wrong proof costs its sender.
+    /// Checks the proof, ahead of all other messages of strangers and in their share of the time:
+    /// the network limits statuses, but any number of identities may send forged proofs.
     fn check_authority(&mut self, peer: PeerId, is_known: bool, proof: AuthorityProof) {
         let set = self.state.newest_set();
         if set.index_of(&proof.key).is_none() {
@@ -147,7 +146,7 @@ impl ChainActor {
         let is_proven = self.vouched.key_of(&peer) == Some(proof.key);
         if !is_proven {
             let job = Job::Authority { peer, proof, set };
-            self.check(Source::answer(peer), job, true);
+            self.check(Source::status(peer, is_known), job, true);
         } else if !is_known {
             // The network lost the command, or forgot the peer.
             let key = proof.key;

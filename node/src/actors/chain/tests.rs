@@ -485,12 +485,9 @@ fn statuses_of_strangers_wait_for_each_other_and_foreign_votes_are_not_checked()
             let (mut certificates, mut proofs) = (0, 0);
             for (source, job, _) in chain.checks().await {
                 assert_eq!(source.peer, Some(peer_id(number)));
+                assert_eq!(source.is_known, is_known, "peer {number}: {job:?}");
                 match job {
-                    Job::Certified { .. } => {
-                        certificates += 1;
-                        assert_eq!(source.is_known, is_known, "peer {number}");
-                    }
-                    // It decides whether the peer is a stranger.
+                    Job::Certified { .. } => certificates += 1,
                     Job::Authority { .. } => proofs += 1,
                     other => panic!("peer {number}: {other:?}"),
                 }

@@ -9,10 +9,11 @@ use alys_consensus::{PayloadRequest, Verdict};
 use alys_integrations::execution::{
     BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
 };
+use alys_net::LogLimit;
 use alys_runtime::time::{self, Instant, timeout};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
-use alys_types::{Block, ExecutionPayload, Genesis, Hash};
+use alys_types::{Block, ExecutionPayload, Genesis, Hash, Header};
 
 use super::backoff::Backoff;
 use super::replay::{HEAD_INTERVAL, MAX_MISSING, Replay, Step};
@@ -51,6 +52,8 @@ pub struct EngineActor {
     refusal_logged: Option<Instant>,
     /// Time of the last log line about an empty payload with transactions.
     filled_logged: Option<Instant>,
+    /// A Byzantine leader can propose an invalid payload in each of its slots.
+    invalid_lines: LogLimit,
     replay: Option<Replay>,
     metrics: Metrics,
 }
@@ -80,6 +83,7 @@ impl EngineActor {
             is_retry_scheduled: false,
             refusal_logged: None,
             filled_logged: None,
+            invalid_lines: LogLimit::default(),
             replay: None,
             metrics,
         }
@@ -146,6 +150,23 @@ impl EngineActor {
                 "the execution client puts transactions into a payload that has to be empty, \
                  because it does not know noTxPool; while slots of this node stay without a \
                  block, remove the transactions from its pool"
+            );
+        }
+    }
+
+    /// Warns the operator of payloads that count as invalid: the client refuses their fields, or
+    /// executed them.
+    fn log_invalid(&mut self, header: &Header, reason: &str) {
+        let Header { height, slot, .. } = header;
+        if let Some(left_out) = self.invalid_lines.admit(time::now()) {
+            tracing::warn!(
+                %height, %slot, %reason, left_out,
+                "the execution client considers a payload invalid"
+            );
+        } else {
+            tracing::debug!(
+                %height, %slot, %reason,
+                "the execution client considers a payload invalid"
             );
         }
     }
@@ -265,12 +286,7 @@ impl EngineActor {
             // A Byzantine leader can build such a payload, so the error says nothing about the
             // client.
             reached("state.engine.unfit");
-            tracing::warn!(
-                height = %block.header.height,
-                slot = %block.header.slot,
-                %error,
-                "the execution client refuses the fields of a payload, which counts as invalid"
-            );
+            self.log_invalid(&block.header, &error.to_string());
             return Verdict::Invalid;
         }
         let Some(status) = self.track(status).await else {
@@ -280,12 +296,7 @@ impl EngineActor {
             PayloadStatusEnum::Valid => Verdict::Valid,
             PayloadStatusEnum::Invalid { validation_error } => {
                 reached("state.engine.invalid");
-                tracing::warn!(
-                    height = %block.header.height,
-                    slot = %block.header.slot,
-                    reason = %validation_error,
-                    "the execution client considers a payload invalid"
-                );
+                self.log_invalid(&block.header, &validation_error);
                 Verdict::Invalid
             }
             PayloadStatusEnum::Syncing | PayloadStatusEnum::Accepted => {

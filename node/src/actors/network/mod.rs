@@ -9,6 +9,7 @@
 mod metrics;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use alys_actor_system::{Addr, AlysActor, Context, Health, Message};
 use alys_net::{
@@ -118,7 +119,7 @@ pub struct Mailboxes {
     pub validation: Addr<ValidationMessage>,
     pub chain: Addr<ChainMessage>,
     pub peers: Addr<PeerMessage>,
-    pub storage: storage::Handle,
+    pub storage: storage::PeerReads,
     pub tx_pool: Addr<TxPoolMessage>,
 }
 
@@ -204,6 +205,7 @@ impl NetworkActor {
         let tables = &self.metrics.tables;
         tables.set("requests", self.pending.len());
         tables.set("connected", self.connected.len());
+        tables.set("reads", self.mailboxes.storage.running());
         let sizes = self.handle.sizes();
         if self.sizes.replace(sizes) == Some(sizes) {
             return;
@@ -387,11 +389,15 @@ impl NetworkActor {
             return self.refuse_as_busy(id);
         }
         let storage = self.mailboxes.storage.clone();
+        let Some(place) = storage.reserve(self.is_known(&peer)) else {
+            tracing::debug!(%peer, "too many requests are served");
+            return self.refuse_as_busy(id);
+        };
         let handle = self.handle.clone();
         let interceptor = self.interceptor.clone();
         let metrics = self.metrics.clone();
         let serving = ctx.spawn("serve", async move {
-            let response = serve(&storage, protocol, &payload).await;
+            let response = serve(&storage, &place, protocol, &payload).await;
             metrics.on_served(protocol, &response);
             let respond = Command::Respond { id, response };
             if let Err(error) = interceptor.send(&handle, respond).await {
@@ -527,7 +533,8 @@ impl AlysActor for NetworkActor {
 
 /// Answers a peer's request from the storage.
 async fn serve(
-    storage: &storage::Handle,
+    storage: &storage::PeerReads,
+    place: &Arc<storage::Place>,
     protocol: Protocol,
     payload: &[u8],
 ) -> Result<Vec<u8>, Refusal> {
@@ -538,13 +545,13 @@ async fn serve(
         Protocol::Status => Err(Refusal::Invalid),
         Protocol::HeadersByRange => {
             let request = RangeRequest::decode(payload).map_err(invalid)?;
-            let range = storage.header_range(request).await.map_err(unavailable)?;
-            Ok(range.encode())
+            let range = storage.header_range(place.clone(), request).await;
+            Ok(range.map_err(unavailable)?.encode())
         }
         Protocol::BlocksByRange => {
             let request = RangeRequest::decode(payload).map_err(invalid)?;
-            let range = storage.block_range(request).await.map_err(unavailable)?;
-            Ok(range.encode())
+            let range = storage.block_range(place.clone(), request).await;
+            Ok(range.map_err(unavailable)?.encode())
         }
         Protocol::BlocksByHash => {
             let mut hashes = Vec::<Hash>::decode(payload).map_err(invalid)?;
@@ -553,19 +560,119 @@ async fn serve(
             } else {
                 MAX_BLOCKS_BY_HASH
             });
-            let blocks = storage.blocks(hashes).await.map_err(unavailable)?;
-            Ok(blocks.encode())
+            let blocks = storage.blocks(place.clone(), hashes).await;
+            Ok(blocks.map_err(unavailable)?.encode())
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use alys_actor_system::testkit::Probe;
+    use alys_actor_system::testkit::{Probe, TestSystem};
+    use alys_actor_system::{Priority, Reply};
     use alys_net::{ChainTag, NodeKey};
 
     use super::*;
+    use crate::actors::storage::StorageMessage;
     use crate::dev::layout::loopback;
+    use crate::wiring::table;
+
+    fn peer(number: u16) -> PeerId {
+        let mut key = [1; 32];
+        key[..2].copy_from_slice(&number.to_be_bytes());
+        NodeKey::from_bytes(key).peer_id()
+    }
+
+    /// Strangers that disconnect at once and return with another identity, and then a known peer
+    /// that does so. The network service has forgotten each request when the next one comes.
+    #[test]
+    fn requests_of_peers_that_vanish_leave_room_for_the_node_in_the_mailbox_of_the_storage() {
+        alys_runtime::block_on_main(async {
+            const REQUESTS: u16 = 300;
+            let test = TestSystem::new();
+            let chain_tag = ChainTag {
+                genesis: [1; 32],
+                fork: [2; 32],
+            };
+            let key = NodeKey::from_bytes([1; 32]);
+            let config = Config::new(key, chain_tag, loopback(0), Vec::new());
+            let (validation, _validation) = Probe::new(1);
+            let (chain, _chain) = Probe::new(1);
+            let (peers, _peers) = Probe::new(1);
+            // It serves nothing.
+            let (storage, mut storage_probe) = Probe::new(table::STORAGE.least_mailbox);
+            let (tx_pool, _tx_pool) = Probe::new(1);
+            let reads = storage::PeerReads::new(storage.clone());
+            let mailboxes = Mailboxes {
+                validation,
+                chain,
+                peers,
+                storage: reads.clone(),
+                tx_pool,
+            };
+            let actor = test.start("network", 1024, move || {
+                NetworkActor::bind(
+                    config.clone(),
+                    false,
+                    mailboxes.clone(),
+                    NetworkInterceptor::default(),
+                    Metrics::default(),
+                )
+            });
+            let known = peer(REQUESTS);
+            let connected = Event::PeerConnected {
+                peer: known,
+                addr: loopback(1),
+                outbound: true,
+                expected: true,
+            };
+            let request = |number: u16, peer| Event::Request {
+                id: InboundId::unknown(number.into()),
+                peer,
+                protocol: Protocol::BlocksByHash,
+                payload: vec![Hash([1; 32])].encode(),
+            };
+            let of_strangers = (0..REQUESTS).map(|number| request(number, peer(number)));
+            let of_known = (REQUESTS..2 * REQUESTS).map(|number| request(number, known));
+            let mut sent = 0;
+            let rounds: [(Vec<Event>, usize); 2] = [
+                (of_strangers.collect(), storage::MAX_PEER_READS / 2),
+                (
+                    std::iter::once(connected).chain(of_known).collect(),
+                    storage::MAX_PEER_READS,
+                ),
+            ];
+            for (events, expected) in rounds {
+                for event in events {
+                    let event = Box::new(event);
+                    let incarnation = 1;
+                    let message = NetworkMessage::Event { incarnation, event };
+                    assert!(actor.send(message).await.is_ok());
+                    sent += 1;
+                }
+                test.until(|snapshot| {
+                    let network = snapshot.find("actors/network");
+                    let mailbox = network.and_then(|actor| actor.mailbox.as_ref());
+                    mailbox.is_some_and(|mailbox| mailbox.handled >= sent)
+                })
+                .await;
+                assert_eq!(reads.running(), expected);
+                test.until(|_| storage.depth() == expected).await;
+            }
+            // The chain and the engine, and what earlier incarnations of them left behind.
+            let own = table::STORAGE.least_mailbox - storage::MAX_PEER_READS;
+            for _ in 0..own {
+                let (reply, _) = Reply::channel();
+                let load = StorageMessage::Load { reply };
+                assert!(storage.tell_as(Priority::High, load).is_ok());
+            }
+            // The places are free once the reads are gone.
+            let queued = std::iter::from_fn(|| storage_probe.now()).count();
+            assert_eq!(queued, table::STORAGE.least_mailbox);
+            test.until(|_| reads.running() == 0).await;
+            test.end().await;
+        });
+    }
 
     #[test]
     fn messages_for_which_the_service_has_no_room_do_not_count_as_published() {
@@ -586,7 +693,7 @@ mod tests {
                 validation,
                 chain,
                 peers,
-                storage: storage::Handle(storage),
+                storage: storage::PeerReads::new(storage),
                 tx_pool,
             };
             let metrics = Metrics::default();

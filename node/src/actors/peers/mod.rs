@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
-use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
+use alys_net::{Command, Event, LogLimit, Offence, PeerId, Protocol, RequestError};
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::{Goal, Planner, RANGE_TIMEOUT_MS};
 use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
@@ -122,6 +122,8 @@ pub struct PeerActor {
     /// Number of fetches so far, which spreads them over the peers.
     fetches: u64,
     started: Instant,
+    /// Strangers can send any number of invalid answers.
+    misbehaviour_lines: LogLimit,
     metrics: Metrics,
 }
 
@@ -142,6 +144,7 @@ impl PeerActor {
             fetching: BTreeMap::new(),
             fetches: 0,
             started: alys_runtime::time::now(),
+            misbehaviour_lines: LogLimit::default(),
             metrics,
         }
     }
@@ -326,7 +329,7 @@ impl PeerActor {
         self.request_range();
     }
 
-    fn on_status(&self, peer: PeerId, is_known: bool, status: &[u8]) -> Ending {
+    fn on_status(&mut self, peer: PeerId, is_known: bool, status: &[u8]) -> Ending {
         match StatusAnswer::decode(status) {
             Ok(answer) => {
                 let answer = Box::new(answer);
@@ -489,8 +492,12 @@ impl PeerActor {
         self.fetching.entry(hash).and_modify(|at| *at = from);
     }
 
-    fn report_misbehaviour(&self, peer: PeerId, error: &CheckError) {
-        tracing::warn!(%peer, reason = %error, "a peer sent an invalid answer");
+    fn report_misbehaviour(&mut self, peer: PeerId, error: &CheckError) {
+        if let Some(left_out) = self.misbehaviour_lines.admit(alys_runtime::time::now()) {
+            tracing::warn!(%peer, reason = %error, left_out, "a peer sent an invalid answer");
+        } else {
+            tracing::debug!(%peer, reason = %error, "a peer sent an invalid answer");
+        }
         self.metrics.misbehaviour.inc();
         let offence = Offence::InvalidResponse;
         self.command(Command::Report { peer, offence });

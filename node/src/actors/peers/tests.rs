@@ -354,3 +354,18 @@ fn after_a_panic_it_requests_the_connections_and_ignores_answers_to_old_requests
         test.end().await;
     });
 }
+
+#[test]
+fn a_few_invalid_answers_are_logged_for_the_operator_and_the_others_counted() {
+    alys_runtime::block_on_main(async {
+        let (network, _network) = Probe::new(1);
+        let (chain, _chain) = Probe::new(1);
+        let mut actor = PeerActor::new(network, chain, None, Metrics::default());
+        for number in 0..100 {
+            let peer = NodeKey::from_bytes([number; 32]).peer_id();
+            actor.report_misbehaviour(peer, &CheckError::UnrequestedBlocks);
+        }
+        let expected = 100 - u64::from(alys_net::MAX_LINES);
+        assert_eq!(actor.misbehaviour_lines.left_out(), expected);
+    });
+}

@@ -7,6 +7,7 @@
 //! of this actor.
 
 mod metrics;
+mod reads;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,14 +27,18 @@ use alys_types::{Block, Genesis, Hash};
 use crate::interceptor;
 
 pub use metrics::Metrics;
+pub use reads::{MAX_PEER_READS, PeerReads, Place};
 
 /// Longest wait for an answer. A slow disk takes seconds; a write that takes longer has hung.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause before a question of the node itself that found the mailbox full is asked again: about the
+/// time of a write, which makes room for one.
+const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
 pub enum StorageMessage {
     /// Write a record; answered once it is durable.
     Persist {
-        record: Box<Record>,
+        record: Arc<Record>,
         reply: Reply<()>,
     },
     /// Everything that the state machine needs to start.
@@ -45,16 +50,19 @@ pub enum StorageMessage {
     /// Blocks for a peer.
     Blocks {
         hashes: Vec<Hash>,
+        place: Arc<Place>,
         reply: Reply<Vec<Block>>,
     },
     /// A range of the certified chain, for a peer.
     BlockRange {
         request: RangeRequest,
+        place: Arc<Place>,
         reply: Reply<BlockRange>,
     },
     /// A range of headers, for a peer.
     HeaderRange {
         request: RangeRequest,
+        place: Arc<Place>,
         reply: Reply<HeaderRange>,
     },
 }
@@ -82,7 +90,7 @@ impl Message for StorageMessage {
     }
 }
 
-/// Access to the storage. Safe to await from any handler, because the StorageActor asks no other
+/// Access of the node itself to the storage; [`PeerReads`] is that of peers. Safe to await from any handler, because the StorageActor asks no other
 /// actor.
 #[derive(Clone)]
 pub struct Handle(pub Addr<StorageMessage>);
@@ -90,51 +98,40 @@ pub struct Handle(pub Addr<StorageMessage>);
 impl Handle {
     /// Returns when the record is durable.
     pub async fn persist(&self, record: Box<Record>) -> Result<(), AskError> {
-        self.0
-            .ask(
-                |reply| StorageMessage::Persist { record, reply },
-                ASK_TIMEOUT,
-            )
-            .await
+        let record = Arc::<Record>::from(record);
+        self.ask(|reply| StorageMessage::Persist {
+            record: record.clone(),
+            reply,
+        })
+        .await
     }
 
     pub async fn load(&self) -> Result<Stored, AskError> {
-        self.0
-            .ask(|reply| StorageMessage::Load { reply }, ASK_TIMEOUT)
-            .await
+        self.ask(|reply| StorageMessage::Load { reply }).await
     }
 
     pub async fn block(&self, hash: Hash) -> Result<Option<Arc<Block>>, AskError> {
-        self.0
-            .ask(|reply| StorageMessage::Block { hash, reply }, ASK_TIMEOUT)
+        self.ask(|reply| StorageMessage::Block { hash, reply })
             .await
     }
 
-    pub async fn blocks(&self, hashes: Vec<Hash>) -> Result<Vec<Block>, AskError> {
-        self.0
-            .ask(
-                |reply| StorageMessage::Blocks { hashes, reply },
-                ASK_TIMEOUT,
-            )
-            .await
-    }
-
-    pub async fn block_range(&self, request: RangeRequest) -> Result<BlockRange, AskError> {
-        self.0
-            .ask(
-                |reply| StorageMessage::BlockRange { request, reply },
-                ASK_TIMEOUT,
-            )
-            .await
-    }
-
-    pub async fn header_range(&self, request: RangeRequest) -> Result<HeaderRange, AskError> {
-        self.0
-            .ask(
-                |reply| StorageMessage::HeaderRange { request, reply },
-                ASK_TIMEOUT,
-            )
-            .await
+    /// Waits for room, up to [`ASK_TIMEOUT`], then for the answer. A full mailbox is a busy disk
+    /// and no fault of the asker, and its next incarnation would find it full as well. A question
+    /// that was accepted is not repeated. The supervisor's time limit for a message ends the wait
+    /// of a handler earlier.
+    async fn ask<R: Send + 'static>(
+        &self,
+        make: impl Fn(Reply<R>) -> StorageMessage,
+    ) -> Result<R, AskError> {
+        let begun = alys_runtime::time::now();
+        loop {
+            let asked = self.0.ask(&make, ASK_TIMEOUT).await;
+            let waited = alys_runtime::time::now().saturating_duration_since(begun);
+            if !matches!(asked, Err(AskError::Full { .. })) || waited >= ASK_TIMEOUT {
+                return asked;
+            }
+            alys_runtime::time::sleep(ROOM_INTERVAL).await;
+        }
     }
 }
 
@@ -230,7 +227,7 @@ impl AlysActor for StorageActor {
                 self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| self.blocks.block(&hash))?.map(Arc::new));
             }
-            StorageMessage::Blocks { hashes, reply } => {
+            StorageMessage::Blocks { hashes, reply, .. } => {
                 self.metrics.reads.inc();
                 let blocks = alys_runtime::blocking(|| self.load_blocks(&hashes))?;
                 let is_empty = blocks.is_empty();
@@ -241,7 +238,7 @@ impl AlysActor for StorageActor {
                 });
                 reply.send(blocks);
             }
-            StorageMessage::BlockRange { request, reply } => {
+            StorageMessage::BlockRange { request, reply, .. } => {
                 self.metrics.reads.inc();
                 let range = alys_runtime::blocking(|| self.blocks.block_range(request))?;
                 let is_empty = range.blocks.is_empty();
@@ -252,7 +249,7 @@ impl AlysActor for StorageActor {
                 });
                 reply.send(range);
             }
-            StorageMessage::HeaderRange { request, reply } => {
+            StorageMessage::HeaderRange { request, reply, .. } => {
                 self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| {
                     self.blocks.header_range(request)
@@ -334,4 +331,36 @@ pub fn batch_of(record: &Record) -> Batch {
         BlockStore::batch_votes(&mut batch, votes);
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_actor_system::testkit::Probe;
+
+    use super::*;
+
+    #[test]
+    fn a_write_waits_while_the_mailbox_is_full_and_is_asked_once() {
+        alys_runtime::block_on_main(async {
+            let (storage, mut probe) = Probe::new(1);
+            let (reply, _) = Reply::channel();
+            let queued = storage.tell_as(Priority::High, StorageMessage::Load { reply });
+            assert!(queued.is_ok());
+            let handle = Handle(storage.clone());
+            let serve = async {
+                // The write finds no room several times.
+                alys_runtime::time::sleep(5 * ROOM_INTERVAL).await;
+                assert!(matches!(probe.now(), Some(StorageMessage::Load { .. })));
+                let write = probe.next().await;
+                let Some(StorageMessage::Persist { reply, .. }) = write else {
+                    panic!("another message");
+                };
+                assert!(reply.send(()));
+                assert!(probe.now().is_none());
+            };
+            let persist = handle.persist(Box::default());
+            let (persisted, ()) = alys_runtime::join!(persist, serve);
+            assert_eq!(persisted, Ok(()));
+        });
+    }
 }

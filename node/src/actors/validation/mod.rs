@@ -3,8 +3,9 @@
 //! Owns the configuration of the rules, and the messages of strangers that wait for their turn.
 //! Sends at most one answer to each message, a decoded or checked value or a refusal, which an
 //! overloaded ChainActor loses, and a [`ChainMessage::ChecksLost`] after a restart, which may have
-//! lost answers. Known peers never wait for strangers, which get a share of its time. Never decides
-//! relevance: the ChainActor drops known messages and names the authority set of each check.
+//! lost answers. Known peers never wait for strangers, which get a share of its time, in which
+//! proofs of an authority's key come first. Never decides relevance: the ChainActor drops known
+//! messages and names the authority set of each check.
 
 mod error;
 mod metrics;
@@ -392,12 +393,16 @@ impl AlysActor for ValidationActor {
 impl ValidationActor {
     /// Queues a message of a stranger, or answers that there is no room.
     fn queue_stranger(&mut self, msg: ValidationMessage, ctx: &Context<Self>) {
-        let bytes = match &msg {
-            ValidationMessage::Decode { payload, .. } => payload.len(),
-            // The decoded message was counted before, and its turn follows soon.
-            ValidationMessage::Check { .. } | ValidationMessage::Strangers => 0,
+        let (pushed, limit) = if is_proof(&msg) {
+            (self.strangers.push_proof(msg), strangers::MAX_PROOFS)
+        } else {
+            let bytes = match &msg {
+                ValidationMessage::Decode { payload, .. } => payload.len(),
+                // The decoded message was counted before, and its turn follows soon.
+                ValidationMessage::Check { .. } | ValidationMessage::Strangers => 0,
+            };
+            (self.strangers.push(msg, bytes), strangers::MAX_QUEUED)
         };
-        let pushed = self.strangers.push(msg, bytes);
         self.count_strangers();
         match pushed {
             Ok(true) => {
@@ -406,7 +411,6 @@ impl ValidationActor {
             Ok(false) => {}
             Err(msg) => {
                 alys_runtime::trace::reached("state.validation.strangers_full");
-                let limit = strangers::MAX_QUEUED;
                 if let Some(source) = msg.source().cloned() {
                     let error = CheckError::TooManyStrangers { limit };
                     self.answer(ChainMessage::Checked {
@@ -471,6 +475,17 @@ impl ValidationActor {
             tracing::debug!("the ChainActor is busy: a message is dropped");
         }
     }
+}
+
+/// True for the proof of an authority's key.
+fn is_proof(msg: &ValidationMessage) -> bool {
+    matches!(
+        msg,
+        ValidationMessage::Check {
+            job: Job::Authority { .. },
+            ..
+        }
+    )
 }
 
 fn check_bodies(blocks: Vec<Block>) -> Result<Vec<VerifiedBody>, CheckError> {

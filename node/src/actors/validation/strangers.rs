@@ -3,6 +3,11 @@
 //! Strangers are peers that are neither configured nor authorities. They can be as many as the
 //! network admits, and each may send forgeries at its full rate. Their messages wait here, one is
 //! processed at a time, and after each the actor leaves three times as long to other messages.
+//!
+//! Proofs of an authority's key come first, because their result decides whether the peer is a
+//! stranger and keeps its place. The wait for one is at most [`MAX_PROOFS`] checks with their
+//! pauses, and the message in hand: 2 s with checks of 2 ms, of the ten seconds within which a peer
+//! has to prove its key (`alys_net::Timing::handshake_timeout`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,6 +17,10 @@ use std::time::Duration;
 pub const MAX_QUEUED: usize = 512;
 /// Bytes of those messages: four of the largest blocks.
 pub const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
+/// Proofs that wait, in addition: those of the two bursts of statuses that the network admits of
+/// all strangers, in requests and in answers (`alys_net::Protocol::strangers_rate`). 16 of each a
+/// second follow, and four times as many are checked, so an honest one finds room.
+pub const MAX_PROOFS: usize = 256;
 /// Time for other messages after one of a stranger, as a multiple of the time that it took.
 const PAUSE_FACTOR: u32 = 3;
 
@@ -20,6 +29,7 @@ const PAUSE_FACTOR: u32 = 3;
 pub struct Strangers<T> {
     queue: VecDeque<(T, usize)>,
     bytes: usize,
+    proofs: VecDeque<T>,
     /// A turn is scheduled.
     is_scheduled: bool,
 }
@@ -29,6 +39,7 @@ impl<T> Default for Strangers<T> {
         Self {
             queue: VecDeque::new(),
             bytes: 0,
+            proofs: VecDeque::new(),
             is_scheduled: false,
         }
     }
@@ -44,11 +55,24 @@ impl<T> Strangers<T> {
         }
         self.bytes += bytes;
         self.queue.push_back((message, bytes));
-        Ok(!std::mem::replace(&mut self.is_scheduled, true))
+        Ok(self.schedule())
+    }
+
+    /// As [`Self::push`], for a message with a proof of an authority's key.
+    pub fn push_proof(&mut self, message: T) -> Result<bool, T> {
+        if self.proofs.len() >= MAX_PROOFS {
+            return Err(message);
+        }
+        self.proofs.push_back(message);
+        Ok(self.schedule())
+    }
+
+    fn schedule(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_scheduled, true)
     }
 
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.proofs.len()
     }
 
     pub fn bytes(&self) -> usize {
@@ -57,6 +81,9 @@ impl<T> Strangers<T> {
 
     /// Takes the message whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
+        if let Some(proof) = self.proofs.pop_front() {
+            return Some(proof);
+        }
         let (message, bytes) = self.queue.pop_front()?;
         self.bytes -= bytes;
         Some(message)
@@ -92,6 +119,23 @@ mod tests {
         assert_eq!(strangers.pop(), None);
         assert_eq!(strangers.next_turn(None), None);
         assert_eq!(strangers.push(4, 10), Ok(true));
+    }
+
+    #[test]
+    fn proofs_come_first_and_have_a_limit_of_their_own() {
+        let mut strangers = Strangers::default();
+        for n in 0..MAX_QUEUED {
+            assert!(strangers.push(n, 1).is_ok());
+        }
+        for n in 1000..1000 + MAX_PROOFS {
+            assert_eq!(strangers.push_proof(n), Ok(false));
+        }
+        assert_eq!(strangers.push_proof(7777), Err(7777));
+        assert_eq!(strangers.len(), MAX_QUEUED + MAX_PROOFS);
+        let order: Vec<usize> = std::iter::from_fn(|| strangers.pop()).collect();
+        let expected = (1000..1000 + MAX_PROOFS).chain(0..MAX_QUEUED);
+        assert!(order.into_iter().eq(expected));
+        assert_eq!((strangers.len(), strangers.bytes()), (0, 0));
     }
 
     #[test]

@@ -138,11 +138,22 @@ fn the_parts_of_a_message_agree_before_a_signature_is_checked() {
 /// Known peers do not wait for strangers, whose messages have a bounded queue.
 #[test]
 fn a_known_peer_is_answered_before_the_strangers_that_came_first() {
+    is_answered_before_strangers(false);
+}
+
+/// An authority without a known address is a stranger until its proof is checked.
+#[test]
+fn the_proof_of_a_stranger_is_checked_before_the_strangers_that_came_first() {
+    is_answered_before_strangers(true);
+}
+
+/// Sends the proof of a stranger, or a vote of a known peer, after many votes of strangers.
+fn is_answered_before_strangers(is_proof: bool) {
     // A check takes no time in simulation, so that strangers need no pause.
     if alys_runtime::is_simulated() {
         return;
     }
-    alys_runtime::block_on_main(async {
+    alys_runtime::block_on_main(async move {
         // Twice as many as the queue takes; a few are checked meanwhile.
         const STRANGERS: usize = 2 * strangers::MAX_QUEUED;
         let genesis = testbed::genesis(1, 2_000);
@@ -164,7 +175,20 @@ fn a_known_peer_is_answered_before_the_strangers_that_came_first() {
         for _ in 0..STRANGERS {
             to.tell(check(false)).expect("room");
         }
-        to.tell(check(true)).expect("room");
+        let last = if is_proof {
+            let peer = NodeKey::from_bytes([2; 32]).peer_id();
+            let chain_id = genesis.chain_id();
+            let proof = AuthorityProof::sign(&authority_key(0), &chain_id, &peer.to_bytes());
+            let set = set.clone();
+            ValidationMessage::Check {
+                source: Source::status(peer, false),
+                job: Job::Authority { peer, proof, set },
+                is_set_known: true,
+            }
+        } else {
+            check(true)
+        };
+        to.tell(last).expect("room");
         let (chain, mut answers) = Probe::new(STRANGERS + 1);
         let test = TestSystem::new();
         let config = Config::new(genesis.clone(), None);
@@ -180,6 +204,7 @@ fn a_known_peer_is_answered_before_the_strangers_that_came_first() {
             };
             match *checked {
                 Checked::Vote(_) if source.is_known => break,
+                Checked::Authority { .. } => break,
                 Checked::Vote(_) => checked_before += 1,
                 Checked::Refused(CheckError::TooManyStrangers { limit }) => {
                     assert_eq!((source.is_known, limit), (false, strangers::MAX_QUEUED));
@@ -188,7 +213,7 @@ fn a_known_peer_is_answered_before_the_strangers_that_came_first() {
                 other => panic!("{other:?}"),
             }
         }
-        // The queue was full when the message of the known peer came.
+        // The queue was full when the last message came.
         assert!(refused > 0, "{checked_before} checked");
         assert!(
             checked_before < strangers::MAX_QUEUED / 2,

@@ -86,7 +86,7 @@ impl Network {
             validation,
             chain,
             peers,
-            storage: storage::Handle(storage),
+            storage: storage::PeerReads::new(storage),
             tx_pool,
         };
         let chain_tag = ChainTag {
