@@ -511,7 +511,7 @@ impl World {
 
     pub async fn end(&self) {
         let report = self.system.shutdown(LONG).await;
-        assert!(report.is_clean(), "{report:?}");
+        assert!(report.is_clean(), "{:?}", report.abandoned);
         accounts_balance(&self.system);
     }
 }
