@@ -313,9 +313,10 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "honest-peer-banned",
-        "A node banned a peer that follows the protocol",
-        "The peer did not misbehave. Look at the messages just before the ban, and at faults that \
-         could have corrupted them.",
+        "A node banned a peer that follows the protocol, or an authority for load",
+        "The peer did not misbehave, or it only sent too much, which costs a known peer nothing \
+         (rule 7.4). Look at the messages just before the ban, and at faults that could have \
+         corrupted them.",
     ),
     (
         "wrong-headers",

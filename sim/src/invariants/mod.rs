@@ -470,6 +470,9 @@ pub struct Oracles {
     pub heads: BTreeMap<u8, Hash>,
     /// The libp2p identities of authorities that follow the protocol, with their index from 0.
     pub honest: BTreeMap<String, u8>,
+    /// The identities that no node may ban, with their index from 0: the same, and those of
+    /// authorities that only send too much.
+    pub spared: BTreeMap<String, u8>,
     /// The same signatures, checked against the model.
     pub model: Conformance,
     /// Authorities that lost their votes and have not resumed voting.
@@ -536,6 +539,7 @@ impl Oracles {
             actors: Actors::default(),
             heads: BTreeMap::new(),
             honest: BTreeMap::new(),
+            spared: BTreeMap::new(),
             model: Conformance::new(plan).sharing(&sets),
             sets,
             rejoin: Rejoin::default(),
@@ -711,7 +715,7 @@ impl Oracles {
                 ("head", certified.and(self.head(node, height.0, *hash)))
             }
             NodeEvent::Banned { peer } => {
-                let banned = self.honest.get(peer).map(|banned| banned + 1);
+                let banned = self.spared.get(peer).map(|banned| banned + 1);
                 let result = banned.map(|banned| Violation::HonestPeerBanned {
                     node: node + 1,
                     banned,

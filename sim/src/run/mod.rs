@@ -503,12 +503,19 @@ fn run_canaries(world: World) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Registers the libp2p identities of all authorities that follow the protocol.
+/// Registers the libp2p identities of all authorities that follow the protocol, and of those that
+/// nodes may not ban.
 fn register_honest(plan: &WorldPlan, judge: &Judge) {
+    let floods = |index: u8| {
+        let mut named = plan.byzantine.iter();
+        named.any(|one| one.node == index + 1 && one.conduct == Conduct::Flood)
+    };
+    let identity = |index: u8| (cluster::peer_id(index), index);
     let correct = (0..plan.nodes).filter(|index| !plan.is_byzantine(*index));
-    judge.look().honest = correct
-        .map(|index| (cluster::peer_id(index), index))
-        .collect();
+    let spared = (0..plan.nodes).filter(|index| !plan.is_byzantine(*index) || floods(*index));
+    let mut oracles = judge.look();
+    oracles.honest = correct.map(identity).collect();
+    oracles.spared = spared.map(identity).collect();
 }
 
 /// Registers the keys by which orders of governance name authorities.
