@@ -297,6 +297,9 @@ planted! {
     "dead-incarnation-lives", "supervision", "steady":
         "The tasks of a failed incarnation continue."
         => "two-incarnations";
+    "timers-outlive-incarnation", "supervision", "every_actor_heals":
+        "The pending timers of a failed incarnation go on in the next one."
+        => "incarnations-crossed";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

@@ -79,7 +79,8 @@ pub struct MailboxSnapshot {
     /// Timer messages whose handling started.
     pub timers: u64,
     /// Timer messages whose handling started in another incarnation than the one that set them.
-    /// Always 0, because timers end with their incarnation.
+    /// Always 0 outside of simulations with a planted bug, because timers end with their
+    /// incarnation.
     pub crossed: u64,
     /// Messages, including those of timers, that were handled without a failure.
     pub handled: u64,
