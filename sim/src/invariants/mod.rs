@@ -828,8 +828,7 @@ impl Oracles {
         self.note(at_ms, result);
         let result = self.calm.stands(at_ms, node, &summary);
         self.note(at_ms, result);
-        let result = self.accusations.stands(node);
-        self.note(at_ms, result);
+        let accused = self.accusations.stands(node);
         let until = summary.votes.silent_until.map(|slot| slot.0);
         let final_slot = summary.finalized.slot.0;
         match self
@@ -847,6 +846,7 @@ impl Oracles {
             self.summaries.insert(node, summary);
             return;
         }
+        self.note(at_ms, accused);
         let last = summary.finalized.hash;
         let result = self
             .finality
