@@ -64,6 +64,12 @@ const TABLE: &[(&str, &str, &str)] = &[
          for leaders that received the order and did not carry it.",
     ),
     (
+        "wrong-void-changes",
+        "Another number of void changes of the federation than the scenario says",
+        "A change is void if no block below its effective height shows its block final. Look at \
+         the certificates of confirmations in the blocks between the two.",
+    ),
+    (
         "approved-invalid",
         "An authority approved a block that breaks a rule",
         "Its leader, slot, height or payload does not follow from its parent. A correct node \

@@ -113,6 +113,8 @@ pub enum Violation {
     SignedOutsideSet { node: u8, kind: String, slot: u64 },
     /// Fewer changes of the federation took effect than the scenario demands.
     TooFewChanges { reached: u64, needed: u64 },
+    /// Another number of changes of the federation are void than the scenario says.
+    WrongVoidChanges { found: u64, expected: u64 },
     /// An authority approved a block whose parent is below its lock.
     ApprovedBelowLock {
         node: u8,
