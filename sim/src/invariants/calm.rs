@@ -7,7 +7,7 @@
 //! repairs a lost or late message, or a request that is not repeated. In a calm stretch nothing
 //! has to be repaired, so the limits are those of the normal path.
 //!
-//! The limits of costs and of the time until a block is final are one and a half times the largest
+//! The limits of costs and of the time until a block is final are about 1.5 times the largest
 //! values of 300 mixed seeds, most of them with four nodes: final 205 ms after the start of the
 //! slot, and for each block and node 3.4 messages published, 9.3 received, 3,817 bytes of votes
 //! received, 5.8 signature checks and no request. Worlds with seven nodes reach 17.7 messages
