@@ -49,6 +49,11 @@ pub(crate) fn tasks_outlive_their_incarnation() -> bool {
     active("dead-incarnation-lives")
 }
 
+/// The pending timers of an incarnation go on in the next one.
+pub(crate) fn timers_outlive_their_incarnation() -> bool {
+    active("timers-outlive-incarnation")
+}
+
 /// A supervisor gives up at the first failure.
 pub(crate) fn gives_up_at_once() -> bool {
     active("gives-up-at-once")

@@ -250,20 +250,28 @@ fn table_file() -> PathBuf {
 const HEAD: &str = "\
 # Planted bugs
 
-Written by `cargo sim mutants --write`. Each row is a real mistake, planted in the code behind a \
-switch that production
-builds do not have (`sim/src/plan/mutants.rs` lists them). The invariant that must find it was \
-named before it was looked for; where
-more than one is named, the schedule decides which of the bug's consequences comes first. \
-*Reached* counts how often the
-broken code ran with the bug switched on. *Seeds* and *seconds* say how long the search took on \
-the machine that wrote the
-row; other work was going on beside it.
+Written by `cargo sim mutants --write`. Each row is a change of the code behind a switch that \
+production builds do not have
+(`sim/src/plan/mutants.rs` lists them). The invariant that must find it was named before it was \
+looked for; where more than
+one is named, the schedule decides which of the bug's consequences comes first. *Reached* counts \
+how often the broken code ran
+with the bug switched on. *Seeds* and *seconds* say how long the search took on the machine that \
+wrote the row; other work was
+going on beside it.
 
-There is one table for each origin of the bugs. Bugs planted with the simulator in view show that \
-the invariants still work;
-only bugs planted blind measure how many mistakes the simulator finds that its authors did not \
-think of.
+There are three kinds of planted bugs, each with a table of its own as soon as it has rows:
+
+- **Planted with the simulator in view**: real mistakes whose authors knew the invariants and \
+scenarios. They show that the
+  invariants still work, and measure only the mistakes that the authors of the invariants thought \
+of.
+- **Planted blind**: real mistakes whose authors had not read the simulator, and which the \
+authors of the invariants did not
+  see. Only they measure how many other mistakes the simulator finds.
+- **Equivalent or harmless**: no observer can tell the changed code from correct code, or the \
+change has no consequence. The
+  table has the argument in place of an invariant, and no run may find such a bug.
 ";
 
 const COLUMNS: &str = "\

@@ -112,6 +112,7 @@ A scenario is a TOML file:
     within = \"60s\"                # within this time (three rounds of leaders and 20 s)
     losses = 1                    # losses of vote state that nodes detected in the chaos (0)
     changes = 1                   # changes of the federation in force when the chaos ends (0)
+    void = 0                      # changes that are void when the chaos ends, exactly (any number)
     checks = 40                   # signature checks of a node for each slot, at most (no limit)
     [swarm]                       # least, most, kinds, draw_world: faults drawn from the seed
 
@@ -296,6 +297,7 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
         progress,
         losses,
         changes,
+        void,
         checks,
         within: _,
     } = plan.expect;
@@ -309,6 +311,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     if changes > 0 {
         println!("expected: {changes} changes of the federation take effect");
+    }
+    if let Some(void) = void {
+        println!("expected: {void} changes of the federation are void");
     }
     if let Some(checks) = checks {
         println!("expected: {checks} signature checks of a node for each slot at most");

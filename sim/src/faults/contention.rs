@@ -75,15 +75,18 @@ impl Faults {
         }
     }
 
-    /// Fails a message of an actor from time to time while the step is active. No task watches the
-    /// recovery from each failure; the invariants of restarts, and progress at the end, do.
+    /// Fails a message of an actor from time to time while the step is active, except in a process
+    /// that stops. No task watches the recovery from each failure; the invariants of restarts, and
+    /// progress at the end, do.
     async fn fail_often(self, hit: Hit, index: u8, actor: Actor, every: Duration) {
         let path_in = |system: &str| format!("{system}/{}", actor.path());
         while self.is_active(&hit) {
             if let Some(node) = self.living.find(index) {
                 let path = path_in(&node.actors().path);
                 let faults = node.faults();
-                if faults.waiting(&path) == 0 && faults.plan(&path, Injected::Fail) {
+                if self.is_stopping(index) {
+                    faults.withdraw(&path);
+                } else if faults.waiting(&path) == 0 && faults.plan(&path, Injected::Fail) {
                     self.count("actor.failed-often");
                     // Strikes of other steps are not due while the tree is disturbed.
                     lock(&self.struck_ms).insert(index, now_ms(self.world));

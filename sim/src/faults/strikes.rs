@@ -298,6 +298,7 @@ mod tests {
             health,
             incarnation,
             restarts: incarnation - 1,
+            failures: incarnation - 1,
             last_error: None,
             mailbox: None,
             children: Vec::new(),

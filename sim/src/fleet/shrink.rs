@@ -171,7 +171,10 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
             (plan.world.slot_ms, plan.world.drift_ms) = (slot_ms, drift_ms);
         },
         |plan| (plan.expect.min_final, plan.expect.losses) = (0, 0),
-        |plan| (plan.expect.changes, plan.expect.checks) = (0, None),
+        |plan| {
+            let expect = &mut plan.expect;
+            (expect.changes, expect.void, expect.checks) = (0, None, None);
+        },
         |plan| {
             let is_changed = |step: &Step| step.fault.name() == "change-federation";
             if !plan.steps.iter().any(is_changed) {

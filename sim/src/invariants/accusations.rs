@@ -93,6 +93,9 @@ impl Accusations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invariants::Oracles;
+    use crate::invariants::blocks::tests::plan;
+    use crate::invariants::quorums::tests::summary;
     use alys_types::{Height, Slot};
 
     fn vote(kind: VoteKind, slot: u64, mark: u8) -> VoteTarget {
@@ -102,6 +105,21 @@ mod tests {
             slot: Slot(slot),
             hash: Hash([mark; 32]),
         }
+    }
+
+    #[test]
+    fn no_evidence_is_demanded_of_a_node_whose_disk_lied() {
+        let found = |has_lied: bool| {
+            let mut oracles = Oracles::new(&plan());
+            if has_lied {
+                oracles.distrust(0);
+            }
+            oracles.accusations.nodes.entry(0).or_default().due = Some((7, 2));
+            oracles.stands(5, 0, (4, 0), summary(0, 0));
+            oracles.found.map(|found| found.violation.name())
+        };
+        assert_eq!(found(false), Some("not-accused".to_owned()));
+        assert_eq!(found(true), None);
     }
 
     #[test]

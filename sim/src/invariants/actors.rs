@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::LazyLock;
 
-use alys_actor_system::{MailboxSnapshot, Snapshot};
+use alys_actor_system::{MailboxSnapshot, Snapshot, State};
 use alys_node::wiring::table::{SupervisorPolicy, supervisor_policies};
 
 use super::Violation;
@@ -13,11 +13,11 @@ use super::Violation;
 /// Consecutive observations after which an unaccounted message counts as lost. An actor that takes
 /// a message while it is observed has one too, so a single observation proves nothing.
 const LOOKS_AT_REST: u32 = 60;
-/// Largest delay in milliseconds between a restart and its observation.
+/// Largest delay in milliseconds between a failure and its observation.
 const OBSERVED_WITHIN_MS: u64 = 2_000;
 
 /// Percentage of a policy that must be observed as used when a supervisor gives up. Less than 100
-/// because a restart just before may not have been observed.
+/// because the observation of failures at the edges of the window is late.
 const NEARLY_ALL: usize = 90;
 
 /// The restart policies in the node's wiring.
@@ -31,15 +31,17 @@ fn policies() -> &'static [SupervisorPolicy] {
 struct Watched {
     /// Consecutive observations with an unaccounted message.
     unaccounted: u32,
-    restarts: u64,
+    failures: u64,
 }
 
 /// Earlier observations of a supervisor.
 #[derive(Debug, Default)]
 struct Kept {
     incarnation: u64,
-    /// Times at which restarts of its children were observed, in milliseconds.
-    restarts: VecDeque<u64>,
+    /// Times at which failures of its children were observed, in milliseconds. Each is a restart
+    /// that counts, except for the one at which the supervisor gives up. A restart caused by a
+    /// sibling is none of them.
+    failures: VecDeque<u64>,
 }
 
 /// Earlier observations of one node's tree.
@@ -131,33 +133,35 @@ impl Actors {
                 .filter(|child| children.contains(&child.name.as_str()))
             {
                 let watched = known.actors.entry(child.path.clone()).or_default();
-                let more = child.restarts.saturating_sub(watched.restarts);
-                watched.restarts = child.restarts;
-                // One restart is that of the supervisor itself, which restarts all its children.
-                let own = if is_new { more.saturating_sub(1) } else { more };
-                kept.restarts.extend((0..own).map(|_| at_ms));
+                let more = child.failures.saturating_sub(watched.failures);
+                watched.failures = child.failures;
+                kept.failures.extend((0..more).map(|_| at_ms));
             }
             kept.incarnation = supervisor.incarnation;
             while kept
-                .restarts
+                .failures
                 .front()
                 .is_some_and(|at| at + window_ms + OBSERVED_WITHIN_MS < at_ms)
             {
-                kept.restarts.pop_front();
+                kept.failures.pop_front();
             }
-            used_percent = used_percent.max(kept.restarts.len() * 100 / limit);
+            used_percent = used_percent.max(kept.failures.len() * 100 / limit);
             // The root restarts its supervisors one after the other, and an observation may fall in
             // between. Only the first of them counts.
             has_restarted |= is_new && supervisor.incarnation > known.generation;
             generation = generation.max(supervisor.incarnation);
             if is_new {
-                // These used up the policy of the incarnation that gave up; the rest belong to the
-                // new one.
-                kept.restarts.drain(..kept.restarts.len().min(limit));
+                // These used up the policy of the incarnation that gave up, and made it give up;
+                // the rest belong to the new one.
+                kept.failures.drain(..kept.failures.len().min(limit + 1));
+                continue;
+            }
+            // A supervisor that gave up has a failure more, after which it restarts no child.
+            if supervisor.state != State::Running {
                 continue;
             }
             let recent = kept
-                .restarts
+                .failures
                 .iter()
                 .filter(|at| **at + window_ms >= at_ms + OBSERVED_WITHIN_MS)
                 .count();
@@ -227,7 +231,7 @@ const ROOM_FOR_RETURNED: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alys_actor_system::{Health, State};
+    use alys_actor_system::Health;
 
     fn actor(path: &str, restarts: u64, mailbox: MailboxSnapshot) -> Snapshot {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -238,6 +242,7 @@ mod tests {
             health: Health::Healthy,
             incarnation: restarts + 1,
             restarts,
+            failures: restarts,
             last_error: None,
             mailbox: Some(mailbox),
             children: Vec::new(),
@@ -395,6 +400,44 @@ mod tests {
     }
 
     #[test]
+    fn restarts_with_a_sibling_do_not_count() {
+        let network = |restarts: u64| {
+            let calm = MailboxSnapshot::default;
+            // The network fails behind its circuit breaker, and the peers restart with it.
+            let service = actor("n/network/network", restarts, calm());
+            let peers = Snapshot {
+                failures: 0,
+                ..actor("n/network/peers", restarts, calm())
+            };
+            let supervisor = Snapshot {
+                mailbox: None,
+                children: vec![service, peers],
+                ..actor("n/network", 0, calm())
+            };
+            Snapshot {
+                mailbox: None,
+                children: vec![supervisor],
+                ..actor("n", 0, calm())
+            }
+        };
+        let mut actors = Actors::default();
+        assert_eq!(actors.look(0, 0, &network(0)), Ok(()));
+        assert_eq!(actors.look(1_000, 0, &network(30)), Ok(()));
+    }
+
+    #[test]
+    fn a_supervisor_that_gives_up_has_one_failure_more() {
+        let mut gave_up = tree(1, 21, MailboxSnapshot::default());
+        gave_up.children[0].state = State::Crashed;
+        let mut actors = Actors::default();
+        let calm = tree(1, 0, MailboxSnapshot::default());
+        assert_eq!(actors.look(0, 0, &calm), Ok(()));
+        assert_eq!(actors.look(1_000, 0, &gave_up), Ok(()));
+        let restarted = tree(2, 21, MailboxSnapshot::default());
+        assert_eq!(actors.look(2_000, 0, &restarted), Ok(()));
+    }
+
+    #[test]
     fn supervisors_keep_to_their_policy() {
         let mut actors = Actors::default();
         let calm = MailboxSnapshot::default;
@@ -416,8 +459,8 @@ mod tests {
             Ok(()),
             "its policy was used up"
         );
-        // Three of the restarts belong to the new incarnation; with 17 more its policy is used up
-        // too.
+        // Three of the failures belong to the new incarnation; with 17 more its policy is used up,
+        // and the last one makes it give up.
         assert_eq!(
             actors.look(3_000, 0, &tree(3, 42, calm())),
             Ok(()),

@@ -7,8 +7,12 @@
 //! repairs a lost or late message, or a request that is not repeated. In a calm stretch nothing
 //! has to be repaired, so the limits are those of the normal path.
 //!
-//! Limits with the word GUESSED were chosen from the protocol and not measured; the counters
-//! `calm.*` of a run are the largest values that a build without planted bugs reaches.
+//! The limits of costs and of the time until a block is final are about 1.5 times the largest
+//! values of 300 mixed seeds, most of them with four nodes: final 205 ms after the start of the
+//! slot, and for each block and node 3.4 messages published, 9.3 received, 3,817 bytes of votes
+//! received, 5.8 signature checks and no request. Worlds with seven nodes reach 17.7 messages
+//! received, 7,426 bytes and 10.9 checks, so these limits grow with the federation. The counters
+//! `calm.*` of a run are the largest values that it reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,33 +22,42 @@ use alys_node::metrics::{Costs, Footprint};
 use super::Violation;
 use crate::params::{LinkPlan, WorldPlan};
 
-/// Time after the start of a run until it may be calm: processes start and connect. GUESSED.
+/// Time after the start of a run until it may be calm. Dials that find no listener yet are repeated
+/// after 250, 500 and 1,000 ms, statuses after a second, and the first slots have few votes.
 const START_MS: u64 = 6_000;
-/// Time after the last disturbance until a run may be calm again: a silent connection is noticed
-/// after 15 s, and a lost one is dialled again within ten. GUESSED.
-const SETTLE_MS: u64 = 25_000;
-/// Time after the last transaction until the tables of transactions must be empty. GUESSED.
+/// Time after the last disturbance until a run may be calm again. The longest way back begins with
+/// a half-open connection: its silence is noticed after 15 s (the interval and the timeout of
+/// pings), and then it is dialled at once; five seconds remain for the handshake, a status that is
+/// requested again, and the fetch of missed blocks. Everything else is over sooner: retransmissions
+/// on a healed link (1 s), the circuit breakers of actors (2 s), pauses between fork choices (2 s),
+/// fetches by hash (2 s), a hanging dial and the longest backoff after it (11 s), a range that a
+/// peer does not send (12 s).
+const SETTLE_MS: u64 = 20_000;
+/// Time after the last transaction until the tables of transactions must be empty: the pool of the
+/// execution client is read twice in a second, and a submission takes a second at most.
 const REST_MS: u64 = 5_000;
-/// Slots from the start of a slot within which its block is final on every node. GUESSED: a block
-/// needs four messages and three executions, a fraction of a slot on the links that count.
-const FINAL_SLOTS: u64 = 1;
-/// The share of a slot that one message may take on the links that count.
-const HOPS_OF_SLOT: u64 = 8;
+/// Time from the start of a slot until its block is final on every node. A node that wakes once a
+/// second, and not at the start of a slot, needs about 600 ms.
+const FINAL_MS: u64 = 350;
+/// Messages one after the other in [`FINAL_MS`], the slowest that the links which count may have: a
+/// proposal, an approval and a confirmation, and as much as two more for executions and delays.
+const HOPS: u64 = 5;
 /// Bytes of transactions above which a block may be late, because it fills the links.
 const LARGE_BLOCK: usize = 256 << 10;
 /// Blocks over which costs are counted.
 const WINDOW: u64 = 10;
 
-// Costs of a block on one node. GUESSED: twice those of a slot without rebroadcasts.
+// Costs of a block on one node.
 /// Messages that a node publishes: an approval, a confirmation, a certificate, and sometimes a
-/// proposal.
-const PUBLISHED: u64 = 6;
-/// Bytes of a received vote or certificate: a confirmation has a header with two certificates.
-const MESSAGE_BYTES: u64 = 2_048;
-/// Checks for each authority: its approval, its confirmation and its certificate.
-const CHECKS: u64 = 4;
-/// Requests in a window of blocks: a certificate may overtake the proposal.
-const REQUESTS_OF_WINDOW: u64 = 3;
+/// proposal. A node receives as many of each other node.
+const PUBLISHED: u64 = 5;
+/// Bytes of a received vote or certificate, on average.
+const MESSAGE_BYTES: u64 = 400;
+/// Checks for each authority, in tenths: its approval and its confirmation, without those that
+/// arrive after a certificate.
+const CHECKS_TENTHS: u64 = 22;
+/// Requests in a window of blocks: a certificate may overtake a proposal that a link delays.
+const REQUESTS_OF_WINDOW: u64 = 1;
 
 /// The work of a node at the start of a window.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +73,8 @@ pub struct Calm {
     slot_ms: u64,
     /// True wall clock at the start of the run.
     start_ms: u64,
-    /// The world has neither attackers nor slow links, small mailboxes or a changing federation.
+    /// The world has neither attackers nor slow links, small mailboxes or a changing federation, and
+    /// a quorum does not need every authority.
     is_possible: bool,
     /// Nodes take rare valid paths until everything heals.
     has_buggify: bool,
@@ -94,7 +108,9 @@ impl Calm {
             ..
         } = plan.link;
         let is_wide = kbytes_per_s == 0 || kbytes_per_s >= LinkPlan::default().kbytes_per_s;
-        let is_quick = (latency_ms + jitter_ms) * HOPS_OF_SLOT <= plan.slot_ms;
+        let is_quick = (latency_ms + jitter_ms) * HOPS <= FINAL_MS;
+        // Otherwise each long delay of a single link delays the block.
+        let is_redundant = plan.quorum() < usize::from(plan.authorities());
         let has_attackers = !plan.suspects().is_empty()
             || !plan.strangers.is_empty()
             || plan.greedy_peers
@@ -106,7 +122,12 @@ impl Calm {
             nodes: plan.nodes,
             slot_ms: plan.slot_ms,
             start_ms: 0,
-            is_possible: loss_ppm == 0 && is_wide && is_quick && is_usual && !has_attackers,
+            is_possible: loss_ppm == 0
+                && is_wide
+                && is_quick
+                && is_redundant
+                && is_usual
+                && !has_attackers,
             has_buggify: plan.buggify,
             has_others: plan.light_client,
             active: BTreeSet::new(),
@@ -207,7 +228,7 @@ impl Calm {
         of_slot.entry(node).or_insert(at_ms);
     }
 
-    /// Judges the slots that have ended.
+    /// Judges the slots whose blocks must be final by now.
     ///
     /// # Errors
     /// [`Violation::BlockLate`].
@@ -217,16 +238,14 @@ impl Calm {
         }
         let first = (self.start_ms + self.since_ms).div_ceil(self.slot_ms);
         let mut slot = self.next_slot.max(first);
-        let limit_ms = FINAL_SLOTS * self.slot_ms;
         loop {
             let begins_ms = slot * self.slot_ms - self.start_ms;
-            let due_ms = begins_ms + limit_ms;
-            if due_ms > at_ms {
+            if begins_ms + FINAL_MS > at_ms {
                 break;
             }
             self.next_slot = slot + 1;
             if !self.large.contains(&slot) {
-                self.slot_is_final(slot, begins_ms, limit_ms)?;
+                self.slot_is_final(slot, begins_ms)?;
             }
             slot += 1;
         }
@@ -235,17 +254,17 @@ impl Calm {
         Ok(())
     }
 
-    fn slot_is_final(&mut self, slot: u64, begins_ms: u64, limit_ms: u64) -> Result<(), Violation> {
+    fn slot_is_final(&mut self, slot: u64, begins_ms: u64) -> Result<(), Violation> {
         let finals = self.finals.get(&slot).cloned().unwrap_or_default();
         for node in 0..self.nodes {
             let after_ms = finals
                 .get(&node)
                 .map(|at_ms| at_ms.saturating_sub(begins_ms));
-            if after_ms.is_none_or(|after_ms| after_ms > limit_ms) {
+            if after_ms.is_none_or(|after_ms| after_ms > FINAL_MS) {
                 return Err(Violation::BlockLate {
                     node: node + 1,
                     slot,
-                    limit_ms,
+                    limit_ms: FINAL_MS,
                 });
             }
             self.measure("calm.final-ms", after_ms.unwrap_or(0));
@@ -294,6 +313,7 @@ impl Calm {
         }
         self.begun.insert(node, Begun { height, costs });
         let authorities = u64::from(self.nodes);
+        let others = authorities.saturating_sub(1);
         let before = begun.costs;
         let rows = [
             (
@@ -306,19 +326,19 @@ impl Calm {
                 "messages received",
                 "calm.received",
                 costs.received.saturating_sub(before.received),
-                PUBLISHED * authorities * blocks,
+                PUBLISHED * others * blocks,
             ),
             (
                 "bytes of votes received",
                 "calm.received-bytes",
                 costs.received_bytes.saturating_sub(before.received_bytes),
-                PUBLISHED * authorities * MESSAGE_BYTES * blocks,
+                PUBLISHED * others * MESSAGE_BYTES * blocks,
             ),
             (
                 "signature checks",
                 "calm.checks",
                 costs.checks.saturating_sub(before.checks),
-                CHECKS * authorities * blocks,
+                CHECKS_TENTHS * authorities * blocks / 10,
             ),
             (
                 "requests",
@@ -446,13 +466,13 @@ mod tests {
     fn each_slot_has_a_final_block_in_time() {
         let first = 1_000 + FROM / 1_000;
         let mut good = calm();
-        finalize(&mut good, first..first + 9, 300);
-        assert_eq!(good.look(FROM + 9_500), Ok(()));
+        finalize(&mut good, first..first + 9, 350);
+        assert_eq!(good.look(FROM + 9_349), Ok(()));
         let counts: BTreeMap<_, _> = good.counts().collect();
-        assert_eq!(counts, [("calm.final-ms", 300), ("calm.slots", 9)].into());
+        assert_eq!(counts, [("calm.final-ms", 350), ("calm.slots", 9)].into());
         let mut late = calm();
-        finalize(&mut late, first..first + 9, 1_001);
-        let name = late.look(FROM + 9_500).map_err(|broken| broken.name());
+        finalize(&mut late, first..first + 9, 351);
+        let name = late.look(FROM + 9_349).map_err(|broken| broken.name());
         assert_eq!(name, Err("block-late".to_owned()));
         let mut missing = calm();
         finalize(&mut missing, first..first + 4, 300);
@@ -460,9 +480,9 @@ mod tests {
         let expected = Violation::BlockLate {
             node: 1,
             slot: first + 4,
-            limit_ms: 1_000,
+            limit_ms: 350,
         };
-        assert_eq!(missing.look(FROM + 9_500), Err(expected));
+        assert_eq!(missing.look(FROM + 9_349), Err(expected));
     }
 
     #[test]
@@ -482,9 +502,10 @@ mod tests {
         assert!(calm.can_settle());
         calm.healed(2, false);
         assert!(!calm.can_settle());
-        let changes: [fn(&mut WorldPlan); 6] = [
+        let changes: [fn(&mut WorldPlan); 7] = [
+            |plan| plan.nodes = 2,
             |plan| plan.link.loss_ppm = 1,
-            |plan| plan.link.latency_ms = 200,
+            |plan| plan.link.latency_ms = 66,
             |plan| plan.forger = Some(1),
             |plan| plan.buggify = true,
             |plan| plan.governance = true,
@@ -499,26 +520,42 @@ mod tests {
 
     #[test]
     fn the_work_for_a_block_stays_within_its_budget() {
-        let costs = |requests| Footprint {
-            costs: Costs {
-                requests,
-                ..Costs::default()
-            },
-            ..Footprint::default()
-        };
-        let mut calm = calm();
-        assert_eq!(calm.footprint(FROM, 0, 5, &costs(7)), Ok(()));
-        assert_eq!(calm.footprint(FROM, 0, 14, &costs(90)), Ok(()), "too few");
-        let judged = calm.footprint(FROM, 0, 15, &costs(90));
-        let expected = Violation::TooCostly {
-            node: 1,
-            what: "requests".to_owned(),
-            blocks: 10,
-            found: 83,
-            budget: 3,
-        };
-        assert_eq!(judged, Err(expected));
-        assert_eq!(calm.footprint(FROM, 0, 25, &costs(93)), Ok(()), "the next");
+        type Set = fn(&mut Costs, u64);
+        // Budgets of ten blocks in a federation of four.
+        let table: [(&str, u64, Set); 5] = [
+            ("messages published", 50, |costs, n| costs.published = n),
+            ("messages received", 150, |costs, n| costs.received = n),
+            ("bytes of votes received", 60_000, |costs, n| {
+                costs.received_bytes = n;
+            }),
+            ("signature checks", 88, |costs, n| costs.checks = n),
+            ("requests", 1, |costs, n| costs.requests = n),
+        ];
+        for (what, budget, set) in table {
+            let footprint = |n: u64| {
+                let mut costs = Costs::default();
+                set(&mut costs, n);
+                Footprint {
+                    costs,
+                    ..Footprint::default()
+                }
+            };
+            let mut calm = calm();
+            assert_eq!(calm.footprint(FROM, 0, 5, &footprint(7)), Ok(()));
+            let too_many = footprint(7 + budget + 1);
+            assert_eq!(calm.footprint(FROM, 0, 14, &too_many), Ok(()), "too few");
+            let judged = calm.footprint(FROM, 0, 15, &too_many);
+            let expected = Violation::TooCostly {
+                node: 1,
+                what: what.to_owned(),
+                blocks: 10,
+                found: budget + 1,
+                budget,
+            };
+            assert_eq!(judged, Err(expected));
+            let next = footprint(7 + budget + 1 + budget);
+            assert_eq!(calm.footprint(FROM, 0, 25, &next), Ok(()), "{what}");
+        }
     }
 
     #[test]

@@ -64,6 +64,12 @@ const TABLE: &[(&str, &str, &str)] = &[
          for leaders that received the order and did not carry it.",
     ),
     (
+        "wrong-void-changes",
+        "Another number of void changes of the federation than the scenario says",
+        "A change is void if no block below its effective height shows its block final. Look at \
+         the certificates of confirmations in the blocks between the two.",
+    ),
+    (
         "approved-invalid",
         "An authority approved a block that breaks a rule",
         "Its leader, slot, height or payload does not follow from its parent. A correct node \
@@ -313,9 +319,10 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "honest-peer-banned",
-        "A node banned a peer that follows the protocol",
-        "The peer did not misbehave. Look at the messages just before the ban, and at faults that \
-         could have corrupted them.",
+        "A node banned a peer that follows the protocol, or an authority for load",
+        "The peer did not misbehave, or it only sent too much, which costs a known peer nothing \
+         (rule 7.4). Look at the messages just before the ban, and at faults that could have \
+         corrupted them.",
     ),
     (
         "wrong-headers",

@@ -113,6 +113,8 @@ pub enum Violation {
     SignedOutsideSet { node: u8, kind: String, slot: u64 },
     /// Fewer changes of the federation took effect than the scenario demands.
     TooFewChanges { reached: u64, needed: u64 },
+    /// Another number of changes of the federation are void than the scenario says.
+    WrongVoidChanges { found: u64, expected: u64 },
     /// An authority approved a block whose parent is below its lock.
     ApprovedBelowLock {
         node: u8,
@@ -470,6 +472,9 @@ pub struct Oracles {
     pub heads: BTreeMap<u8, Hash>,
     /// The libp2p identities of authorities that follow the protocol, with their index from 0.
     pub honest: BTreeMap<String, u8>,
+    /// The identities that no node may ban, with their index from 0: the same, and those of
+    /// authorities that only send too much.
+    pub spared: BTreeMap<String, u8>,
     /// The same signatures, checked against the model.
     pub model: Conformance,
     /// Authorities that lost their votes and have not resumed voting.
@@ -536,6 +541,7 @@ impl Oracles {
             actors: Actors::default(),
             heads: BTreeMap::new(),
             honest: BTreeMap::new(),
+            spared: BTreeMap::new(),
             model: Conformance::new(plan).sharing(&sets),
             sets,
             rejoin: Rejoin::default(),
@@ -711,7 +717,7 @@ impl Oracles {
                 ("head", certified.and(self.head(node, height.0, *hash)))
             }
             NodeEvent::Banned { peer } => {
-                let banned = self.honest.get(peer).map(|banned| banned + 1);
+                let banned = self.spared.get(peer).map(|banned| banned + 1);
                 let result = banned.map(|banned| Violation::HonestPeerBanned {
                     node: node + 1,
                     banned,
@@ -824,8 +830,7 @@ impl Oracles {
         self.note(at_ms, result);
         let result = self.calm.stands(at_ms, node, &summary);
         self.note(at_ms, result);
-        let result = self.accusations.stands(node);
-        self.note(at_ms, result);
+        let accused = self.accusations.stands(node);
         let until = summary.votes.silent_until.map(|slot| slot.0);
         let final_slot = summary.finalized.slot.0;
         match self
@@ -843,6 +848,7 @@ impl Oracles {
             self.summaries.insert(node, summary);
             return;
         }
+        self.note(at_ms, accused);
         let last = summary.finalized.hash;
         let result = self
             .finality

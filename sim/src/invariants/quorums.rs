@@ -137,7 +137,7 @@ impl Incarnation {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::invariants::blocks::tests::plan;
     use alys_consensus::{BlockRef, VoteState};
@@ -152,7 +152,8 @@ mod tests {
         }
     }
 
-    fn summary(highest: u64, last: u64) -> Summary {
+    /// The summary of a node with the slots of its highest certified and its last final block.
+    pub fn summary(highest: u64, last: u64) -> Summary {
         let block = |slot| BlockRef {
             slot: Slot(slot),
             hash: Hash::ZERO,

@@ -221,12 +221,14 @@ pub enum Conduct {
     /// Alters single fields of messages, adjusts the hashes that depend on them, and signs the
     /// result.
     Forge,
+    /// Follows each of its approvals by hundreds of others, of blocks that do not exist.
+    Flood,
 }
 
 impl Conduct {
-    /// All kinds of conduct with the counters of their acts. The generator draws by index, so the
-    /// order is part of every seed's plan.
-    pub const ALL: [(Self, &'static str); 9] = [
+    /// All kinds of conduct with the counters of their acts. The generator draws among the first
+    /// [`Self::DRAWN`] by index, so their order is part of every seed's plan.
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Twins, "byzantine.twins"),
         (Self::Equivocate, "byzantine.equivocate"),
         (Self::Withhold, "byzantine.withhold"),
@@ -236,7 +238,11 @@ impl Conduct {
         (Self::Mutate, "byzantine.mutate"),
         (Self::Lie, "byzantine.lie"),
         (Self::Forge, "byzantine.forge"),
+        (Self::Flood, "byzantine.flood"),
     ];
+    /// Number of kinds that are drawn. A flood has a scenario of its own, because it would make
+    /// every other world with it slow.
+    pub const DRAWN: usize = 9;
 
     /// Returns the name of the counter of this conduct's acts.
     pub fn counter(self) -> &'static str {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alloy_primitives::{B256, keccak256};
 use alys_net::{Command, Event, GossipId, GossipVerdict, PeerId, RequestError, Topic};
 use alys_node::interceptor::Intercept;
 use alys_runtime::sim::{Rng, World};
@@ -87,8 +88,9 @@ struct Inner {
     repeated: u64,
     /// The classes whose messages are lost, or only their repetitions, one for each active fault.
     losing: Vec<(Class, bool)>,
-    /// The last messages of classes whose repetitions are lost.
-    seen: VecDeque<(Class, Vec<u8>)>,
+    /// The hashes of the last messages of classes whose repetitions are lost. A block has
+    /// megabytes.
+    seen: VecDeque<(Class, B256)>,
     /// Number of lost messages.
     lost: u64,
 }
@@ -127,14 +129,14 @@ impl Inner {
         if !self.losing.contains(&(class, true)) {
             return false;
         }
-        let is_repeated = |(known, bytes): &(Class, Vec<u8>)| *known == class && *bytes == payload;
-        if self.seen.iter().any(is_repeated) {
+        let message = (class, keccak256(payload));
+        if self.seen.contains(&message) {
             return true;
         }
         if self.seen.len() >= MAX_SEEN {
             self.seen.pop_front();
         }
-        self.seen.push_back((class, payload.to_vec()));
+        self.seen.push_back(message);
         false
     }
 }

@@ -233,7 +233,7 @@ fn draw_world(plan: &mut Plan, rng: &mut Rng) {
             let count = 1 + rng.below(world.tolerated() as u64) as u8;
             world.byzantine = (0..count)
                 .map(|turn| {
-                    let conduct = Conduct::ALL[rng.below(Conduct::ALL.len() as u64) as usize].0;
+                    let conduct = Conduct::ALL[rng.below(Conduct::DRAWN as u64) as usize].0;
                     Byzantine {
                         node: 1 + (first - 1 + turn) % nodes,
                         conduct,
@@ -460,7 +460,7 @@ mod tests {
                     .map(|one| one.conduct)
             })
             .collect();
-        assert_eq!(drawn.len(), Conduct::ALL.len(), "{drawn:?}");
+        assert_eq!(drawn.len(), Conduct::DRAWN, "{drawn:?}");
     }
 
     #[test]

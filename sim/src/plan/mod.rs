@@ -83,6 +83,10 @@ pub struct Expect {
     /// Minimum number of changes of the federation that have taken effect on the final chain when
     /// the chaos ends.
     pub changes: u64,
+    /// Exact number of changes of the federation that are void on the final chain when the chaos
+    /// ends; any number by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub void: Option<u64>,
     /// Maximum number of signature checks of any node for each slot of the chaos; without a limit
     /// by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +101,7 @@ impl Default for Expect {
             within: None,
             losses: 0,
             changes: 0,
+            void: None,
             checks: None,
         }
     }

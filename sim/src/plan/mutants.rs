@@ -255,10 +255,10 @@ planted! {
     "duplicates-rejected", "network", "mixed":
         "A known vote is rejected, which costs the peer that forwarded it."
         => "honest-peer-banned";
-    "known-peer-banned-for-load", "network", "dust":
-        "A peer with a known address is banned when it forwards more than its budget."
+    "known-peer-banned-for-load", "network", "votes_without_end":
+        "A peer with a known address is banned when it sends more than its budget."
         => "honest-peer-banned";
-    "votes-not-screened", "network", "signed_votes":
+    "votes-not-screened", "network", "votes_without_end":
         "The signature of each vote is checked, whatever its signer has signed in that slot."
         => "too-costly";
     "never-dials-again", "network", "majority_partition":
@@ -297,6 +297,9 @@ planted! {
     "dead-incarnation-lives", "supervision", "steady":
         "The tasks of a failed incarnation continue."
         => "two-incarnations";
+    "timers-outlive-incarnation", "supervision", "every_actor_heals":
+        "The pending timers of a failed incarnation go on in the next one."
+        => "incarnations-crossed";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

@@ -503,12 +503,19 @@ fn run_canaries(world: World) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Registers the libp2p identities of all authorities that follow the protocol.
+/// Registers the libp2p identities of all authorities that follow the protocol, and of those that
+/// nodes may not ban.
 fn register_honest(plan: &WorldPlan, judge: &Judge) {
+    let floods = |index: u8| {
+        let mut named = plan.byzantine.iter();
+        named.any(|one| one.node == index + 1 && one.conduct == Conduct::Flood)
+    };
+    let identity = |index: u8| (cluster::peer_id(index), index);
     let correct = (0..plan.nodes).filter(|index| !plan.is_byzantine(*index));
-    judge.look().honest = correct
-        .map(|index| (cluster::peer_id(index), index))
-        .collect();
+    let spared = (0..plan.nodes).filter(|index| !plan.is_byzantine(*index) || floods(*index));
+    let mut oracles = judge.look();
+    oracles.honest = correct.map(identity).collect();
+    oracles.spared = spared.map(identity).collect();
 }
 
 /// Registers the keys by which orders of governance name authorities.
@@ -685,8 +692,9 @@ async fn recover(
 }
 
 /// Checks the plan's expectations: every authority in `core` reached the minimum final height,
-/// nodes noticed at least the expected number of losses of their vote state, the expected number of
-/// changes of the federation took effect, and signature checks stayed within their limit.
+/// nodes noticed at least the expected number of losses of their vote state, the expected numbers of
+/// changes of the federation took effect and were void, and signature checks stayed within their
+/// limit.
 fn enough(judge: &Judge, core: &[u8], plan: &Plan) -> Result<(), Violation> {
     let expect = &plan.expect;
     let slots = plan.until_ms.div_ceil(plan.world.slot_ms);
@@ -696,6 +704,8 @@ fn enough(judge: &Judge, core: &[u8], plan: &Plan) -> Result<(), Violation> {
         .map(|node| (oracles.finality.of(*node), *node))
         .min();
     oracles.least_final = least.map(|(reached, _)| reached);
+    let changes = oracles.sets.changes();
+    let wrong_void = expect.void.filter(|expected| *expected != changes.void);
     let most_checks = oracles.checks.iter().map(|(node, n)| (*n, *node)).max();
     match least {
         Some((reached, node)) if reached < expect.min_final => Err(Violation::TooFewBlocks {
@@ -707,12 +717,16 @@ fn enough(judge: &Judge, core: &[u8], plan: &Plan) -> Result<(), Violation> {
             noticed: oracles.rejoin.noticed(),
             needed: expect.losses,
         }),
-        _ if oracles.sets.changes().effective < expect.changes => Err(Violation::TooFewChanges {
-            reached: oracles.sets.changes().effective,
+        _ if changes.effective < expect.changes => Err(Violation::TooFewChanges {
+            reached: changes.effective,
             needed: expect.changes,
         }),
-        _ => match (most_checks, expect.checks) {
-            (Some((found, node)), Some(limit)) if found > limit * slots => {
+        _ => match (wrong_void, most_checks, expect.checks) {
+            (Some(expected), ..) => Err(Violation::WrongVoidChanges {
+                found: changes.void,
+                expected,
+            }),
+            (None, Some((found, node)), Some(limit)) if found > limit * slots => {
                 Err(Violation::TooCostly {
                     node: node + 1,
                     what: "signature checks".to_owned(),
@@ -750,5 +764,26 @@ async fn watch_exits(
             }
             faults.respawn(machine);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn void_changes_of_the_federation_are_counted_exactly() {
+        let text = "why = \"a test\"\nuntil = \"10s\"\n[expect]\nvoid = 1\n";
+        let mut plan = crate::plan::format::parse("test.toml", text)
+            .expect("it is well-formed")
+            .plan;
+        let judge = Judge::new(&plan.world);
+        let wrong = Violation::WrongVoidChanges {
+            found: 0,
+            expected: 1,
+        };
+        assert_eq!(enough(&judge, &[0], &plan), Err(wrong));
+        plan.expect.void = Some(0);
+        assert_eq!(enough(&judge, &[0], &plan), Ok(()));
     }
 }

@@ -50,20 +50,17 @@ pub fn core(world: &WorldPlan, mute: &BTreeSet<u8>, rng: &mut Rng) -> Vec<u8> {
     core
 }
 
-/// One run in this many goes on until it is calm, because the settling takes as long as the faults.
-const CALM_ONE_IN: u64 = 3;
 /// Slots of the calm stretch at the end: a window of blocks whose costs are counted, and some more.
 const CALM_SLOTS: u64 = 14;
 
-/// In some runs, waits until the run has settled, and for a calm stretch whose slots, costs and
-/// tables the invariants judge.
+/// Waits until the run has settled, if it can, and for a calm stretch whose slots, costs and tables
+/// the invariants judge.
 pub async fn calm(world: World, judge: &Judge, slot_ms: u64) {
-    let is_drawn = world.rng("calm").below(CALM_ONE_IN) == 0;
     let (can_settle, settled_ms) = {
         let oracles = judge.look();
         (oracles.calm.can_settle(), oracles.calm.settled_ms())
     };
-    if is_drawn && can_settle {
+    if can_settle {
         let until_ms = settled_ms.max(now_ms(world)) + CALM_SLOTS * slot_ms;
         wait(world, judge, until_ms, || false).await;
     }

@@ -48,6 +48,9 @@ pub struct Snapshot {
     pub incarnation: u64,
     /// Number of restarts so far, including those caused by siblings.
     pub restarts: u64,
+    /// Number of times at which it ended on its own, by a failure or at its own request, and its
+    /// supervisor had to decide about a restart.
+    pub failures: u64,
     /// Last failure with its sources, as one line.
     pub last_error: Option<String>,
     /// State of the mailbox; none for a supervisor.
@@ -76,7 +79,8 @@ pub struct MailboxSnapshot {
     /// Timer messages whose handling started.
     pub timers: u64,
     /// Timer messages whose handling started in another incarnation than the one that set them.
-    /// Always 0, because timers end with their incarnation.
+    /// Always 0 outside of simulations with a planted bug, because timers end with their
+    /// incarnation.
     pub crossed: u64,
     /// Messages, including those of timers, that were handled without a failure.
     pub handled: u64,
@@ -149,6 +153,7 @@ struct Status {
     lifecycle: Lifecycle,
     health: Health,
     incarnation: u64,
+    failures: u64,
     last_error: Option<String>,
 }
 
@@ -317,6 +322,11 @@ impl Cell {
         lock(&self.status).last_error = Some(failure.chain());
     }
 
+    /// Counts an end for which the supervisor must decide about a restart.
+    pub fn count_failure(&self) {
+        lock(&self.status).failures += 1;
+    }
+
     pub fn set_health(&self, health: Health) {
         lock(&self.status).health = health;
     }
@@ -450,6 +460,7 @@ impl Cell {
                 .fold(own, Health::worse),
             incarnation: status.incarnation,
             restarts: status.incarnation.saturating_sub(1),
+            failures: status.failures,
             last_error: status.last_error.clone(),
             mailbox,
             children,

@@ -56,6 +56,8 @@ pub(crate) struct ActorTask<A: AlysActor, F, R> {
     pub config: Arc<ConfigCell<A::Config>>,
     /// Dependencies, which must run before the actor starts.
     pub needs: Vec<Arc<Cell>>,
+    /// The timers of the last incarnation, which only a planted bug keeps.
+    pub kept_timers: Option<Arc<Timers<A::Message>>>,
 }
 
 /// End of an incarnation.
@@ -143,6 +145,12 @@ where
         if ctx.incarnation > 1 && !self.reader.is_empty() && interceptor::restart_loses_a_message()
         {
             drop(self.reader.pop());
+        }
+        if interceptor::timers_outlive_their_incarnation() {
+            if let Some(earlier) = self.kept_timers.take() {
+                ctx.timers.adopt(&earlier);
+            }
+            self.kept_timers = Some(ctx.timers.clone());
         }
         let mut watch = Watch::new();
         let end = self

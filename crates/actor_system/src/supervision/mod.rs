@@ -284,6 +284,7 @@ impl Supervisor {
             },
             config,
             needs,
+            kept_timers: None,
         });
         self.enter(A::NAME, cell, &spec, child, run.run())?;
         Ok((addr, handle))

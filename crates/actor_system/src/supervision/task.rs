@@ -445,6 +445,7 @@ impl SupervisorTask {
             return;
         }
         let failure = failure.unwrap_or(Failure::EndedItself);
+        entry.cell.count_failure();
         let (delay, is_open) = match entry.decide_restart(time::now(), &self.spec, &mut self.log) {
             RestartDecision::After(delay) => (delay, false),
             RestartDecision::Open(delay) => (delay, true),

@@ -32,6 +32,8 @@ fn takes_along(strategy: Strategy, moves: &'static [&'static str], starts: [u64;
             settled(addr).await;
         }
         assert_eq!(world.diary.moves(before), moves);
+        let own = ["s/a", "s/b", "s/c"].map(|path| world.child(path).failures);
+        assert_eq!(own, [0, 1, 0], "siblings were restarted and did not fail");
         for (name, n) in [("a", 1), ("b", 2), ("c", 3)] {
             assert_eq!(world.diary.notes(name), [n], "{name}");
         }
@@ -269,9 +271,10 @@ fn a_snapshot_shows_the_tree() {
                 child.state,
                 child.incarnation,
                 child.restarts,
+                child.failures,
                 &child.last_error
             ),
-            (State::Running, 1, 0, &None)
+            (State::Running, 1, 0, 0, &None)
         );
     });
 }

@@ -7,6 +7,7 @@
 //! never reads the state of another machine, except for the other identity of a forging authority.
 
 mod equivocation;
+mod flood;
 mod lies;
 mod twins;
 mod withholding;
@@ -49,6 +50,8 @@ pub(super) struct Byzantine {
     others: BTreeMap<(Slot, Hash), Proposal>,
     /// Withheld kinds of votes, by slot.
     kept_back: BTreeMap<u64, [bool; 3]>,
+    /// The last slot with a flood of votes.
+    flooded: Option<Slot>,
     questions: BTreeMap<InboundId, Protocol>,
     /// The means to alter answers.
     shop: Workshop,
@@ -82,6 +85,7 @@ impl Byzantine {
             seen: None,
             others: BTreeMap::new(),
             kept_back: BTreeMap::new(),
+            flooded: None,
             questions: BTreeMap::new(),
             shop: mutator::workshop_of(world, plan, chain, Some(index)),
             mutator,
@@ -101,6 +105,7 @@ impl Byzantine {
             Conduct::Mutate => self.mutate(command),
             Conduct::Lie => self.lie(command),
             Conduct::Forge => self.forge(command),
+            Conduct::Flood => self.flood(command),
         }
     }
 
