@@ -97,6 +97,7 @@ impl Calm {
         let is_quick = (latency_ms + jitter_ms) * HOPS_OF_SLOT <= plan.slot_ms;
         let has_attackers = !plan.suspects().is_empty()
             || !plan.strangers.is_empty()
+            || plan.crowd > 0
             || plan.greedy_peers
             || plan.silent_peers;
         // Nodes join and leave, or wait for room: the limits are those of a fixed federation with

@@ -436,6 +436,21 @@ const TABLE: &[(&str, &str, &str)] = &[
          peer. The node gave it a place that is reserved for authorities.",
     ),
     (
+        "not-told-again",
+        "A fact was not told again after a restart",
+        "An actor keeps facts about the incarnation of another one: what the network service knows, \
+         which peers are connected, which questions are open. They are void after a restart, and \
+         the new incarnation, or the one that asked, must be told. All actors between the two were \
+         idle several times, and nothing was said. Look at the last restart in the node.",
+    ),
+    (
+        "authorities-apart",
+        "Two honest authorities are not connected",
+        "The faults have ended, and one of the two knows the address of the other. Strangers may \
+         hold all places for strangers, but none of an authority. Look at the dials, at the \
+         refusals of the gate, and for the proof of the key and its `Vouch`.",
+    ),
+    (
         "canary",
         "The canary",
         "The planted bug that always fails was found, as it must be.",

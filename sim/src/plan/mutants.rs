@@ -297,6 +297,13 @@ planted! {
     "dead-incarnation-lives", "supervision", "steady":
         "The tasks of a failed incarnation continue."
         => "two-incarnations";
+    "vouched-after-network-restart", "network", "told_again":
+        "Authorities that proved their key to an earlier network service count as vouched for to \
+         the new one."
+        [blind] => "not-told-again";
+    "engine-restart-not-told", "execution", "told_again":
+        "The ChainActor is not told that the EngineActor restarted, and waits for lost answers."
+        => "not-told-again", "too-few-blocks", "no-progress", "block-late";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."
