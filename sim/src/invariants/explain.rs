@@ -438,10 +438,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "not-told-again",
         "A fact was not told again after a restart",
-        "An actor keeps facts about the incarnation of another one: what the network service knows, \
+        "An actor keeps facts about the incarnation of another one: what the network service has, \
          which peers are connected, which questions are open. They are void after a restart, and \
-         the new incarnation, or the one that asked, must be told. All actors between the two were \
-         idle several times, and nothing was said. Look at the last restart in the node.",
+         the new incarnation, or the one that asked, must get them again. All actors between the \
+         two were idle several times, and the message did not come. Look at the last restart in \
+         the node.",
     ),
     (
         "authorities-apart",

@@ -254,7 +254,7 @@ pub enum Violation {
         known: u64,
         authorities: u64,
     },
-    /// An actor, or the network service of a node, was not told what it must know after a restart.
+    /// An actor, or the network service of a node, lacks a fact that it must get after a restart.
     NotToldAgain { node: u8, what: String },
     /// After the faults ended, two honest authorities are not connected; `node` lacks `other`.
     AuthoritiesApart { node: u8, other: u8, within_ms: u64 },

@@ -3,7 +3,7 @@
 //!
 //! | restarted | receiver | fact |
 //! |---|---|---|
-//! | network | chain | `network_started`: the status and the proofs of the earlier service are gone |
+//! | network | chain | `network_started`: status and proofs of the earlier service are gone |
 //! | network | peers | nothing by messages: its supervisor restarts the PeerActor, too |
 //! | network | network service | `SetStatus`, and `Vouch` for each authority that proves its key |
 //! | peers | network | `get_connected`, which the network answers with the connected peers |
@@ -82,7 +82,7 @@ struct Told {
     lost: u64,
 }
 
-/// A restart that the receiver has not been told of, with its state before.
+/// A restart that the receiver does not know, with its state before.
 #[derive(Debug, Clone, Copy)]
 struct Due {
     before: Told,
@@ -280,7 +280,7 @@ impl Retold {
 }
 
 impl Node {
-    /// Checks that each receiver was told of each restart; the error names the fact.
+    /// Checks that each receiver knows of each restart; the error names the fact.
     fn restarts(&mut self, tree: &Snapshot) -> Result<(), String> {
         for (number, duty) in DUTIES.iter().enumerate() {
             let restarted = tree.find(&duty.restarted.path());
@@ -500,7 +500,7 @@ mod tests {
     const KIND: &str = "execution_restarted";
 
     #[test]
-    fn a_restart_is_told() {
+    fn a_restart_is_reported() {
         let mut all = retold();
         assert_eq!(all.look(0, &tree(1, 1, KIND, 0)), Ok(()));
         assert_eq!(looks(&mut all, &tree(2, 1, KIND, 1)), Ok(()));

@@ -302,7 +302,7 @@ planted! {
          the new one."
         [blind] => "not-told-again";
     "engine-restart-not-told", "execution", "told_again":
-        "The ChainActor is not told that the EngineActor restarted, and waits for lost answers."
+        "A restarted EngineActor does not report its start: the ChainActor awaits lost answers."
         => "not-told-again", "too-few-blocks", "no-progress", "block-late";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
