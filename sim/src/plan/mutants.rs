@@ -204,7 +204,7 @@ planted! {
         => "block-late", "too-few-blocks";
     "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
         "The PeerActor does not get the connected peers when it restarts."
-        => "no-progress", "too-few-blocks";
+        => "no-progress", "too-few-blocks", "not-told-again";
     "requests-not-limited", "network", "strangers_ask_too_much":
         "The requests of a peer are not limited."
         => "served-too-much";
@@ -263,7 +263,7 @@ planted! {
         => "too-costly";
     "never-dials-again", "network", "majority_partition":
         "The address of a lost peer is not dialled again."
-        => "no-progress";
+        => "no-progress", "authorities-apart";
     "mailbox-overtakes", "mailboxes", "steady":
         "A message overtakes the one before it when others are queued."
         => "order-broken";
