@@ -178,6 +178,7 @@ impl Host {
             observer,
             interceptor: Default::default(),
             mailboxes: Default::default(),
+            stranger_places: None,
             planted_bug: Default::default(),
         });
         match started.await {

@@ -99,6 +99,16 @@ pub(crate) fn requests_connected_peers() -> bool {
     !mutant::active("peers-not-introduced")
 }
 
+/// True if the ChainActor forgets who proved a key to the earlier network service.
+pub(crate) fn forgets_vouched() -> bool {
+    !mutant::active("vouched-after-network-restart")
+}
+
+/// True if a restarted EngineActor tells that open questions get no answer.
+pub(crate) fn reports_engine_restart() -> bool {
+    !mutant::active("engine-restart-not-told")
+}
+
 /// Durability of a record's write.
 pub(crate) fn record_durability() -> Durability {
     if mutant::active("write-deferred") {
@@ -124,6 +134,10 @@ pub struct NetworkInterceptor {
 
 #[cfg(not(madsim))]
 impl NetworkInterceptor {
+    /// A network service begins.
+    #[inline]
+    pub(crate) fn started(&self) {}
+
     /// Sends a command to the network without waiting for room.
     #[inline]
     pub(crate) fn try_send(&self, network: &Handle, command: Command) -> Result<(), SendError> {
@@ -157,6 +171,8 @@ mod simulated {
 
     /// Replaces the messages of a node, in both directions.
     pub trait Intercept: Send + Sync {
+        /// A network service begins, before its first event and command.
+        fn started(&self) {}
         /// Commands that leave in place of `command`, each after a delay.
         fn leaving(&self, command: Command) -> Vec<(Duration, Command)>;
         /// Events that arrive in place of `event`, each after a delay.
@@ -167,6 +183,12 @@ mod simulated {
         /// An interceptor that applies `by` to everything.
         pub fn by(by: Arc<dyn Intercept>) -> Self {
             Self { by: Some(by) }
+        }
+
+        pub(crate) fn started(&self) {
+            if let Some(by) = &self.by {
+                by.started();
+            }
         }
 
         /// Returns the commands that leave now, and schedules the delayed ones.

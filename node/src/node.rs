@@ -64,6 +64,8 @@ pub struct NodeConfig {
     pub interceptor: NetworkInterceptor,
     /// Capacities of mailboxes in place of the table's; none in production.
     pub mailboxes: MailboxSizes,
+    /// Places for connected strangers in place of the default; a simulation fills few.
+    pub stranger_places: Option<usize>,
     /// The mistake in the rules of agreement that a simulation plants; none in production.
     pub planted_bug: PlantedBug,
 }

@@ -375,6 +375,9 @@ fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
     // Messages rebroadcast after a slot must pass the repeat filter.
     let slot = Duration::from_millis(config.genesis.spec().slot_duration_ms);
     net.timing.repeat_window = net.timing.repeat_window.min(slot / 2);
+    if let Some(places) = config.stranger_places {
+        net.limits.max_peers = places;
+    }
     Ok(net)
 }
 

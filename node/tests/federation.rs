@@ -130,6 +130,7 @@ async fn validator(
         })),
         interceptor: Default::default(),
         mailboxes: Default::default(),
+        stranger_places: None,
         planted_bug: Default::default(),
     })
     .await

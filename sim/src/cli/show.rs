@@ -94,6 +94,9 @@ A scenario is a TOML file:
     greedy_peers = true           # peers request more than nodes serve
     silent_peers = true           # peers claim to have blocks and answer no request
     strangers = [\"idle\"]          {strangers}
+    unlisted = [3]                # authorities whose address the others do not have
+    crowd = 6                     # strangers that take the places for strangers
+    places = 2                    # places for strangers at each node (50)
     mailboxes = {{ chain = 32 }}    # capacities of mailboxes by actor, smaller than in production
     tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
     byzantine = [{{ node = 2, conduct = \"twins\" }}]
@@ -279,6 +282,18 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     for stranger in &world.strangers {
         println!("a stranger attacks: {stranger:?}");
+    }
+    if !world.unlisted.is_empty() {
+        println!(
+            "addresses that the others do not have: {:?}",
+            world.unlisted
+        );
+    }
+    if world.crowd > 0 {
+        println!("{} strangers take places", world.crowd);
+    }
+    if let Some(places) = world.places {
+        println!("each node has {places} places for strangers");
     }
     if let Some(Ms(ms)) = world.tcp_timeout {
         println!("connections time out after {ms} ms");

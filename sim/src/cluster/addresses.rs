@@ -41,6 +41,8 @@ pub enum Net {
     Forgeries = 15,
     /// The peer that replays messages of another chain.
     OtherChain = 16,
+    /// The strangers that take places.
+    Crowd = 24,
 }
 
 impl Net {

@@ -27,7 +27,7 @@ pub use governance::Governance;
 pub use validator::Living;
 
 use crate::invariants::{ExecutionClients, Judge};
-use crate::params::MachineRole;
+use crate::params::{KnownAddresses, MachineRole};
 use genesis::Chain;
 
 /// Receives each event of an authority's node, inside of the node and at the moment of the event.
@@ -95,6 +95,10 @@ pub struct Shared {
     pub mailboxes: MailboxSizes,
     /// The planted bug in the nodes' consensus rules.
     pub planted_bug: PlantedBug,
+    /// The nodes whose addresses each node knows.
+    pub addresses: KnownAddresses,
+    /// Places for strangers at each node in place of production's.
+    pub stranger_places: Option<usize>,
     /// The authorities that run two nodes with one key.
     pub twins: BTreeSet<u8>,
 }

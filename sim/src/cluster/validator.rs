@@ -95,6 +95,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     }
     let fresh_votes = datadir.exists(FRESH_VOTES_FILE).map_err(|e| text(&e))?;
     let others = (0..shared.nodes).filter(|other| *other != index);
+    let others = others.filter(|other| shared.addresses.has(index, *other));
     let judge = shared.judge.clone();
     let reactions = shared.reactions.clone();
     let execution_clients = shared.execution_clients.clone();
@@ -150,6 +151,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
             None => NetworkInterceptor::default(),
         },
         mailboxes: shared.mailboxes.clone(),
+        stranger_places: shared.stranger_places,
         planted_bug: planted_bug(shared, index),
     };
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);

@@ -139,7 +139,7 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 19] = [
+    let changes: [fn(&mut Plan); 21] = [
         |plan| plan.workload.users = 0,
         |plan| {
             plan.workload = WorkloadPlan {
@@ -153,6 +153,8 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
         |plan| plan.world.light_client = false,
         |plan| plan.world.greedy_peers = false,
         |plan| plan.world.silent_peers = false,
+        |plan| (plan.world.crowd, plan.world.places) = (0, None),
+        |plan| plan.world.unlisted.clear(),
         |plan| plan.world.tcp_timeout = None,
         |plan| {
             plan.world

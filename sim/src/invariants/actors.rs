@@ -60,7 +60,7 @@ pub struct Actors {
 }
 
 /// Returns the number of messages that a mailbox accepted and that no counter accounts for.
-fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
+pub(super) fn unaccounted(mailbox: &MailboxSnapshot) -> i64 {
     let taken_in = mailbox.accepted + mailbox.timers;
     let accounted = mailbox.handled
         + mailbox.failed

@@ -113,6 +113,7 @@ impl Calm {
         let is_redundant = plan.quorum() < usize::from(plan.authorities());
         let has_attackers = !plan.suspects().is_empty()
             || !plan.strangers.is_empty()
+            || plan.crowd > 0
             || plan.greedy_peers
             || plan.silent_peers;
         // Nodes join and leave, or wait for room: the limits are those of a fixed federation with

@@ -443,6 +443,22 @@ const TABLE: &[(&str, &str, &str)] = &[
          peer. The node gave it a place that is reserved for authorities.",
     ),
     (
+        "not-told-again",
+        "A fact was not told again after a restart",
+        "An actor keeps facts about the incarnation of another one: what the network service has, \
+         which peers are connected, which questions are open. They are void after a restart, and \
+         the new incarnation, or the one that asked, must get them again. All actors between the \
+         two were idle several times, and the message did not come. Look at the last restart in \
+         the node.",
+    ),
+    (
+        "authorities-apart",
+        "Two honest authorities are not connected",
+        "The faults have ended, and one of the two knows the address of the other. Strangers may \
+         hold all places for strangers, but none of an authority. Look at the dials, at the \
+         refusals of the gate, and for the proof of the key and its `Vouch`.",
+    ),
+    (
         "canary",
         "The canary",
         "The planted bug that always fails was found, as it must be.",

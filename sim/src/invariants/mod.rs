@@ -24,6 +24,7 @@ mod outside;
 mod quorums;
 mod rejoin;
 mod requests;
+mod retold;
 mod sets;
 mod votes;
 
@@ -53,6 +54,7 @@ pub use model::Conformance;
 pub use quorums::Quorums;
 pub use rejoin::{Loss, Rejoin};
 pub use requests::Requests;
+pub use retold::Retold;
 pub use sets::{Changes, Members, Sets};
 pub use votes::Votes;
 
@@ -254,6 +256,10 @@ pub enum Violation {
         known: u64,
         authorities: u64,
     },
+    /// An actor, or the network service of a node, lacks a fact that it must get after a restart.
+    NotToldAgain { node: u8, what: String },
+    /// After the faults ended, two honest authorities are not connected; `node` lacks `other`.
+    AuthoritiesApart { node: u8, other: u8, within_ms: u64 },
     /// A leader built on another block than the highest certified one that it knew; all slots.
     WrongParent {
         node: u8,
@@ -481,6 +487,8 @@ pub struct Oracles {
     pub rejoin: Rejoin,
     /// Requests of the nodes to their peers.
     pub requests: Requests,
+    /// Facts that are told again after restarts, and the connections of authorities.
+    pub retold: Retold,
     /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
     /// Messages that adversaries made.
@@ -546,6 +554,7 @@ impl Oracles {
             sets,
             rejoin: Rejoin::default(),
             requests: Requests::new(plan.buggify),
+            retold: Retold::new(plan),
             ledger: Ledger::default(),
             forgeries: Forgeries::default(),
             checks: BTreeMap::new(),
@@ -574,6 +583,7 @@ impl Oracles {
         self.clocks.born(node);
         self.actors.born(node);
         self.requests.born(node);
+        self.retold.born(node);
         self.accusations.restored(node);
         self.quorums.restored(node);
     }
@@ -725,7 +735,8 @@ impl Oracles {
                 ("banned", result.map_or(Ok(()), Err))
             }
             NodeEvent::Peers { .. } => ("peers", Ok(())),
-            NodeEvent::Restored { .. } => {
+            NodeEvent::Restored { incarnation } => {
+                self.retold.chain_restored(node, *incarnation);
                 self.accusations.restored(node);
                 self.quorums.restored(node);
                 ("restored", Ok(()))
@@ -805,6 +816,8 @@ impl Oracles {
             return;
         }
         let result = self.actors.look(at_ms, node, tree);
+        self.note(at_ms, result);
+        let result = self.retold.look(node, tree);
         self.note(at_ms, result);
     }
 

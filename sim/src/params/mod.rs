@@ -19,7 +19,9 @@ use alys_types::limits::MAX_GAS_LIMIT;
 
 pub use behaviour::{Behaviour, WorkloadPlan};
 pub use machine_role::MachineRole;
-pub use network::{Byzantine, Conduct, FaultModelWord, LinkPlan, Stranger, WorldPlan, tolerated};
+pub use network::{
+    Byzantine, Conduct, FaultModelWord, KnownAddresses, LinkPlan, Stranger, WorldPlan, tolerated,
+};
 pub use stack::Stack;
 pub use targets::NodeRef;
 pub use time::{Ms, SignedMs, Slots, When, WordError, parse_duration};

@@ -59,6 +59,16 @@ pub struct WorldPlan {
     /// Strangers that attack the nodes, each at the rate of one machine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<Stranger>,
+    /// Authorities whose address is in no configuration but those of later ones of this list. They
+    /// have the addresses of all others, and dial in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unlisted: Vec<u8>,
+    /// Number of strangers that connect to every node, send nothing, and return whenever they lose
+    /// their place.
+    pub crowd: u8,
+    /// Places for strangers at each node in place of production's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub places: Option<usize>,
     /// TCP timeout of connecting and of sending on all machines; 20 s and 30 s by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Ms>,
@@ -94,6 +104,9 @@ impl Default for WorldPlan {
             greedy_peers: false,
             silent_peers: false,
             strangers: Vec::new(),
+            unlisted: Vec::new(),
+            crowd: 0,
+            places: None,
             tcp_timeout: None,
             mailboxes: BTreeMap::new(),
             byzantine: Vec::new(),
@@ -132,10 +145,37 @@ impl WorldPlan {
         self.byzantine.iter().any(|one| one.node == index + 1)
     }
 
+    /// Returns the addresses in the configurations of the nodes.
+    pub fn addresses(&self) -> KnownAddresses {
+        let unlisted = self.unlisted.iter();
+        KnownAddresses {
+            unlisted: unlisted.map(|number| number.saturating_sub(1)).collect(),
+        }
+    }
+
     /// Returns a number of votes that makes a certificate of the first federation: the least one
     /// without governance.
     pub fn quorum(&self) -> usize {
         usize::from(self.authorities()) - self.tolerated()
+    }
+}
+
+/// The addresses in the configurations of the nodes, by number from 0.
+#[derive(Debug, Clone, Default)]
+pub struct KnownAddresses {
+    unlisted: Vec<u8>,
+}
+
+impl KnownAddresses {
+    /// Returns true if `node` has the address of `other`. Of each two nodes at least one has the
+    /// address of the other.
+    pub fn has(&self, node: u8, other: u8) -> bool {
+        let place_of = |index: u8| self.unlisted.iter().position(|one| *one == index);
+        match (place_of(node), place_of(other)) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(of_other)) => of_other < own,
+        }
     }
 }
 
@@ -308,6 +348,23 @@ impl Default for LinkPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_nodes_one_has_the_address_of_the_other() {
+        let world = WorldPlan {
+            unlisted: vec![4, 2],
+            ..WorldPlan::default()
+        };
+        let addresses = world.addresses();
+        for node in 0..world.nodes {
+            for other in (0..world.nodes).filter(|other| *other != node) {
+                assert!(addresses.has(node, other) || addresses.has(other, node));
+            }
+        }
+        assert!(addresses.has(3, 0) && !addresses.has(0, 3));
+        assert!(addresses.has(1, 3) && !addresses.has(3, 1));
+        assert!(addresses.has(0, 2) && addresses.has(2, 0));
+    }
 
     #[test]
     fn quorums_follow_the_protocol() {

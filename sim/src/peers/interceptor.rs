@@ -185,11 +185,12 @@ impl Inspector {
                     self.answered.insert(*peer, forgery);
                 }
             }
-            _ => {}
+            event => self.judge.look().arrived(self.node, event),
         }
     }
 
     fn note_departure(&mut self, command: &Command) {
+        self.judge.look().commanded(self.node, command);
         match command {
             Command::Judge { id, verdict } => {
                 let Some(at) = self.unjudged.iter().position(|(known, _)| known == id) else {
@@ -265,6 +266,14 @@ impl GossipRepeater for MessageInterceptor {
 }
 
 impl Intercept for MessageInterceptor {
+    fn started(&self) {
+        let inner = self.look();
+        if inner.byzantine.is_none() {
+            let Inspector { node, judge, .. } = &inner.inspector;
+            judge.look().retold.service_started(*node);
+        }
+    }
+
     fn leaving(&self, command: Command) -> Vec<(Duration, Command)> {
         let mut guard = self.look();
         let inner = &mut *guard;

@@ -3,6 +3,7 @@
 
 pub mod byzantine;
 pub mod certificate_flooder;
+pub mod crowd;
 pub mod duster;
 pub mod flooder;
 pub mod idler;

@@ -142,6 +142,9 @@ const SMALL_MAILBOXES_ONE_IN: u64 = 3;
 const CHANGING_ONE_IN: u64 = 5;
 /// One generated world in this many has strangers that attack.
 const STRANGERS_ONE_IN: u64 = 12;
+/// One generated world in this many has authorities that others do not know by address, if nobody
+/// else needs a place or loses messages on purpose.
+const UNLISTED_ONE_IN: u64 = 2;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -167,6 +170,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
             &mut Rng::derive(seed, "plan rarities"),
             with_faults,
         );
+        draw_addresses(&mut plan, &mut Rng::derive(seed, "plan addresses"));
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() {
@@ -316,6 +320,28 @@ fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
+/// Draws authorities that others do not know by address, and strangers that take all places. A
+/// message that is lost on purpose, or finds a full mailbox, may cost such an authority its place
+/// for a while; others without a proof of a key never get one.
+fn draw_addresses(plan: &mut Plan, rng: &mut Rng) {
+    let world = &mut plan.world;
+    let nodes = u64::from(world.nodes);
+    let is_drawn = rng.below(UNLISTED_ONE_IN) == 0;
+    let first = rng.below(nodes);
+    let count = 1 + rng.below(2);
+    let crowd = [0, 4, 8][rng.below(3) as usize];
+    let has_others = world.light_client || world.greedy_peers || world.silent_peers;
+    let has_attackers = !world.strangers.is_empty() || !world.suspects().is_empty();
+    let loses_messages = world.buggify || !world.mailboxes.is_empty();
+    if !is_drawn || has_others || has_attackers || loses_messages || world.governance {
+        return;
+    }
+    let numbers = (0..count).map(|turn| 1 + (first + turn) % nodes);
+    world.unlisted = numbers.map(|number| number as u8).collect();
+    world.crowd = crowd;
+    world.places = (crowd > 0).then_some(2);
+}
+
 /// Draws rare sequences of several faults on one node, which independent faults seldom produce.
 /// Without `with_faults` the sequences are dropped, but the world is drawn the same.
 fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
@@ -447,6 +473,13 @@ mod tests {
         for kind in faults::kinds() {
             assert!(drawn.contains(kind.name), "{} is never drawn", kind.name);
         }
+    }
+
+    #[test]
+    fn authorities_without_known_addresses_and_crowds_are_drawn() {
+        let worlds = || (0..2_000).map(|seed| mixed(seed).world);
+        assert!(worlds().any(|world| !world.unlisted.is_empty() && world.crowd == 0));
+        assert!(worlds().any(|world| world.unlisted.len() == 2 && world.crowd > 0));
     }
 
     #[test]

@@ -204,7 +204,7 @@ planted! {
         => "block-late", "too-few-blocks";
     "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
         "The PeerActor does not get the connected peers when it restarts."
-        => "no-progress", "too-few-blocks";
+        => "no-progress", "too-few-blocks", "not-told-again";
     "requests-not-limited", "network", "strangers_ask_too_much":
         "The requests of a peer are not limited."
         => "served-too-much";
@@ -263,7 +263,7 @@ planted! {
         => "too-costly";
     "never-dials-again", "network", "majority_partition":
         "The address of a lost peer is not dialled again."
-        => "no-progress";
+        => "no-progress", "authorities-apart";
     "mailbox-overtakes", "mailboxes", "steady":
         "A message overtakes the one before it when others are queued."
         => "order-broken";
@@ -300,6 +300,13 @@ planted! {
     "timers-outlive-incarnation", "supervision", "every_actor_heals":
         "The pending timers of a failed incarnation go on in the next one."
         => "incarnations-crossed";
+    "vouched-after-network-restart", "network", "told_again":
+        "Authorities that proved their key to an earlier network service count as vouched for to \
+         the new one."
+        [blind] => "not-told-again";
+    "engine-restart-not-told", "execution", "told_again":
+        "A restarted EngineActor does not report its start: the ChainActor awaits lost answers."
+        => "not-told-again", "too-few-blocks", "no-progress", "block-late";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

@@ -45,6 +45,7 @@ use crate::params::Slots;
 use crate::params::{Conduct, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
 use crate::peers::certificate_flooder;
+use crate::peers::crowd;
 use crate::peers::duster;
 use crate::peers::flooder;
 use crate::peers::idler;
@@ -417,6 +418,8 @@ impl Cluster {
                 .collect(),
             exits,
             mailboxes: mailbox_sizes(&plan.world),
+            addresses: plan.world.addresses(),
+            stranger_places: plan.world.places,
             planted_bug,
             twins: twins(&plan.world).collect(),
         };
@@ -579,6 +582,7 @@ fn add_outsiders(
     if plan.silent_peers {
         staller::add(world, shared);
     }
+    (0..plan.crowd).for_each(|index| crowd::add(world, shared, index));
     for (index, mutator) in mutators {
         puppet::add(world, shared, mutator.clone(), Some(*index));
     }
@@ -632,7 +636,8 @@ impl Users {
 
 /// Ends all faults and restores a core of authorities. Then requires, in this order: progress of
 /// the core, the same states when a fresh execution client executes the final chain, the final
-/// chain and correct balances on the core's execution clients, and that every actor becomes idle.
+/// chain and correct balances on the core's execution clients, direct connections between all
+/// authorities of the core, and that every actor becomes idle.
 /// Some runs go on until they are calm, see [`crate::invariants::Calm`].
 async fn recover(
     world: World,
@@ -659,9 +664,11 @@ async fn recover(
     faults.leave_dead(left_dead);
     faults.heal();
     let is_whole = core.len() == usize::from(nodes) && mute.is_empty();
-    judge.look().calm.healed(now_ms(world), is_whole);
+    let healed_ms = now_ms(world);
+    judge.look().calm.healed(healed_ms, is_whole);
     spawn("operators", faults.clone().confirm_clocks(core.clone()));
     world.set_buggify(None);
+    judge.look().retold.healed();
     match recovery::progress(world, judge, plan, &core, &mute).await? {
         Progress::Broken => return Ok(()),
         Progress::Unrecoverable => {
@@ -686,6 +693,7 @@ async fn recover(
             what: error.to_string(),
         })
     })?;
+    recovery::connected(world, judge, &core, healed_ms).await?;
     recovery::rest(world, judge, &shared.living, &core).await?;
     recovery::calm(world, judge, plan.world.slot_ms).await;
     Ok(())

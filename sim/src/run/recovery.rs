@@ -15,6 +15,13 @@ use crate::run::inspect;
 
 /// Time within which each actor must be idle at least once.
 const IDLE_TIMEOUT_MS: u64 = 10_000;
+/// Time after the end of the faults within which all authorities are connected: 15 s until a silent
+/// connection is noticed, 7 s until the next dial, and two attempts of a dial (4 s) and a handshake
+/// (10 s), because the first one may meet the remains of the old connection. GUESSED.
+const CONNECT_MS: u64 = 50_000;
+/// The same for a connection that ended later without a fault, as far as its cause is known: two
+/// dials at once, of which none stays. GUESSED.
+const RECONNECT_MS: u64 = 10_000;
 /// Interval between two checks of the mailboxes.
 const MAILBOX_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Interval between two checks of the invariants.
@@ -162,6 +169,31 @@ pub async fn progress(
         None => Ok(Progress::Made),
         Some(node) => Err(Violation::SilentLeader {
             node: node + 1,
+            within_ms: now_ms(world) - healed_ms,
+        }),
+    }
+}
+
+/// Demands that all authorities of the core are connected directly: each two of them, as both know.
+///
+/// # Errors
+/// [`Violation::AuthoritiesApart`].
+pub async fn connected(
+    world: World,
+    judge: &Judge,
+    core: &[u8],
+    healed_ms: u64,
+) -> Result<(), Violation> {
+    let apart = || judge.look().retold.apart(core);
+    let until_ms = (healed_ms + CONNECT_MS).max(now_ms(world) + RECONNECT_MS);
+    if wait(world, judge, until_ms, || apart().is_none()).await {
+        return Ok(());
+    }
+    match apart() {
+        None => Ok(()),
+        Some((node, other)) => Err(Violation::AuthoritiesApart {
+            node: node + 1,
+            other: other + 1,
             within_ms: now_ms(world) - healed_ms,
         }),
     }

@@ -539,7 +539,7 @@ impl AlysActor for EngineActor {
 
     async fn started(&mut self, ctx: &Context<Self>) -> Result<(), EngineError> {
         self.set_reachable(self.is_reachable);
-        if ctx.incarnation() > 1 {
+        if ctx.incarnation() > 1 && interceptor::reports_engine_restart() {
             // Questions that the last incarnation had not answered are lost.
             self.tell(ChainMessage::ExecutionRestarted).await;
         }

@@ -446,6 +446,7 @@ impl AlysActor for NetworkActor {
         let Some((service, mut events)) = self.service.take() else {
             return Ok(());
         };
+        self.interceptor.started();
         let address = ctx.address();
         let incarnation = ctx.incarnation();
         let restarted = PeerMessage::NetworkRestarted;

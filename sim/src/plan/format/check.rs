@@ -14,6 +14,8 @@ use crate::plan::{MAX_STEPS, Plan, mutants};
 
 /// Longest rejoin margin in slots: a day of one-second slots.
 const MAX_REJOIN_MARGIN: u64 = 86_400;
+/// Most strangers that take places. Each has a network service, which costs as much as a node's.
+const MAX_CROWD: u8 = 64;
 
 /// A step of the path to a value in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +175,20 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
     {
         let message = "strangers: each attack once, and votes with a forger only".to_owned();
         return problem(["world", "strangers"], message);
+    }
+    let unlisted = &world.unlisted;
+    let is_repeated = |index: usize| unlisted[..index].contains(&unlisted[index]);
+    if !unlisted.iter().all(is_node)
+        || (0..unlisted.len()).any(is_repeated)
+        || unlisted.len() >= usize::from(nodes)
+    {
+        let message = format!("unlisted: different nodes from 1 to {nodes}, and not all of them");
+        return problem(["world", "unlisted"], message);
+    }
+    // A candidate, or a removed authority, is a stranger, and the crowd would take its place.
+    if world.crowd > MAX_CROWD || world.crowd > 0 && world.governance {
+        let message = format!("crowd: up to {MAX_CROWD} strangers, and without governance");
+        return problem(["world", "crowd"], message);
     }
     if !(1..=MAX_REJOIN_MARGIN).contains(&world.rejoin_margin) {
         let message = format!("rejoin_margin: from 1 to {MAX_REJOIN_MARGIN} slots");
