@@ -42,3 +42,12 @@ pub(crate) fn next_log_index(index: u64) -> u64 {
     }
     index
 }
+
+/// `filter-skips-replacement`: after a reorganisation the logs of a filter are searched from the
+/// block that was the first unreported one `before`, without the replacements below it.
+pub(crate) fn first_searched(before: u64, rewound: u64) -> u64 {
+    if rewound != before && active("filter-skips-replacement") {
+        return before;
+    }
+    rewound
+}

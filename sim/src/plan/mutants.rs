@@ -304,6 +304,9 @@ planted! {
     "canary-leaks", "canary", "steady":
         "The process id enters the trace: two runs of one seed must differ."
         => "differs";
+    "filter-skips-replacement", "execution", "filters_through_reorganisations":
+        "After a reorganisation, a filter leaves out the logs of blocks at the replaced heights."
+        [blind] => "filter-differs";
 }
 
 /// Returns the bug of this name.
