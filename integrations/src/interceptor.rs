@@ -6,6 +6,7 @@
 
 use alloy_eips::eip1559::BaseFeeParams;
 use alys_runtime::mutant::active;
+use alys_runtime::time::Instant;
 
 /// `token-kept`: one JWT serves for two minutes, beyond the minute within which an execution client
 /// accepts its `iat`.
@@ -50,4 +51,13 @@ pub(crate) fn first_searched(before: u64, rewound: u64) -> u64 {
         return before;
     }
     rewound
+}
+
+/// `filter-ages`: a poll does not renew a filter, so that it is removed some time after its
+/// installation.
+pub(crate) fn filter_used(last_used: Instant, now: Instant) -> Instant {
+    if active("filter-ages") {
+        return last_used;
+    }
+    now
 }

@@ -307,6 +307,9 @@ planted! {
     "filter-skips-replacement", "execution", "filters_through_reorganisations":
         "After a reorganisation, a filter leaves out the logs of blocks at the replaced heights."
         [blind] => "filter-differs";
+    "filter-ages", "execution", "filters_for_minutes":
+        "A poll does not renew a filter: it is lost five minutes after its installation."
+        [blind] => "filter-lost";
 }
 
 /// Returns the bug of this name.

@@ -25,6 +25,8 @@ use crate::invariants::{
 
 /// Time after which an execution client may remove an unused filter.
 const MAX_IDLE: Duration = Duration::from_secs(300);
+/// Time after which an execution client has removed an unused filter.
+const LONG_IDLE: Duration = Duration::from_secs(310);
 /// The error text of Geth for an unknown filter.
 const NOT_FOUND: &str = "filter not found";
 /// Longest time of the requests whose answers are compared with one head.
@@ -152,6 +154,7 @@ impl Watcher {
     }
 
     async fn watch(&mut self, client: &HttpClient, all: &mut [Watched]) -> Result<(), Violation> {
+        let mut forgotten = None;
         while !self.is_over.load(Ordering::SeqCst) {
             let next = all.iter().map(|watched| watched.due).min();
             time::sleep_until(next.unwrap_or_else(time::now)).await;
@@ -163,6 +166,7 @@ impl Watcher {
             if self.rng.below(RANGE_ONE_IN) == 0 {
                 self.search(client).await?;
             }
+            self.forget(client, &mut forgotten).await?;
         }
         for _ in 0..LAST_POLLS {
             time::sleep(RETRY).await;
@@ -176,6 +180,29 @@ impl Watcher {
             uninstall(client, filter.id).await;
         }
         Ok(())
+    }
+
+    /// Installs a filter and does not use it, and checks after [`LONG_IDLE`] that it is removed.
+    async fn forget(
+        &self,
+        client: &HttpClient,
+        forgotten: &mut Option<(U64, Instant)>,
+    ) -> Result<(), Violation> {
+        let Some((id, installed)) = *forgotten else {
+            let answer: Result<U64, CallError> = client.call("eth_newBlockFilter", json!([])).await;
+            *forgotten = answer.ok().map(|id| (id, time::now()));
+            return Ok(());
+        };
+        let idle = installed.elapsed();
+        if idle < LONG_IDLE {
+            return Ok(());
+        }
+        *forgotten = None;
+        let answer: Result<Value, CallError> = client.call("eth_getFilterChanges", (id,)).await;
+        match answer {
+            Ok(_) => Err(self.differs(format!("a filter answers that was unused for {idle:?}"))),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Polls a filter, or installs it if it is lost.

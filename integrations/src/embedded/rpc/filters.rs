@@ -179,7 +179,7 @@ impl Filters {
             by_id.remove(&id.to());
             return Err(not_found());
         }
-        entry.last_used = now;
+        entry.last_used = interceptor::filter_used(entry.last_used, now);
         Ok(by_id)
     }
 }
