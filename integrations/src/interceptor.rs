@@ -6,6 +6,7 @@
 
 use alloy_eips::eip1559::BaseFeeParams;
 use alys_runtime::mutant::active;
+use alys_runtime::time::Instant;
 
 /// `token-kept`: one JWT serves for two minutes, beyond the minute within which an execution client
 /// accepts its `iat`.
@@ -41,4 +42,22 @@ pub(crate) fn next_log_index(index: u64) -> u64 {
         return 0;
     }
     index
+}
+
+/// `filter-skips-replacement`: after a reorganisation the logs of a filter are searched from the
+/// block that was the first unreported one `before`, without the replacements below it.
+pub(crate) fn first_searched(before: u64, rewound: u64) -> u64 {
+    if rewound != before && active("filter-skips-replacement") {
+        return before;
+    }
+    rewound
+}
+
+/// `filter-ages`: a poll does not renew a filter, so that it is removed some time after its
+/// installation.
+pub(crate) fn filter_used(last_used: Instant, now: Instant) -> Instant {
+    if active("filter-ages") {
+        return last_used;
+    }
+    now
 }

@@ -107,7 +107,7 @@ A scenario is a TOML file:
     buggify = true                # nodes and execution clients often take rare valid paths
 
     [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
-    [workload]                    # users, burst, pause, pool, block_gas
+    [workload]                    # users, watchers, burst, pause, pool, block_gas
     behaviours = [\"transfer\"]     {behaviours}
     [expect]
     min_final = 10                # final blocks on every node when the chaos ends (0)

@@ -31,6 +31,8 @@ pub fn execution_faults(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> 
 /// The store cannot be opened or fails, or the server does not start or stop.
 pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
+    // Before its ports are open, so that no user sees it earlier.
+    shared.judge.look().execution_born(seat.index);
     if here().incarnation > 0 {
         let at_ms = now_ms(World::current());
         shared.judge.look().calm.disturbed(at_ms);

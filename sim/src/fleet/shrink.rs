@@ -141,9 +141,12 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
     let changes: [fn(&mut Plan); 21] = [
         |plan| plan.workload.users = 0,
+        |plan| plan.workload.watchers = 0,
+        |plan| plan.workload.watchers = plan.workload.watchers.min(1),
         |plan| {
             plan.workload = WorkloadPlan {
                 users: plan.workload.users.min(1),
+                watchers: plan.workload.watchers,
                 ..WorkloadPlan::default()
             }
         },

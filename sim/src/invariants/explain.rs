@@ -422,6 +422,19 @@ const TABLE: &[(&str, &str, &str)] = &[
          contracts. All execution clients of a run are alike, so none of them contradicts.",
     ),
     (
+        "filter-differs",
+        "The changes of a filter are not those of the chain",
+        "A wallet that adds up the answers to its polls has other blocks or logs than the chain: a \
+         change is missing, told twice, or told in vain. A search over a range gives the same \
+         error. Look for a reorganisation between two polls, and for the blocks that it replaced.",
+    ),
+    (
+        "filter-lost",
+        "A filter in use is lost",
+        "An execution client removes a filter after five minutes without a poll, and all filters \
+         in a restart. This one was polled in time, and the process of the client has not ended.",
+    ),
+    (
         "forgery-accepted",
         "A node accepted a forged message",
         "An adversary altered one part of a message, or sent one of another chain, and signed it \

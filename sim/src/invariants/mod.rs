@@ -13,8 +13,10 @@ mod calm;
 mod choices;
 mod clocks;
 pub mod coverage;
+mod emissions;
 mod executions;
 mod explain;
+mod filters;
 mod finality;
 mod forgeries;
 mod headers;
@@ -45,8 +47,10 @@ pub use blocks::{Blocks, Proposed};
 pub use calm::Calm;
 pub use choices::Choices;
 pub use clocks::Clocks;
+pub use emissions::{COUNTER_TOPIC, Emissions, Emitted};
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
+pub use filters::{ToldBlocks, ToldLog, ToldLogs, same_logs};
 pub use finality::{Final, Finality};
 pub use forgeries::{Forgeries, Forgery, Tolerance};
 pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
@@ -307,6 +311,12 @@ pub enum Violation {
     },
     /// A final block or a receipt differs from the arithmetic of fees, gas and logs.
     WrongExecution { node: u8, height: u64, what: String },
+    /// The changes that a filter of an execution client has told, or the logs of a range, are not
+    /// those of its chain.
+    FilterDiffers { node: u8, what: String },
+    /// An execution client lost a filter that was in use, without a restart. The times are those
+    /// since the last poll and since the installation.
+    FilterLost { node: u8, idle_ms: u64, age_ms: u64 },
     /// An actor with an injected fault, or the supervision tree around it, did not recover in time.
     ActorNotHealed {
         node: u8,
@@ -491,6 +501,10 @@ pub struct Oracles {
     pub retold: Retold,
     /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
+    /// The logs of each block.
+    pub emissions: Emissions,
+    /// The number of starts of each authority's execution client.
+    pub execution_starts: BTreeMap<u8, u64>,
     /// Messages that adversaries made.
     pub forgeries: Forgeries,
     /// The most signature checks of one process of each correct node.
@@ -556,6 +570,8 @@ impl Oracles {
             requests: Requests::new(plan.buggify),
             retold: Retold::new(plan),
             ledger: Ledger::default(),
+            emissions: Emissions::default(),
+            execution_starts: BTreeMap::new(),
             forgeries: Forgeries::default(),
             checks: BTreeMap::new(),
             least_final: None,
@@ -586,6 +602,12 @@ impl Oracles {
         self.retold.born(node);
         self.accusations.restored(node);
         self.quorums.restored(node);
+    }
+
+    /// Records that the process of an authority's execution client starts, without the filters of
+    /// the one before.
+    pub fn execution_born(&mut self, node: u8) {
+        *self.execution_starts.entry(node).or_default() += 1;
     }
 
     /// Stops judging a node's reports, because its disk lied or was restored; its signature may now
@@ -698,6 +720,7 @@ impl Oracles {
                 )
             }
             NodeEvent::Proposed { hash, block, .. } => {
+                self.emissions.proposed(block);
                 let is_new = self.blocks.get(hash).is_none();
                 let result = self.blocks.proposed(at_ms, node, *hash, block);
                 if is_new {
@@ -781,6 +804,7 @@ impl Oracles {
                 self.note(at_ms, result);
             }
             NodeEvent::Proposed { hash, block, .. } => {
+                self.emissions.proposed(block);
                 // The result is ignored because correct nodes must reject an invalid block.
                 let _ = self.blocks.proposed(at_ms, node, *hash, block);
             }

@@ -12,6 +12,9 @@ use super::{Ms, time};
 pub struct WorkloadPlan {
     /// Number of accounts that send transactions; 0 disables the workload.
     pub users: u8,
+    /// Number of wallets and indexers that poll filters for blocks and logs, each of another
+    /// execution client.
+    pub watchers: u8,
     /// Maximum number of transactions in a burst of an account.
     pub burst: u8,
     /// Pause of an account between two bursts.
@@ -32,6 +35,7 @@ impl Default for WorkloadPlan {
         let behaviours = Behaviour::usual();
         Self {
             users: 3,
+            watchers: 0,
             burst: 3,
             pause_ms: 700,
             behaviours,

@@ -145,6 +145,8 @@ const STRANGERS_ONE_IN: u64 = 12;
 /// One generated world in this many has authorities that others do not know by address, if nobody
 /// else needs a place or loses messages on purpose.
 const UNLISTED_ONE_IN: u64 = 2;
+/// One generated world in this many has watchers.
+const WATCHERS_ONE_IN: u64 = 4;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -164,6 +166,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
         draw_strangers(&mut plan, &mut Rng::derive(seed, "plan strangers"));
         draw_mailboxes(&mut plan, &mut Rng::derive(seed, "plan mailboxes"));
+        draw_watchers(&mut plan, &mut Rng::derive(seed, "plan watchers"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
             &mut plan,
@@ -296,6 +299,13 @@ fn draw_mailboxes(plan: &mut Plan, rng: &mut Rng) {
         if rng.below(2) == 0 && messages < actor.mailbox {
             plan.world.mailboxes.insert(actor.name.to_owned(), messages);
         }
+    }
+}
+
+/// Draws one or two watchers in one of [`WATCHERS_ONE_IN`] worlds.
+fn draw_watchers(plan: &mut Plan, rng: &mut Rng) {
+    if rng.below(WATCHERS_ONE_IN) == 0 {
+        plan.workload.watchers = 1 + rng.below(2) as u8;
     }
 }
 

@@ -314,6 +314,12 @@ planted! {
     "canary-leaks", "canary", "steady":
         "The process id enters the trace: two runs of one seed must differ."
         => "differs";
+    "filter-skips-replacement", "execution", "filters_through_reorganisations":
+        "After a reorganisation, a filter leaves out the logs of blocks at the replaced heights."
+        [blind] => "filter-differs";
+    "filter-ages", "execution", "filters_for_minutes":
+        "A poll does not renew a filter: it is lost five minutes after its installation."
+        [blind] => "filter-lost";
 }
 
 /// Returns the bug of this name.

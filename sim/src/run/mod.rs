@@ -60,7 +60,7 @@ use crate::peers::vanisher;
 use crate::peers::vote_flooder;
 use crate::plan::Plan;
 use crate::plan::mutants::{self, Planted};
-use crate::workload::{Desk, User};
+use crate::workload::{Desk, User, Watcher};
 
 /// Simulated time after the plan's `until_ms` at which a run is aborted as hung.
 /// Recovery and audit take less, because each of their waits has a shorter timeout.
@@ -629,6 +629,19 @@ impl Users {
                 desk: Desk::default(),
             };
             world.spawn_on(machine, "user", user.run());
+        }
+        let correct: Vec<u8> = (0..plan.world.nodes)
+            .filter(|node| !plan.world.is_byzantine(*node))
+            .collect();
+        let watched = correct.iter().cycle();
+        for (number, node) in (0..plan.workload.watchers).zip(watched) {
+            let watcher = Watcher {
+                node: *node,
+                rng: world.rng(&format!("watcher {number}")),
+                judge: judge.clone(),
+                is_over: is_over.clone(),
+            };
+            world.spawn_on(machine, "watcher", watcher.run());
         }
         Self { machine, is_over }
     }

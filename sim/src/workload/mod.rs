@@ -2,6 +2,8 @@
 //! and cancel them, leave nonce gaps, flood, read, and wait until a transaction of each nonce is in
 //! a final block.
 //!
+//! [`Watcher`]s poll filters of the execution clients meanwhile.
+//!
 //! **Owns** only the transactions that it sends to the public ports of the execution clients.
 //! **Guarantees** that every transaction is in the ledger of the invariants before it is submitted,
 //! that each user draws from its own random stream, and that every feature reached is counted.
@@ -12,6 +14,7 @@ mod misconduct;
 mod pool;
 mod reads;
 pub mod sign;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +34,7 @@ use crate::params::accounts::{sink_address, user_address, user_key};
 use crate::params::transactions::{Contract, Form};
 use crate::params::{Behaviour, MachineRole, WorkloadPlan};
 use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
+pub use watch::Watcher;
 
 const GWEI: u128 = 1_000_000_000;
 /// Fees of a transaction that should be included in a block.

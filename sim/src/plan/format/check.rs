@@ -94,6 +94,7 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
 fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
     let WorkloadPlan {
         users,
+        watchers,
         behaviours,
         pool,
         block_gas,
@@ -101,6 +102,10 @@ fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
     } = workload;
     if *users > MAX_USERS {
         return problem(["workload", "users"], format!("users: at most {MAX_USERS}"));
+    }
+    if *watchers > MAX_USERS {
+        let message = format!("watchers: at most {MAX_USERS}");
+        return problem(["workload", "watchers"], message);
     }
     if behaviours.is_empty() {
         let message = "behaviours: at least one; for no workload set users = 0".to_owned();
