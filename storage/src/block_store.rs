@@ -334,8 +334,8 @@ impl BlockStore {
 
     /// The answer to a request for blocks: consecutive blocks of the certified chain from `start`
     /// on, at most `count`, [`MAX_RANGE_BLOCKS`] and, unless the first block alone is larger,
-    /// [`MAX_RANGE_BYTES`] or the limit in its place. The range ends before the first block without a stored body, and the
-    /// certificate of its last block is known; it can be empty.
+    /// [`MAX_RANGE_BYTES`] or the limit in its place. The range ends before the first block without a
+    /// stored body, and the certificate of its last block is known; it can be empty.
     pub fn block_range(&self, request: RangeRequest) -> Result<BlockRange, Error> {
         let mut blocks = Vec::new();
         let limit = self.max_range_bytes;
