@@ -31,6 +31,12 @@ pub(crate) fn base_fee_params() -> BaseFeeParams {
     params
 }
 
+/// `refused-charge-returned`: a charge that the budget of a server refused counts as taken, so its
+/// bytes are given back though they were never taken.
+pub(crate) fn notes_refused_charge() -> bool {
+    active("refused-charge-returned")
+}
+
 /// `any-replacement`: a replacement need not raise the fees.
 pub(crate) fn replacement_is_raised(is_raised: bool) -> bool {
     is_raised || active("any-replacement")

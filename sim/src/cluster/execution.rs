@@ -49,6 +49,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         access: Default::default(),
         store,
         core: shared.chain.execution_core.clone(),
+        limits: shared.public_limits,
     };
     let faults = shared
         .execution_faults
@@ -68,7 +69,11 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 return stopped.map_err(|_| "did not stop in time".to_owned());
             }
             () = time::sleep(LOOK) => {
-                shared.execution_clients.is_up(index, now_ms(World::current()));
+                let at_ms = now_ms(World::current());
+                shared.execution_clients.is_up(index, at_ms);
+                for (port, pending) in server.pending() {
+                    shared.judge.look().budget(at_ms, index, port, &pending);
+                }
                 if server.has_failed() {
                     return Err("its store failed".to_owned());
                 }

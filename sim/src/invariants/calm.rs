@@ -118,7 +118,9 @@ impl Calm {
             || plan.silent_peers;
         // Nodes join and leave, or wait for room: the limits are those of a fixed federation with
         // the mailboxes of production.
-        let is_usual = !plan.governance && plan.mailboxes.is_empty();
+        let is_fixed = !plan.governance && plan.mailboxes.is_empty();
+        // All blocks are large.
+        let is_usual = is_fixed && plan.limits.range.is_none();
         Self {
             nodes: plan.nodes,
             slot_ms: plan.slot_ms,

@@ -183,6 +183,19 @@ const TABLE: &[(&str, &str, &str)] = &[
          final.",
     ),
     (
+        "honest-peer-blamed",
+        "A node charges an honest peer with an invalid answer",
+        "The answer of a correct node was too long, did not decode, or was about something else. \
+         Compare the limits and checks of both sides: what one sends the other must take.",
+    ),
+    (
+        "budget-wrong",
+        "A budget of memory is not the sum of what lives",
+        "The port has more bytes left than it began with, or lacks bytes though no request and no \
+         answer is in progress. Look for a charge that was refused, or that ended with a broken \
+         connection.",
+    ),
+    (
         "peers-missing",
         "A node does not know its peers",
         "All authorities run and no link is cut, so that all are connected to each other, and the \

@@ -9,6 +9,7 @@ mod accusations;
 mod actors;
 mod arithmetic;
 mod blocks;
+mod budgets;
 mod calm;
 mod choices;
 mod clocks;
@@ -178,6 +179,8 @@ pub enum Violation {
     },
     /// A node banned a peer that follows the protocol.
     HonestPeerBanned { node: u8, banned: u8 },
+    /// A node charged a peer that follows the protocol with an invalid answer.
+    HonestPeerBlamed { node: u8, blamed: u8, why: String },
     /// A node answered a request for headers or blocks with anything but a certified piece of the
     /// chain.
     WrongHeaders { node: u8, height: u64, why: String },
@@ -251,6 +254,14 @@ pub enum Violation {
         table: String,
         found: u64,
         limit: u64,
+    },
+    /// The bytes in use of a port's budget are not those of the requests and answers in progress.
+    BudgetWrong {
+        node: u8,
+        port: String,
+        left: u64,
+        limit: u64,
+        charges: u64,
     },
     /// In a calm stretch, an authority is not connected to a node, or its PeerActor does not know
     /// all connected peers.

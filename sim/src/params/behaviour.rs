@@ -28,6 +28,9 @@ pub struct WorkloadPlan {
     pub pool: usize,
     /// Gas limit of blocks.
     pub block_gas: u64,
+    /// Maximum bytes of unused data in a transfer. One transfer in twelve has data, and above the
+    /// default each one has.
+    pub data: u64,
 }
 
 impl Default for WorkloadPlan {
@@ -41,8 +44,14 @@ impl Default for WorkloadPlan {
             behaviours,
             pool: 64,
             block_gas: MAX_GAS_LIMIT,
+            data: Self::USUAL_DATA,
         }
     }
+}
+
+impl WorkloadPlan {
+    /// The default of [`Self::data`].
+    pub const USUAL_DATA: u64 = 20_000;
 }
 
 /// A behaviour of users.

@@ -165,6 +165,13 @@ struct Inspector {
 }
 
 impl Inspector {
+    /// The node charges a peer for its answer.
+    fn note_blame(&self, peer: &PeerId, why: String) {
+        let at_ms = now_ms(self.world);
+        let peer = peer.to_string();
+        self.judge.look().blamed(at_ms, self.node, &peer, why);
+    }
+
     fn note_arrival(&mut self, event: &Event) {
         match event {
             Event::Gossip { id, payload, .. } => {
@@ -185,6 +192,11 @@ impl Inspector {
                     self.answered.insert(*peer, forgery);
                 }
             }
+            Event::Response {
+                peer,
+                result: Err(RequestError::Malformed(error)),
+                ..
+            } => self.note_blame(peer, error.to_string()),
             event => self.judge.look().arrived(self.node, event),
         }
     }
@@ -204,7 +216,8 @@ impl Inspector {
                         .judged(at_ms, self.node, &forgery, is_accepted);
                 }
             }
-            Command::Report { peer, .. } => {
+            Command::Report { peer, offence } => {
+                self.note_blame(peer, format!("{offence:?}"));
                 if let Some(forgery) = self.answered.remove(peer) {
                     self.judge.look().forgeries.refused(&forgery);
                 }

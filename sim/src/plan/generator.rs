@@ -19,7 +19,8 @@ use crate::faults::{
     Wipe,
 };
 use crate::params::{
-    Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When, WorldPlan,
+    Behaviour, Byzantine, Conduct, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef, Stranger, When,
+    WorldPlan,
 };
 
 /// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
@@ -138,6 +139,8 @@ impl JsonSchema for Kind {
 const BUGGIFY_PPM: u32 = 800_000;
 /// One generated world in this many has small mailboxes.
 const SMALL_MAILBOXES_ONE_IN: u64 = 3;
+/// One generated world in this many has small limits.
+const SMALL_LIMITS_ONE_IN: u64 = 3;
 /// One generated world in this many changes its federation, if it tolerates a vacant seat.
 const CHANGING_ONE_IN: u64 = 5;
 /// One generated world in this many has strangers that attack.
@@ -167,6 +170,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_strangers(&mut plan, &mut Rng::derive(seed, "plan strangers"));
         draw_mailboxes(&mut plan, &mut Rng::derive(seed, "plan mailboxes"));
         draw_watchers(&mut plan, &mut Rng::derive(seed, "plan watchers"));
+        draw_limits(&mut plan, &mut Rng::derive(seed, "plan limits"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
             &mut plan,
@@ -306,6 +310,29 @@ fn draw_mailboxes(plan: &mut Plan, rng: &mut Rng) {
 fn draw_watchers(plan: &mut Plan, rng: &mut Rng) {
     if rng.below(WATCHERS_ONE_IN) == 0 {
         plan.workload.watchers = 1 + rng.below(2) as u8;
+    }
+}
+
+/// Draws one small limit in one of [`SMALL_LIMITS_ONE_IN`] worlds, with users who meet it. A
+/// Byzantine authority does not know the limit of ranges, so its answers would be too long.
+fn draw_limits(plan: &mut Plan, rng: &mut Rng) {
+    let is_small = rng.below(SMALL_LIMITS_ONE_IN) == 0;
+    let drawn = rng.below(4);
+    let uncertified = [4, 4, 6, 8][rng.below(4) as usize];
+    if !is_small {
+        return;
+    }
+    let limits = &mut plan.world.limits;
+    match drawn {
+        0 | 1 => limits.uncertified = Some(uncertified),
+        2 => limits.pending = Some(*LimitsPlan::PENDING.start()),
+        _ if plan.world.byzantine.is_empty() => {
+            limits.range = Some(*LimitsPlan::RANGE.start());
+            plan.workload.block_gas = LimitsPlan::RANGE_GAS;
+            plan.workload.data = MAX_DATA;
+            plan.workload.users = plan.workload.users.max(2);
+        }
+        _ => {}
     }
 }
 
@@ -504,6 +531,18 @@ mod tests {
             })
             .collect();
         assert_eq!(drawn.len(), Conduct::DRAWN, "{drawn:?}");
+    }
+
+    #[test]
+    fn every_limit_is_drawn_small() {
+        let worlds: Vec<WorldPlan> = (0..200).map(|seed| mixed(seed).world).collect();
+        let has = |of: fn(&LimitsPlan) -> Option<usize>| {
+            let small = worlds.iter().filter(|world| of(&world.limits).is_some());
+            small.count()
+        };
+        assert!(has(|limits| limits.uncertified) > 10);
+        assert!(has(|limits| limits.range) > 3);
+        assert!(has(|limits| limits.pending) > 3);
     }
 
     #[test]

@@ -307,6 +307,19 @@ planted! {
     "engine-restart-not-told", "execution", "told_again":
         "A restarted EngineActor does not report its start: the ChainActor awaits lost answers."
         => "not-told-again", "too-few-blocks", "no-progress", "block-late";
+    "newest-blocks-dropped", "consensus", "proposals_without_a_quorum":
+        "Of more uncertified blocks than a node keeps, those of the highest slots are dropped."
+        [blind] => "no-progress", "too-few-blocks";
+    "late-block-dropped", "consensus", "a_leader_alone":
+        "A block of the chain that is older than all uncertified ones that a node keeps is dropped \
+         as it arrives."
+        => "no-progress", "too-few-blocks";
+    "range-limit-late", "sync", "ranges_of_large_blocks":
+        "The bytes of an answer with blocks are compared before a block is added to it."
+        [blind] => "error-line", "no-progress";
+    "refused-charge-returned", "execution", "callers_with_large_requests":
+        "A charge that the budget of a port refused is given back though it was never taken."
+        [blind] => "budget-wrong";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

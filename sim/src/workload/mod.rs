@@ -10,6 +10,7 @@
 //! **Never** submits the valid transaction of a nonce after it has seen another transaction of that
 //! nonce become final.
 
+pub mod large_callers;
 mod misconduct;
 mod pool;
 mod reads;
@@ -62,8 +63,6 @@ const FLOOD_BURSTS: u64 = 8;
 const MOST_FLOOD: u64 = 48;
 /// Most nonces behind one gap.
 const MOST_BEHIND_GAP: u64 = 4;
-/// Most bytes of unused call data in a transfer.
-const MOST_DATA: u64 = 20_000;
 /// Most logs that one call emits.
 const MOST_LOGS: u64 = 200;
 /// Most gas that a call has beyond its need, for contracts that use all of their gas.
@@ -422,8 +421,10 @@ impl User {
         let plain = Draft::new(form, nonce, fees, sink);
         match action {
             Action::Transfer { wei } => {
-                let length = if self.rng.below(DATA_ONE_IN) == 0 {
-                    self.rng.below(MOST_DATA)
+                let most = self.plan.data;
+                let has_data = self.rng.below(DATA_ONE_IN) == 0;
+                let length = if has_data || most > WorkloadPlan::USUAL_DATA {
+                    self.rng.below(most)
                 } else {
                     0
                 };

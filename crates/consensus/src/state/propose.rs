@@ -216,7 +216,7 @@ impl State {
         entry.proposed = true;
         entry.body = BodyState::Stored;
         entry.execution = Execution::Asked;
-        self.tree.insert(hash, entry);
+        self.tree.insert(hash, entry, &self.config);
         self.set_federation(&hash, after);
         hash
     }
