@@ -473,4 +473,28 @@ mod tests {
             Err(Violation::GaveUpEarly { .. })
         ));
     }
+
+    #[test]
+    fn a_restarted_supervisor_has_its_whole_policy_again() {
+        let calm = MailboxSnapshot::default;
+        let gave_up_once = || {
+            let mut actors = Actors::default();
+            for (at_ms, incarnation, restarts) in [(0, 1, 0), (1_000, 1, 20), (2_000, 2, 21)] {
+                let looked = actors.look(at_ms, 0, &tree(incarnation, restarts, calm()));
+                assert_eq!(looked, Ok(()));
+            }
+            actors
+        };
+        assert_eq!(
+            gave_up_once().look(3_000, 0, &tree(2, 41, calm())),
+            Ok(()),
+            "it uses its policy up"
+        );
+        let mut actors = gave_up_once();
+        assert_eq!(actors.look(3_000, 0, &tree(2, 22, calm())), Ok(()));
+        assert!(matches!(
+            actors.look(4_000, 0, &tree(3, 23, calm())),
+            Err(Violation::GaveUpEarly { .. })
+        ));
+    }
 }

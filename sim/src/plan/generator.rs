@@ -15,8 +15,8 @@ use serde_json::json;
 
 use super::Plan;
 use crate::faults::{
-    self, Actor, ActorFail, CrashAgain, Draw, Drawing, Fault, KnownName, Machine, Rot, Step, Stop,
-    Wipe,
+    self, Actor, ActorFail, ActorFailOften, CrashAgain, Draw, Drawing, Fault, KnownName, Machine,
+    Rot, Step, Stop, Wipe,
 };
 use crate::params::{
     Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When, WorldPlan,
@@ -404,6 +404,20 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
                 };
                 push(slot + at_ms / slot_ms, at_ms % slot_ms, 0, fail.into());
             }
+        }
+        // More failures than a supervisor tolerates, and another one after the restart of its tree.
+        3 => {
+            let actor = Actor::Storage;
+            let every = Ms(3_200);
+            for turn in 0..6 {
+                let often = ActorFailOften { actor, every };
+                push(CALM_SLOTS, 530 * turn, 16_000, often.into());
+            }
+            let fail = ActorFail {
+                actor,
+                spread: Ms(slot_ms),
+            };
+            push(CALM_SLOTS + 18_000 / slot_ms, 0, 0, fail.into());
         }
         _ => {}
     }

@@ -307,6 +307,9 @@ planted! {
     "engine-restart-not-told", "execution", "told_again":
         "A restarted EngineActor does not report its start: the ChainActor awaits lost answers."
         => "not-told-again", "too-few-blocks", "no-progress", "block-late";
+    "restart-log-kept", "supervision", "a_group_gives_up_once":
+        "A supervisor that was restarted still counts the restarts before it gave up."
+        [blind] => "gave-up-early", "process-ended";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."
