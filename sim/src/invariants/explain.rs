@@ -325,6 +325,14 @@ const TABLE: &[(&str, &str, &str)] = &[
          corrupted them.",
     ),
     (
+        "honest-peer-blamed",
+        "A node blames a peer that follows the protocol",
+        "The node reported an offence of an honest peer, or rejected gossip that it forwarded. \
+         Honest nodes check what they forward, and serve final or certified blocks only. Look at \
+         the answer or message just before, and for a set, a slot or a limit by which the node \
+         judged it.",
+    ),
+    (
         "wrong-headers",
         "An answer is not a piece of the chain",
         "Nodes serve stored headers and blocks. Look at earlier faults of the node's storage.",

@@ -8,6 +8,7 @@
 mod accusations;
 mod actors;
 mod arithmetic;
+mod blame;
 mod blocks;
 mod calm;
 mod choices;
@@ -178,6 +179,9 @@ pub enum Violation {
     },
     /// A node banned a peer that follows the protocol.
     HonestPeerBanned { node: u8, banned: u8 },
+    /// A node reported an offence of a peer that follows the protocol, or rejected gossip that it
+    /// forwarded.
+    HonestPeerBlamed { node: u8, blamed: u8, why: String },
     /// A node answered a request for headers or blocks with anything but a certified piece of the
     /// chain.
     WrongHeaders { node: u8, height: u64, why: String },

@@ -210,7 +210,7 @@ planted! {
         => "served-too-much";
     "checksum-ignored", "storage", "a_rotten_block_is_not_passed_on":
         "The checksum of a record is not checked when it is read."
-        => "wrong-headers";
+        => "wrong-headers", "honest-peer-blamed";
     "write-deferred", "storage", "rolling_restarts":
         "Records are committed without durability."
         => "finality-went-back", "head-beside-final", "signed-twice", "votes-lost",
@@ -254,7 +254,7 @@ planted! {
         => "process-ended";
     "duplicates-rejected", "network", "mixed":
         "A known vote is rejected, which costs the peer that forwarded it."
-        => "honest-peer-banned";
+        => "honest-peer-blamed", "honest-peer-banned";
     "known-peer-banned-for-load", "network", "votes_without_end":
         "A peer with a known address is banned when it sends more than its budget."
         => "honest-peer-banned";
@@ -310,6 +310,10 @@ planted! {
     "restart-log-kept", "supervision", "a_group_gives_up_once":
         "A supervisor that was restarted still counts the restarts before it gave up."
         [blind] => "gave-up-early", "process-ended";
+    "range-one-block-too-long", "sync", "catching_up_over_changes":
+        "A range that ends one block after a change of the federation is not cut, and its tip is \
+         checked against the old set."
+        [blind] => "honest-peer-blamed";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."
