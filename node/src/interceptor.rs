@@ -123,6 +123,17 @@ pub(crate) fn shutdown_limits_calls() -> bool {
     !mutant::active("stop-waits-for-execution")
 }
 
+/// True if transactions count as broadcast; the bug counts those that the NetworkActor did not
+/// take.
+pub(crate) fn counts_as_broadcast(is_taken: bool) -> bool {
+    is_taken || mutant::active("untaken-broadcast-counted")
+}
+
+/// True if a peer counts as vouched for; the bug counts one of which the NetworkActor did not hear.
+pub(crate) fn counts_as_vouched(is_taken: bool) -> bool {
+    is_taken || mutant::active("untaken-vouch-counted")
+}
+
 /// True if a range of blocks goes on after the block at index `last`, the last one of its
 /// federation; the bug overlooks a single further block.
 pub(crate) fn range_goes_on(last: usize, blocks: usize) -> bool {
