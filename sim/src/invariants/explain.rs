@@ -325,6 +325,20 @@ const TABLE: &[(&str, &str, &str)] = &[
          corrupted them.",
     ),
     (
+        "not-broadcast",
+        "A node keeps a transaction to itself",
+        "The execution client of the node took the transaction, nothing disturbed the run since, \
+         and the node did not broadcast it. Look for a broadcast that another actor did not take, \
+         and for what the TxPoolActor counts as announced.",
+    ),
+    (
+        "not-mined",
+        "A transaction is not mined",
+        "A user gave the transaction to one node only, it is valid and can pay, and all faults \
+         ended long ago. Look for its broadcast, at the nodes that received it, and at the pools \
+         of the leaders.",
+    ),
+    (
         "honest-peer-blamed",
         "A node blames a peer that follows the protocol",
         "The node reported an offence of an honest peer, or rejected gossip that it forwarded. \

@@ -225,6 +225,10 @@ impl Inspector {
                 let (at_ms, peer) = (now_ms(self.world), peer.to_string());
                 self.judge.look().blamed(at_ms, self.node, &peer, *offence);
             }
+            Command::Publish {
+                topic: Topic::Transactions,
+                payload,
+            } => self.judge.look().broadcast(self.node, payload),
             Command::Vouch { peer, .. } => {
                 let at_ms = now_ms(self.world);
                 let peer = peer.to_string();

@@ -147,6 +147,10 @@ const STRANGERS_ONE_IN: u64 = 12;
 const UNLISTED_ONE_IN: u64 = 2;
 /// One generated world in this many has watchers.
 const WATCHERS_ONE_IN: u64 = 4;
+/// One generated world in this many has a loyal user.
+const LOYAL_ONE_IN: u64 = 3;
+/// Capacity of a pool that users never fill, in which the transactions of a loyal user stay.
+const ROOMY_POOL: usize = 10_240;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -167,6 +171,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_strangers(&mut plan, &mut Rng::derive(seed, "plan strangers"));
         draw_mailboxes(&mut plan, &mut Rng::derive(seed, "plan mailboxes"));
         draw_watchers(&mut plan, &mut Rng::derive(seed, "plan watchers"));
+        draw_loyal(&mut plan, &mut Rng::derive(seed, "plan loyal"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
             &mut plan,
@@ -306,6 +311,16 @@ fn draw_mailboxes(plan: &mut Plan, rng: &mut Rng) {
 fn draw_watchers(plan: &mut Plan, rng: &mut Rng) {
     if rng.below(WATCHERS_ONE_IN) == 0 {
         plan.workload.watchers = 1 + rng.below(2) as u8;
+    }
+}
+
+/// Draws a loyal user in one of [`LOYAL_ONE_IN`] worlds.
+fn draw_loyal(plan: &mut Plan, rng: &mut Rng) {
+    if rng.below(LOYAL_ONE_IN) == 0 {
+        let workload = &mut plan.workload;
+        workload.loyal = 1;
+        workload.users = workload.users.max(1);
+        workload.pool = ROOMY_POOL;
     }
 }
 

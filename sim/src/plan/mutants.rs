@@ -314,6 +314,12 @@ planted! {
         "A range that ends one block after a change of the federation is not cut, and its tip is \
          checked against the old set."
         [blind] => "honest-peer-blamed";
+    "untaken-broadcast-counted", "network", "a_full_node_hands_over":
+        "Transactions count as broadcast although the NetworkActor had no room for the message."
+        [blind] => "not-broadcast", "not-mined";
+    "untaken-vouch-counted", "network", "authorities_prove_again":
+        "A peer counts as vouched for although the NetworkActor had no room for the command."
+        [blind] => "not-told-again";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

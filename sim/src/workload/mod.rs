@@ -77,6 +77,8 @@ pub struct User {
     pub index: u8,
     /// Number of execution clients to choose from.
     pub execution_clients: u8,
+    /// The only execution client that a loyal user sends to, from 0.
+    pub home: Option<u8>,
     /// The behaviours to draw from, and their limits.
     pub plan: WorkloadPlan,
     /// The user's own random stream.
@@ -155,6 +157,8 @@ impl User {
             let Some(behaviour) = self.plan.behaviours.get(word).copied() else {
                 return;
             };
+            // A loyal user only sends, so that each of its transactions must be mined.
+            let behaviour = self.home.map_or(behaviour, |_| Behaviour::Transfer);
             let turn = async {
                 self.act(&clients, behaviour).await?;
                 self.wait(&clients).await
@@ -462,13 +466,21 @@ impl User {
         }
     }
 
-    /// Submits a transaction to a drawn execution client; after an unclear response, once more.
+    /// Submits a transaction to a drawn execution client, or to that of a loyal user; after an
+    /// unclear response, once more.
     async fn send(&mut self, clients: &[HttpClient], raw: &Raw) -> Result<Answer, Violation> {
         for _ in 0..2 {
-            let number = self.rng.below(clients.len() as u64) as usize;
+            let drawn = self.rng.below(clients.len() as u64) as usize;
+            let number = self.home.map_or(drawn, usize::from);
             match self.send_to(clients, number, raw).await? {
                 Answer::Missing => {}
-                answer => return Ok(answer),
+                answer => {
+                    if let (Answer::Taken, Some(home)) = (answer, self.home) {
+                        let at_ms = now_ms(World::current());
+                        self.judge.look().handed_in(at_ms, home, raw.hash);
+                    }
+                    return Ok(answer);
+                }
             }
         }
         Ok(Answer::Missing)
@@ -641,6 +653,7 @@ impl User {
                 .ledger
                 .acknowledged
                 .insert(receipt.transaction_hash, (height, receipt.block_hash));
+            oracles.handed.acknowledged(&receipt.transaction_hash);
         }
         is_final
     }
