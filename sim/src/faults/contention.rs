@@ -108,11 +108,13 @@ impl Faults {
         };
         let path = format!("{}/{}", seat.name(MachineRole::Node), actor.path());
         squeeze::begin(&path);
+        self.judge.look().retold.filled(index, true);
         self.count("mailbox.filled");
         while self.is_active(&hit) {
             time::sleep(POLL_INTERVAL).await;
         }
         squeeze::end(&path);
+        self.judge.look().retold.filled(index, false);
     }
 
     /// Asks a node's chain for its summary, and gives up after a while.

@@ -42,6 +42,12 @@ const USUAL: Fees = Fees {
     cap: 50 * GWEI,
     tip: GWEI,
 };
+/// Fees of a loyal user: the base fee does not rise above what the others can pay, so that these
+/// transactions always can.
+const GENEROUS: Fees = Fees {
+    cap: 200 * GWEI,
+    tip: 2 * GWEI,
+};
 /// Accepted by every pool, but the cap is below the base fee of every block.
 const TOO_LITTLE: Fees = Fees { cap: 1, tip: 1 };
 /// Refused by every pool because the tip is zero.
@@ -217,9 +223,10 @@ impl User {
     }
 
     async fn transfers(&mut self, clients: &[HttpClient], count: u64) -> Result<(), Violation> {
+        let fees = self.home.map_or(USUAL, |_| GENEROUS);
         for _ in 0..count {
             let action = self.transfer();
-            self.issue(clients, action, USUAL).await?;
+            self.issue(clients, action, fees).await?;
         }
         Ok(())
     }
