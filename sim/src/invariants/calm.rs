@@ -197,6 +197,12 @@ impl Calm {
         self.since_ms.max(rest_ms)
     }
 
+    /// The time of the last disturbance; `None` while one acts, or has effects without a known end.
+    pub fn undisturbed_since_ms(&self) -> Option<u64> {
+        let is_disturbed = self.is_spoilt || self.has_buggify || !self.active.is_empty();
+        (!is_disturbed).then(|| self.since_ms.saturating_sub(SETTLE_MS))
+    }
+
     /// True if the run can be calm from now on, once it has settled.
     pub fn can_settle(&self) -> bool {
         self.is_possible && !self.is_spoilt && !self.has_buggify && self.active.is_empty()

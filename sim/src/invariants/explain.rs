@@ -183,12 +183,6 @@ const TABLE: &[(&str, &str, &str)] = &[
          final.",
     ),
     (
-        "honest-peer-blamed",
-        "A node charges an honest peer with an invalid answer",
-        "The answer of a correct node was too long, did not decode, or was about something else. \
-         Compare the limits and checks of both sides: what one sends the other must take.",
-    ),
-    (
         "budget-wrong",
         "A budget of memory is not the sum of what lives",
         "The port has more bytes left than it began with, or lacks bytes though no request and no \
@@ -336,6 +330,28 @@ const TABLE: &[(&str, &str, &str)] = &[
         "The peer did not misbehave, or it only sent too much, which costs a known peer nothing \
          (rule 7.4). Look at the messages just before the ban, and at faults that could have \
          corrupted them.",
+    ),
+    (
+        "not-broadcast",
+        "A node keeps a transaction to itself",
+        "The execution client of the node took the transaction, nothing disturbed the run since, \
+         and the node did not broadcast it. Look for a broadcast that another actor did not take, \
+         and for what the TxPoolActor counts as announced.",
+    ),
+    (
+        "not-mined",
+        "A transaction is not mined",
+        "A user gave the transaction to one node only, it is valid and can pay, and all faults \
+         ended long ago. Look for its broadcast, at the nodes that received it, and at the pools \
+         of the leaders.",
+    ),
+    (
+        "honest-peer-blamed",
+        "A node blames a peer that follows the protocol",
+        "The node reported an offence of an honest peer, or rejected gossip that it forwarded. \
+         Honest nodes check what they forward, and serve final or certified blocks only. Look at \
+         the answer or message just before, and for a set, a slot or a limit by which the node \
+         judged it.",
     ),
     (
         "wrong-headers",

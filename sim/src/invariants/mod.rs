@@ -8,6 +8,7 @@
 mod accusations;
 mod actors;
 mod arithmetic;
+mod blame;
 mod blocks;
 mod budgets;
 mod calm;
@@ -20,6 +21,7 @@ mod explain;
 mod filters;
 mod finality;
 mod forgeries;
+mod handed;
 mod headers;
 mod ledger;
 mod model;
@@ -54,6 +56,7 @@ pub use explain::{explain, names};
 pub use filters::{ToldBlocks, ToldLog, ToldLogs, same_logs};
 pub use finality::{Final, Finality};
 pub use forgeries::{Forgeries, Forgery, Tolerance};
+pub use handed::Handed;
 pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use quorums::Quorums;
@@ -179,7 +182,8 @@ pub enum Violation {
     },
     /// A node banned a peer that follows the protocol.
     HonestPeerBanned { node: u8, banned: u8 },
-    /// A node charged a peer that follows the protocol with an invalid answer.
+    /// A node reported an offence of a peer that follows the protocol, or rejected gossip that it
+    /// forwarded.
     HonestPeerBlamed { node: u8, blamed: u8, why: String },
     /// A node answered a request for headers or blocks with anything but a certified piece of the
     /// chain.
@@ -296,6 +300,19 @@ pub enum Violation {
         transaction: String,
         height: u64,
         found: String,
+    },
+    /// A node did not broadcast a transaction that its execution client took.
+    NotBroadcast {
+        node: u8,
+        transaction: String,
+        within_ms: u64,
+    },
+    /// A transaction that a user gave to a node is not in a final block, long after all faults
+    /// ended.
+    NotMined {
+        node: u8,
+        transaction: String,
+        within_ms: u64,
     },
     /// A final block contains a transaction that every execution client refused, or that can never
     /// be valid.
@@ -516,6 +533,8 @@ pub struct Oracles {
     pub emissions: Emissions,
     /// The number of starts of each authority's execution client.
     pub execution_starts: BTreeMap<u8, u64>,
+    /// Transactions that a user gave to a single node.
+    pub handed: Handed,
     /// Messages that adversaries made.
     pub forgeries: Forgeries,
     /// The most signature checks of one process of each correct node.
@@ -583,6 +602,7 @@ impl Oracles {
             ledger: Ledger::default(),
             emissions: Emissions::default(),
             execution_starts: BTreeMap::new(),
+            handed: Handed::default(),
             forgeries: Forgeries::default(),
             checks: BTreeMap::new(),
             least_final: None,
@@ -736,7 +756,9 @@ impl Oracles {
                 let result = self.blocks.proposed(at_ms, node, *hash, block);
                 if is_new {
                     let slot = block.header.slot.0;
-                    self.calm.proposed(slot, &block.body.payload.transactions);
+                    let transactions = &block.body.payload.transactions;
+                    self.calm.proposed(slot, transactions);
+                    self.handed.proposed(transactions);
                     let result = self.parent_is_right(node, hash, slot);
                     self.note(at_ms, result);
                 }
@@ -818,6 +840,7 @@ impl Oracles {
                 self.emissions.proposed(block);
                 // The result is ignored because correct nodes must reject an invalid block.
                 let _ = self.blocks.proposed(at_ms, node, *hash, block);
+                self.handed.proposed(&block.body.payload.transactions);
             }
             _ => {}
         }
@@ -875,6 +898,9 @@ impl Oracles {
             return;
         }
         let result = self.calm.look(at_ms);
+        self.note(at_ms, result);
+        let since_ms = self.calm.undisturbed_since_ms();
+        let result = self.handed.look(at_ms, since_ms);
         self.note(at_ms, result);
         let result = self.calm.stands(at_ms, node, &summary);
         self.note(at_ms, result);

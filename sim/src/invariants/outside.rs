@@ -39,23 +39,6 @@ impl Oracles {
         self.note(at_ms, result);
     }
 
-    /// Checks a charge of a node against a peer for its answer, unless the disk of one of them lied
-    /// or was restored.
-    pub fn blamed(&mut self, at_ms: u64, node: u8, peer: &str, why: String) {
-        let Some(blamed) = self.honest.get(peer).copied() else {
-            return;
-        };
-        let is_judged = |node: &u8| !self.distrusted.contains(node);
-        if !self.votes.is_byzantine(node) && is_judged(&node) && is_judged(&blamed) {
-            let violation = Violation::HonestPeerBlamed {
-                node: node + 1,
-                blamed: blamed + 1,
-                why,
-            };
-            self.note(at_ms, Err(violation));
-        }
-    }
-
     /// Checks the budget of a port of a node's execution client.
     pub fn budget(&mut self, at_ms: u64, node: u8, port: &str, pending: &Pending) {
         let result = budgets::check(node, port, pending);
@@ -182,27 +165,5 @@ impl Oracles {
                 }),
             );
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::params::WorldPlan;
-
-    #[test]
-    fn a_charge_against_an_honest_peer_is_found() {
-        let found = |peer: &str, distrusted: Option<u8>| {
-            let mut oracles = Oracles::new(&WorldPlan::default());
-            oracles.honest.insert("peer2".to_owned(), 1);
-            oracles.distrusted.extend(distrusted);
-            oracles.blamed(5, 0, peer, "OversizedFrame".to_owned());
-            oracles.found.map(|found| found.violation.name())
-        };
-        let blamed = Some("honest-peer-blamed".to_owned());
-        assert_eq!(found("peer2", None), blamed);
-        assert_eq!(found("stranger", None), None);
-        assert_eq!(found("peer2", Some(1)), None, "its disk lied");
-        assert_eq!(found("peer2", Some(0)), None);
     }
 }

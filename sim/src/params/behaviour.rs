@@ -15,6 +15,9 @@ pub struct WorkloadPlan {
     /// Number of wallets and indexers that poll filters for blocks and logs, each of another
     /// execution client.
     pub watchers: u8,
+    /// Number of accounts, the first ones, that give their transfers to one execution client each
+    /// and to no other: the first to that of the last node, the second to that of the node before.
+    pub loyal: u8,
     /// Maximum number of transactions in a burst of an account.
     pub burst: u8,
     /// Pause of an account between two bursts.
@@ -39,6 +42,7 @@ impl Default for WorkloadPlan {
         Self {
             users: 3,
             watchers: 0,
+            loyal: 0,
             burst: 3,
             pause_ms: 700,
             behaviours,

@@ -15,8 +15,8 @@ use serde_json::json;
 
 use super::Plan;
 use crate::faults::{
-    self, Actor, ActorFail, CrashAgain, Draw, Drawing, Fault, KnownName, Machine, Rot, Step, Stop,
-    Wipe,
+    self, Actor, ActorFail, ActorFailOften, CrashAgain, Draw, Drawing, Fault, KnownName, Machine,
+    Rot, Step, Stop, Wipe,
 };
 use crate::params::{
     Behaviour, Byzantine, Conduct, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef, Stranger, When,
@@ -150,6 +150,10 @@ const STRANGERS_ONE_IN: u64 = 12;
 const UNLISTED_ONE_IN: u64 = 2;
 /// One generated world in this many has watchers.
 const WATCHERS_ONE_IN: u64 = 4;
+/// One generated world in this many has a loyal user.
+const LOYAL_ONE_IN: u64 = 3;
+/// Capacity of a pool that users never fill, in which the transactions of a loyal user stay.
+const ROOMY_POOL: usize = 10_240;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -171,6 +175,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_mailboxes(&mut plan, &mut Rng::derive(seed, "plan mailboxes"));
         draw_watchers(&mut plan, &mut Rng::derive(seed, "plan watchers"));
         draw_limits(&mut plan, &mut Rng::derive(seed, "plan limits"));
+        draw_loyal(&mut plan, &mut Rng::derive(seed, "plan loyal"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
             &mut plan,
@@ -336,6 +341,16 @@ fn draw_limits(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
+/// Draws a loyal user in one of [`LOYAL_ONE_IN`] worlds.
+fn draw_loyal(plan: &mut Plan, rng: &mut Rng) {
+    if rng.below(LOYAL_ONE_IN) == 0 {
+        let workload = &mut plan.workload;
+        workload.loyal = 1;
+        workload.users = workload.users.max(1);
+        workload.pool = ROOMY_POOL;
+    }
+}
+
 /// Draws an attack of strangers in one of [`STRANGERS_ONE_IN`] worlds. Dust fills the pool of the
 /// client that receives it, in which users need room, so it is for scenarios only.
 fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
@@ -431,6 +446,20 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
                 };
                 push(slot + at_ms / slot_ms, at_ms % slot_ms, 0, fail.into());
             }
+        }
+        // More failures than a supervisor tolerates, and another one after the restart of its tree.
+        3 => {
+            let actor = Actor::Storage;
+            let every = Ms(3_200);
+            for turn in 0..6 {
+                let often = ActorFailOften { actor, every };
+                push(CALM_SLOTS, 530 * turn, 16_000, often.into());
+            }
+            let fail = ActorFail {
+                actor,
+                spread: Ms(slot_ms),
+            };
+            push(CALM_SLOTS + 18_000 / slot_ms, 0, 0, fail.into());
         }
         _ => {}
     }

@@ -645,6 +645,8 @@ impl Users {
             let user = User {
                 index,
                 execution_clients: plan.world.nodes,
+                home: (index < plan.workload.loyal)
+                    .then(|| plan.world.nodes - 1 - index % plan.world.nodes),
                 plan: plan.workload.clone(),
                 rng: world.rng(&format!("user {index}")),
                 judge: judge.clone(),
@@ -718,6 +720,7 @@ async fn recover(
         }
         Progress::Made => {}
     }
+    recovery::mined(world, judge, &plan.world, &core).await?;
     users.is_over.store(true, Ordering::SeqCst);
     judge.look().calm.rests(now_ms(world));
     let replayed = reexecution::replay(judge, &shared.chain.execution)?;

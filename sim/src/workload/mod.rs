@@ -43,6 +43,12 @@ const USUAL: Fees = Fees {
     cap: 50 * GWEI,
     tip: GWEI,
 };
+/// Fees of a loyal user: the base fee does not rise above what the others can pay, so that these
+/// transactions always can.
+const GENEROUS: Fees = Fees {
+    cap: 200 * GWEI,
+    tip: 2 * GWEI,
+};
 /// Accepted by every pool, but the cap is below the base fee of every block.
 const TOO_LITTLE: Fees = Fees { cap: 1, tip: 1 };
 /// Refused by every pool because the tip is zero.
@@ -76,6 +82,8 @@ pub struct User {
     pub index: u8,
     /// Number of execution clients to choose from.
     pub execution_clients: u8,
+    /// The only execution client that a loyal user sends to, from 0.
+    pub home: Option<u8>,
     /// The behaviours to draw from, and their limits.
     pub plan: WorkloadPlan,
     /// The user's own random stream.
@@ -154,6 +162,8 @@ impl User {
             let Some(behaviour) = self.plan.behaviours.get(word).copied() else {
                 return;
             };
+            // A loyal user only sends, so that each of its transactions must be mined.
+            let behaviour = self.home.map_or(behaviour, |_| Behaviour::Transfer);
             let turn = async {
                 self.act(&clients, behaviour).await?;
                 self.wait(&clients).await
@@ -212,9 +222,10 @@ impl User {
     }
 
     async fn transfers(&mut self, clients: &[HttpClient], count: u64) -> Result<(), Violation> {
+        let fees = self.home.map_or(USUAL, |_| GENEROUS);
         for _ in 0..count {
             let action = self.transfer();
-            self.issue(clients, action, USUAL).await?;
+            self.issue(clients, action, fees).await?;
         }
         Ok(())
     }
@@ -463,13 +474,21 @@ impl User {
         }
     }
 
-    /// Submits a transaction to a drawn execution client; after an unclear response, once more.
+    /// Submits a transaction to a drawn execution client, or to that of a loyal user; after an
+    /// unclear response, once more.
     async fn send(&mut self, clients: &[HttpClient], raw: &Raw) -> Result<Answer, Violation> {
         for _ in 0..2 {
-            let number = self.rng.below(clients.len() as u64) as usize;
+            let drawn = self.rng.below(clients.len() as u64) as usize;
+            let number = self.home.map_or(drawn, usize::from);
             match self.send_to(clients, number, raw).await? {
                 Answer::Missing => {}
-                answer => return Ok(answer),
+                answer => {
+                    if let (Answer::Taken, Some(home)) = (answer, self.home) {
+                        let at_ms = now_ms(World::current());
+                        self.judge.look().handed_in(at_ms, home, raw.hash);
+                    }
+                    return Ok(answer);
+                }
             }
         }
         Ok(Answer::Missing)
@@ -642,6 +661,7 @@ impl User {
                 .ledger
                 .acknowledged
                 .insert(receipt.transaction_hash, (height, receipt.block_hash));
+            oracles.handed.acknowledged(&receipt.transaction_hash);
         }
         is_final
     }
