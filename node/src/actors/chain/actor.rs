@@ -336,7 +336,7 @@ impl ChainActor {
         match first.and_then(|first| self.state.known_set(&first.header)) {
             Some(set) => self.check(Source::answer(peer), Job::Range { range, set }, true),
             None => {
-                let start = first.map(|first| first.header.height);
+                let start = first.map(|first| first.header.height.0);
                 tracing::debug!(%peer, start, "a range is empty or follows no known block");
                 self.on_range_taken(peer, false);
             }
