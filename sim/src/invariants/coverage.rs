@@ -71,6 +71,7 @@ pub const FEATURES: &[&str] = &[
     "model.gap",
     "model.replacement",
     "model.nonce",
+    "model.pool",
     // Final blocks, by the share of their gas limit that is used.
     "block.empty",
     "block.part",

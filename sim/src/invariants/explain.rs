@@ -415,6 +415,13 @@ const TABLE: &[(&str, &str, &str)] = &[
          client.",
     ),
     (
+        "wrong-pool",
+        "An execution client's pool or its journal is wrong",
+        "An orderly stop writes the pool, and the next start reads it. A row that is deleted on \
+         disk and known in memory is not written again when its transaction comes back after a \
+         reorganisation.",
+    ),
+    (
         "wrong-execution",
         "Execution differs from independent arithmetic",
         "A base fee, gas, a receipt or a bloom of a final block is not what integers give: \

@@ -21,6 +21,7 @@ mod headers;
 mod ledger;
 mod model;
 mod outside;
+mod pools;
 mod quorums;
 mod rejoin;
 mod requests;
@@ -51,6 +52,7 @@ pub use finality::{Final, Finality};
 pub use forgeries::{Forgeries, Forgery, Tolerance};
 pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
+pub use pools::{journal_is_exact, pool_survives};
 pub use quorums::Quorums;
 pub use rejoin::{Loss, Rejoin};
 pub use requests::Requests;
@@ -305,6 +307,9 @@ pub enum Violation {
         expected: String,
         found: String,
     },
+    /// The journal of an execution client's pool has a row that it deleted, or an orderly stop
+    /// loses a transaction of the pool.
+    WrongPool { node: u8, what: String },
     /// A final block or a receipt differs from the arithmetic of fees, gas and logs.
     WrongExecution { node: u8, height: u64, what: String },
     /// An actor with an injected fault, or the supervision tree around it, did not recover in time.
