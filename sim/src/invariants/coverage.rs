@@ -31,6 +31,7 @@ pub const FEATURES: &[&str] = &[
     "underpriced.replaced",
     // Behaviour of the users.
     "flood",
+    "bid",
     "gap.made",
     "gap.filled",
     "resent",
@@ -71,6 +72,7 @@ pub const FEATURES: &[&str] = &[
     "model.gap",
     "model.replacement",
     "model.nonce",
+    "model.order",
     "model.pool",
     // Final blocks, by the share of their gas limit that is used.
     "block.empty",

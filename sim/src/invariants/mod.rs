@@ -20,6 +20,7 @@ mod forgeries;
 mod headers;
 mod ledger;
 mod model;
+mod order;
 mod outside;
 mod pools;
 mod quorums;
@@ -307,6 +308,8 @@ pub enum Violation {
         expected: String,
         found: String,
     },
+    /// A leader's block has its transactions in another order than by the tips that they leave.
+    WrongOrder { node: u8, slot: u64, what: String },
     /// The journal of an execution client's pool has a row that it deleted, or an orderly stop
     /// loses a transaction of the pool.
     WrongPool { node: u8, what: String },
@@ -710,6 +713,12 @@ impl Oracles {
                     self.calm.proposed(slot, &block.body.payload.transactions);
                     let result = self.parent_is_right(node, hash, slot);
                     self.note(at_ms, result);
+                    let payload = &block.body.payload;
+                    let choices = order::by_tip(node, slot, payload, &self.ledger.sent);
+                    if matches!(choices, Ok(choices) if choices > 0) {
+                        self.ledger.coverage.count("model.order");
+                    }
+                    self.note(at_ms, choices.map(|_| ()));
                 }
                 let parent = block
                     .header

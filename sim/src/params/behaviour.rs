@@ -66,11 +66,13 @@ pub enum Behaviour {
     SignBadly,
     /// Reads state at final blocks from different execution clients.
     Read,
+    /// Competes for the first places of blocks, with prices near the base fee.
+    Bid,
 }
 
 impl Behaviour {
     /// All behaviours. The generator draws by index, so the order is part of every seed's plan.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Transfer,
         Self::Contract,
         Self::Replace,
@@ -80,6 +82,7 @@ impl Behaviour {
         Self::Underprice,
         Self::SignBadly,
         Self::Read,
+        Self::Bid,
     ];
 
     /// Returns the default behaviours, in which transfers and contract calls are the most frequent.

@@ -8,6 +8,7 @@
 //! **Never** submits the valid transaction of a nonce after it has seen another transaction of that
 //! nonce become final.
 
+mod bids;
 mod misconduct;
 mod pool;
 mod reads;
@@ -199,6 +200,7 @@ impl User {
             }
             Behaviour::Gap => self.gap(clients).await,
             Behaviour::SignBadly => self.sign_badly(clients).await,
+            Behaviour::Bid => self.bids(clients, burst).await,
             Behaviour::Read => {
                 for _ in 0..burst {
                     self.read(clients).await?;
