@@ -66,6 +66,7 @@ pub const FEATURES: &[&str] = &[
     "read.block",
     "read.transaction",
     "read.fees",
+    "read.price",
     // Answers that were compared with the arithmetic of the invariants.
     "model.gas",
     "model.answer",
@@ -73,6 +74,8 @@ pub const FEATURES: &[&str] = &[
     "model.replacement",
     "model.nonce",
     "model.order",
+    "model.rewards",
+    "model.price",
     "model.pool",
     // Final blocks, by the share of their gas limit that is used.
     "block.empty",

@@ -9,6 +9,7 @@
 //! nonce become final.
 
 mod bids;
+mod fees;
 mod misconduct;
 mod pool;
 mod reads;
