@@ -11,6 +11,7 @@ pub const FEATURES: &[&str] = &[
     "final.transfer",
     "final.large",
     "final.cancel",
+    "final.touch",
     "deploy.counter",
     "deploy.reverter",
     "deploy.logger",
@@ -76,6 +77,7 @@ pub const FEATURES: &[&str] = &[
     "model.order",
     "model.rewards",
     "model.price",
+    "model.absence",
     "model.pool",
     // Final blocks, by the share of their gas limit that is used.
     "block.empty",

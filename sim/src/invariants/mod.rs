@@ -5,6 +5,7 @@
 //! observer are the only input from a node. **Never** trusts a node's own judgement of a quorum, a
 //! leader or finality.
 
+mod absence;
 mod accusations;
 mod actors;
 mod arithmetic;
@@ -41,6 +42,7 @@ use alys_node::node::NodeEvent;
 use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
+pub use absence::is_absent;
 pub use accusations::Accusations;
 pub use actors::{Actors, unrested};
 pub use arithmetic::{base_fee, next_base_fee};
