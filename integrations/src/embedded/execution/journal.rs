@@ -109,8 +109,10 @@ impl Journal {
             store.write(batch, durability)?;
         }
         self.broken.clear();
-        for hash in gone {
-            self.rows.remove(&hash);
+        if crate::interceptor::left_rows_are_forgotten() {
+            for hash in gone {
+                self.rows.remove(&hash);
+            }
         }
         self.rows.extend(added);
         #[cfg(madsim)]
