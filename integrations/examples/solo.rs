@@ -87,6 +87,7 @@ async fn start() -> Result<ExecutionServer, Failure> {
         access: Default::default(),
         store: Arc::new(MemoryStore::new()),
         core: CoreConfig::default(),
+        limits: Default::default(),
     };
     Ok(ExecutionServer::start(config).await?)
 }

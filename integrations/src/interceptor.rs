@@ -6,6 +6,7 @@
 
 use alloy_eips::eip1559::BaseFeeParams;
 use alys_runtime::mutant::active;
+use alys_runtime::time::Instant;
 
 /// `token-kept`: one JWT serves for two minutes, beyond the minute within which an execution client
 /// accepts its `iat`.
@@ -28,6 +29,12 @@ pub(crate) fn base_fee_params() -> BaseFeeParams {
         };
     }
     params
+}
+
+/// `refused-charge-returned`: a charge that the budget of a server refused counts as taken, so its
+/// bytes are given back though they were never taken.
+pub(crate) fn notes_refused_charge() -> bool {
+    active("refused-charge-returned")
 }
 
 /// `any-replacement`: a replacement need not raise the fees.
@@ -73,4 +80,22 @@ pub(crate) fn empty_account_is_written(is_new: bool) -> bool {
 /// `left-rows-kept`: the journal of the pool forgets no row in memory.
 pub(crate) fn left_rows_are_forgotten() -> bool {
     !active("left-rows-kept")
+}
+
+/// `filter-skips-replacement`: after a reorganisation the logs of a filter are searched from the
+/// block that was the first unreported one `before`, without the replacements below it.
+pub(crate) fn first_searched(before: u64, rewound: u64) -> u64 {
+    if rewound != before && active("filter-skips-replacement") {
+        return before;
+    }
+    rewound
+}
+
+/// `filter-ages`: a poll does not renew a filter, so that it is removed some time after its
+/// installation.
+pub(crate) fn filter_used(last_used: Instant, now: Instant) -> Instant {
+    if active("filter-ages") {
+        return last_used;
+    }
+    now
 }

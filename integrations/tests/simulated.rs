@@ -58,6 +58,7 @@ async fn client() {
         access: Default::default(),
         store,
         core: CoreConfig::default(),
+        limits: Default::default(),
     };
     let Ok(_server) = ExecutionServer::start(config).await else {
         return;

@@ -120,7 +120,10 @@ fn requests(config: &Config, protocol: Protocol) -> Result<rr::Behaviour<Codec>,
         // may have open; a busy peer then cannot block our own requests.
         .with_max_concurrent_streams(4 * config.limits.max_inbound_per_peer);
     Ok(rr::Behaviour::with_codec(
-        Codec { protocol },
+        Codec {
+            protocol,
+            max_response: config.limits.max_response(protocol),
+        },
         [(name, rr::ProtocolSupport::Full)],
         behaviour,
     ))

@@ -72,6 +72,8 @@ pub(crate) type Response = Result<Result<Vec<u8>, Refusal>, FrameError>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Codec {
     pub(crate) protocol: Protocol,
+    /// Longest response payload in bytes.
+    pub(crate) max_response: usize,
 }
 
 impl Codec {
@@ -80,7 +82,7 @@ impl Codec {
     }
 
     fn response_limit(self) -> usize {
-        self.protocol.max_frame(self.protocol.max_response())
+        self.protocol.max_frame(self.max_response)
     }
 }
 
@@ -203,6 +205,7 @@ mod tests {
     const NAME: StreamProtocol = StreamProtocol::new("/test");
     const CODEC: Codec = Codec {
         protocol: Protocol::HeadersByRange,
+        max_response: Protocol::HeadersByRange.max_response(),
     };
 
     fn request(bytes: &[u8]) -> io::Result<Request> {

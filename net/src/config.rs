@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use alys_types::limits::MAX_RANGE_BYTES;
+
 use crate::addr::{NodeKey, PeerAddr};
 use crate::dial::DialPolicy;
 use crate::handshake::ChainTag;
+use crate::wire::Protocol;
 
 /// Configuration of a [`crate::Service`].
 #[derive(Debug, Clone)]
@@ -62,6 +65,9 @@ pub struct Limits {
     pub max_answer_bytes_per_peer: usize,
     /// Bytes of answers to all peers that they have not read yet. Strangers may use half of it.
     pub max_answer_bytes: usize,
+    /// Bytes of an answer with blocks, sent or received: a part of the protocol, and smaller only
+    /// in simulations.
+    pub max_range_bytes: usize,
     /// Bytes of gossip queued for a peer that does not read, until it is disconnected: four of the
     /// largest blocks.
     pub max_unread_bytes: u64,
@@ -76,6 +82,18 @@ pub struct Limits {
     pub max_queued_commands: usize,
 }
 
+impl Limits {
+    /// Longest response payload of a protocol in bytes.
+    pub(crate) fn max_response(&self, protocol: Protocol) -> usize {
+        match protocol {
+            Protocol::BlocksByRange | Protocol::BlocksByHash => {
+                protocol.max_response().min(self.max_range_bytes)
+            }
+            Protocol::Status | Protocol::HeadersByRange => protocol.max_response(),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -88,6 +106,7 @@ impl Default for Limits {
             max_outbound: 256,
             max_answer_bytes_per_peer: 32 * 1024 * 1024,
             max_answer_bytes: 256 * 1024 * 1024,
+            max_range_bytes: MAX_RANGE_BYTES,
             max_unread_bytes: 32 * 1024 * 1024,
             max_slow_heartbeats: 4,
             max_queued_events: 1024,

@@ -530,6 +530,7 @@ impl Remote {
             access: Default::default(),
             store: redb(&files, "remote"),
             core: CoreConfig::default(),
+            limits: Default::default(),
         })
         .await
         .expect("starts");

@@ -203,6 +203,7 @@ mod tests {
                         access: Default::default(),
                         store: store.clone() as Store,
                         core: Default::default(),
+                        limits: Default::default(),
                     };
                     // The second opening finds the disk still full.
                     let opening = openings.fetch_add(1, Ordering::SeqCst);

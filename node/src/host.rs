@@ -179,6 +179,7 @@ impl Host {
             interceptor: Default::default(),
             mailboxes: Default::default(),
             stranger_places: None,
+            limits: Default::default(),
             planted_bug: Default::default(),
         });
         match started.await {
@@ -251,6 +252,7 @@ async fn open_execution(template: Template, ports: Ports) -> Result<ExecutionSer
         access: template.access,
         store: open_execution_store(&template.datadir, template.storage)?,
         core: CoreConfig::default(),
+        limits: Default::default(),
     };
     let server = ExecutionServer::start_again(config, ports.lasting).await;
     server.map_err(execution_error)
@@ -397,6 +399,7 @@ mod tests {
             access: Default::default(),
             store: Arc::new(alys_storage::MemoryStore::new()),
             core: CoreConfig::default(),
+            limits: Default::default(),
         })
         .await
         .expect("a free port and a good genesis")

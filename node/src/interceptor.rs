@@ -123,6 +123,24 @@ pub(crate) fn shutdown_limits_calls() -> bool {
     !mutant::active("stop-waits-for-execution")
 }
 
+/// True if transactions count as broadcast; the bug counts those that the NetworkActor did not
+/// take.
+pub(crate) fn counts_as_broadcast(is_taken: bool) -> bool {
+    is_taken || mutant::active("untaken-broadcast-counted")
+}
+
+/// True if a peer counts as vouched for; the bug counts one of which the NetworkActor did not hear.
+pub(crate) fn counts_as_vouched(is_taken: bool) -> bool {
+    is_taken || mutant::active("untaken-vouch-counted")
+}
+
+/// True if a range of blocks goes on after the block at index `last`, the last one of its
+/// federation; the bug overlooks a single further block.
+pub(crate) fn range_goes_on(last: usize, blocks: usize) -> bool {
+    let overlooked = usize::from(mutant::active("range-one-block-too-long"));
+    last + 1 + overlooked < blocks
+}
+
 /// The layer between a node and its network service, in which a simulation makes an authority
 /// Byzantine while everything behind it is the real node. Outside of simulations it is empty and
 /// forwards everything unchanged.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use alys_actor_system::access::Audit;
 use alys_actor_system::metrics::Metrics;
 use alys_actor_system::{Faults, ShutdownReport, Snapshot, System};
-use alys_consensus::{PlantedBug, Summary};
+use alys_consensus::{MAX_UNCERTIFIED, PlantedBug, Summary};
 use alys_integrations::execution::HttpEngine;
 use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
+use alys_types::limits::MAX_RANGE_BYTES;
 use alys_types::{FederationOrder, Genesis};
 use zeroize::Zeroizing;
 
@@ -34,6 +35,25 @@ pub struct ExecutionEndpoint<Secret = JwtSecret> {
     pub secret: Secret,
     /// The public JSON-RPC of a client that does not serve its pool beside the Engine API.
     pub pool: Option<Endpoint>,
+}
+
+/// Limits that a simulation makes small, because its short runs would never meet those of
+/// production.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Uncertified blocks that are kept.
+    pub uncertified: usize,
+    /// Bytes of an answer with blocks. A part of the protocol: alike on all nodes of a chain.
+    pub range_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            uncertified: MAX_UNCERTIFIED,
+            range_bytes: MAX_RANGE_BYTES,
+        }
+    }
 }
 
 /// Everything that a node needs. [`crate::config`] reads it from the operator's files.
@@ -66,6 +86,8 @@ pub struct NodeConfig {
     pub mailboxes: MailboxSizes,
     /// Places for connected strangers in place of the default; a simulation fills few.
     pub stranger_places: Option<usize>,
+    /// Those of production outside of simulations.
+    pub limits: Limits,
     /// The mistake in the rules of agreement that a simulation plants; none in production.
     pub planted_bug: PlantedBug,
 }

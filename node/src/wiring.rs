@@ -22,7 +22,7 @@ use crate::actors::storage::{self, StorageActor, StorageMessage};
 use crate::actors::tx_pool::{TxPoolActor, TxPoolMessage};
 use crate::actors::validation::{ValidationActor, ValidationMessage};
 use crate::metrics::{NodeMetrics, register_refusals};
-use crate::node::{FRESH_VOTES_FILE, Node, NodeConfig, StartError};
+use crate::node::{FRESH_VOTES_FILE, Limits, Node, NodeConfig, StartError};
 use crate::rights::Rights;
 use table::{
     CHAIN, CHAIN_GROUP, ENGINE, ENGINE_TIMEOUTS, NETWORK, NETWORK_GROUP, PEERS, ROOT, STORAGE,
@@ -116,6 +116,7 @@ impl Wiring {
         let me = key.map(|key| key.public_key().to_bytes());
         alys_consensus::Config {
             planted_bug: self.config.planted_bug.clone(),
+            max_uncertified: self.config.limits.uncertified,
             ..alys_consensus::Config::new(self.config.genesis.clone(), me)
         }
     }
@@ -129,6 +130,7 @@ impl Wiring {
             datadir,
             storage,
             genesis,
+            limits,
             ..
         } = self.config.clone();
         let metrics = self.metrics.storage.clone();
@@ -136,7 +138,7 @@ impl Wiring {
             let datadir = datadir.clone();
             let genesis = genesis.clone();
             let metrics = metrics.clone();
-            async move { open_storage(&datadir, storage, &genesis, metrics) }
+            async move { open_storage(&datadir, storage, &genesis, limits, metrics) }
         })?;
         Ok(())
     }
@@ -321,6 +323,7 @@ async fn prepare(config: &NodeConfig) -> Result<(SocketAddr, alys_net::PeerId), 
         &config.datadir,
         config.storage,
         &config.genesis,
+        config.limits,
         storage::Metrics::default(),
     )?;
     if config.fresh_votes {
@@ -347,13 +350,15 @@ fn open_storage(
     dir: &Dir,
     engine: alys_storage::Engine,
     genesis: &alys_types::Genesis,
+    limits: Limits,
     metrics: storage::Metrics,
 ) -> Result<StorageActor, alys_storage::Error> {
     let dir = dir.sub("chain").map_err(|error| alys_storage::Error::Io {
         operation: "create directory",
         reason: error.to_string(),
     })?;
-    StorageActor::open(&dir, engine, genesis, metrics)
+    let actor = StorageActor::open(&dir, engine, genesis, metrics)?;
+    Ok(actor.with_range_limit(limits.range_bytes))
 }
 
 fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
@@ -372,6 +377,7 @@ fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
         config.listen,
         peers,
     );
+    net.limits.max_range_bytes = config.limits.range_bytes;
     // Messages rebroadcast after a slot must pass the repeat filter.
     let slot = Duration::from_millis(config.genesis.spec().slot_duration_ms);
     net.timing.repeat_window = net.timing.repeat_window.min(slot / 2);

@@ -100,6 +100,7 @@ async fn validator(
         access: Default::default(),
         store: store.expect("opens"),
         core: CoreConfig::default(),
+        limits: Default::default(),
     })
     .await
     .expect("starts");
@@ -131,6 +132,7 @@ async fn validator(
         interceptor: Default::default(),
         mailboxes: Default::default(),
         stranger_places: None,
+        limits: Default::default(),
         planted_bug: Default::default(),
     })
     .await

@@ -34,6 +34,9 @@ use crate::schema::{self, hash_key, height_key};
 const MAX_LISTED: usize = 1 << 16;
 /// Bytes reserved in a range answer for certificates, federation orders and the last final header.
 const RANGE_OVERHEAD_BYTES: usize = 64 * 1024;
+/// The largest part of a smaller limit that is reserved: a tip, and a final header with its
+/// certificate, take 2 KiB.
+const OVERHEAD_OF_RANGE: usize = 64;
 
 /// The block store of one node.
 ///
@@ -42,6 +45,8 @@ const RANGE_OVERHEAD_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct BlockStore {
     store: Store,
+    /// See [`Self::with_range_limit`].
+    max_range_bytes: usize,
 }
 
 /// A block above the last final one.
@@ -62,7 +67,10 @@ impl BlockStore {
     /// # Errors
     /// [`Error::Schema`] for another layout, [`Error::OtherChain`] for another genesis.
     pub fn open(store: Store, genesis: Hash) -> Result<Self, Error> {
-        let this = Self { store };
+        let this = Self {
+            store,
+            max_range_bytes: MAX_RANGE_BYTES,
+        };
         match this.store.get(schema::META, schema::SCHEMA)? {
             None => {
                 let mut batch = Batch::new();
@@ -92,6 +100,21 @@ impl BlockStore {
         }
         this.prune_open_list()?;
         Ok(this)
+    }
+
+    /// The same store with another limit of the bytes of [`Self::block_range`] than
+    /// [`MAX_RANGE_BYTES`], for simulations, in which few blocks are large. It is at least 256 KiB
+    /// and twice the largest block.
+    pub fn with_range_limit(self, bytes: usize) -> Self {
+        Self {
+            max_range_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// The limit of the bytes of an answer.
+    pub fn max_range_bytes(&self) -> usize {
+        self.max_range_bytes
     }
 
     /// The engine, for tables that other parts of the node own.
@@ -311,11 +334,12 @@ impl BlockStore {
 
     /// The answer to a request for blocks: consecutive blocks of the certified chain from `start`
     /// on, at most `count`, [`MAX_RANGE_BLOCKS`] and, unless the first block alone is larger,
-    /// [`MAX_RANGE_BYTES`]. The range ends before the first block without a stored body, and the
-    /// certificate of its last block is known; it can be empty.
+    /// [`MAX_RANGE_BYTES`] or the limit in its place. The range ends before the first block without a
+    /// stored body, and the certificate of its last block is known; it can be empty.
     pub fn block_range(&self, request: RangeRequest) -> Result<BlockRange, Error> {
         let mut blocks = Vec::new();
-        let mut bytes = RANGE_OVERHEAD_BYTES;
+        let limit = self.max_range_bytes;
+        let mut bytes = RANGE_OVERHEAD_BYTES.min(limit / OVERHEAD_OF_RANGE);
         let is_short = buggify!("storage.blocks.short_range");
         for hash in self.certified_hashes(request)? {
             if is_short && !blocks.is_empty() {
@@ -324,8 +348,10 @@ impl BlockStore {
             let Some(encoded) = self.store.get(schema::BODIES, &hash_key(&hash))? else {
                 break;
             };
+            let before = bytes;
             bytes += encoded.len() + MAX_CERTIFICATE_BYTES;
-            if bytes > MAX_RANGE_BYTES && !blocks.is_empty() {
+            if interceptor::is_range_full(before, bytes, limit) && !blocks.is_empty() {
+                reached("state.storage.range_full");
                 break;
             }
             let Some(header) = self.header(&hash)? else {

@@ -34,6 +34,16 @@ pub(crate) fn write(store: &Store, batch: Batch, durability: Durability) -> Resu
     store.write(Batch::from_iter(blocks), durability)
 }
 
+/// `range-limit-late`: the bytes of an answer are compared before a block is added to it.
+pub(crate) fn is_range_full(before: usize, with_block: usize, limit: usize) -> bool {
+    let bytes = if active("range-limit-late") {
+        before
+    } else {
+        with_block
+    };
+    bytes > limit
+}
+
 /// `sync-left-out`: the database file is never synced.
 pub(crate) fn sync(sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     if active("sync-left-out") {

@@ -63,3 +63,8 @@ pub(crate) fn gives_up_at_once() -> bool {
 pub(crate) fn never_gives_up() -> bool {
     active("never-gives-up")
 }
+
+/// A supervisor that is restarted remembers the restarts of its last incarnation.
+pub(crate) fn keeps_restart_log() -> bool {
+    active("restart-log-kept")
+}

@@ -92,6 +92,7 @@
 mod actor;
 mod interceptor;
 mod mailbox;
+pub mod squeeze;
 mod supervision;
 mod system;
 pub mod testkit;

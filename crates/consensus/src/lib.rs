@@ -32,7 +32,7 @@ mod state;
 mod tree;
 pub mod verify;
 
-pub use config::Config;
+pub use config::{Config, MAX_UNCERTIFIED};
 pub use evidence::Evidence;
 pub use federation::FederationRecord;
 pub use input::{

@@ -74,6 +74,8 @@ pub struct State {
     refused_slot: Option<Slot>,
     /// Own proposals since the last certified one, the latest [`propose::MAX_FAILED_PROPOSALS`].
     uncertified: Vec<Hash>,
+    /// The own turns without a payload in time, since the last payload with transactions.
+    without_payload: Vec<Slot>,
     /// The certified block that was last reported as invalid for the own execution layer.
     disputed: Option<Hash>,
     /// Federation change to carry.
@@ -128,6 +130,7 @@ impl State {
             building: None,
             refused_slot: None,
             uncertified: Vec::new(),
+            without_payload: Vec::new(),
             disputed: None,
             order: None,
             last_slot: Slot::at(now.wall_ms, spec.slot_duration_ms),

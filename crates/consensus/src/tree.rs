@@ -6,13 +6,10 @@ use std::sync::Arc;
 use alys_types::bls::Signature;
 use alys_types::{AuthoritySet, Block, Certificate, Hash, Header, Height, Slot, Vote, VoteKind};
 
+use crate::config::Config;
 use crate::federation::{Ancestor, FINALITY_WINDOW, FederationState};
 use crate::input::BlockRef;
-
-/// Uncertified blocks that are kept; the lowest slots are dropped first. Leaders can make two a
-/// slot at most before evidence is out, and a block older than a few slots is not approved any
-/// more.
-const MAX_UNCERTIFIED: usize = 64;
+use crate::rules;
 
 /// A block above the last final one, as far as it is known.
 #[derive(Debug)]
@@ -209,26 +206,31 @@ impl Tree {
     }
 
     /// Adds a block whose parent is an entry. An entry that exists stays.
-    pub(crate) fn insert(&mut self, hash: Hash, entry: Entry) {
+    pub(crate) fn insert(&mut self, hash: Hash, entry: Entry, config: &Config) {
         self.entries.entry(hash).or_insert(entry);
-        self.drop_excess();
+        self.drop_excess(&hash, config);
     }
 
-    /// Drops uncertified childless blocks of the lowest slots over the limit.
-    fn drop_excess(&mut self) {
+    /// Drops uncertified childless blocks of the lowest slots over the limit. The newest entry
+    /// stays: its certificate is taken right after, if it is a block of the chain that this node
+    /// missed while it proposed alone, and of a lower slot than all proposals since.
+    fn drop_excess(&mut self, newest: &Hash, config: &Config) {
         let mut uncertified: Vec<(Slot, Hash)> = self
             .entries
             .iter()
             .filter(|(h, e)| e.certificate.is_none() && **h != self.root)
             .map(|(h, e)| (e.header.slot, *h))
             .collect();
-        let excess = uncertified.len().saturating_sub(MAX_UNCERTIFIED);
+        let excess = uncertified.len().saturating_sub(config.max_uncertified);
         if excess == 0 {
             return;
         }
         uncertified.sort();
-        for (_, hash) in uncertified.iter().take(excess) {
-            if self.children(hash).next().is_none() {
+        let bug = &config.planted_bug;
+        let excess = rules::first_to_drop(&mut uncertified, excess, bug);
+        for (_, hash) in excess {
+            let is_kept = hash == newest && rules::keeps_newest(bug);
+            if !is_kept && self.children(hash).next().is_none() {
                 self.entries.remove(hash);
             }
         }

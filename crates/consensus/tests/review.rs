@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, CertifiedBlock, Config, Effect, Input, Notice, Now, Record, State, Stored,
-    StoredBlock, VerifiedBody, VerifiedVote, VoteState,
+    BlockRef, CertifiedBlock, Config, Effect, Input, MAX_UNCERTIFIED, Notice, Now, Record, State,
+    Stored, StoredBlock, VerifiedBody, VerifiedVote, VoteState,
 };
 use alys_types::bls::SecretKey;
 use alys_types::wire::{CertifiedHeader, Proposal};
@@ -162,6 +162,34 @@ fn proposals_of_far_slots_do_not_push_out_the_present_one() {
     }
     let present = w.proposal(2, &genesis, None, 0);
     assert!(w.approves(&present));
+}
+
+#[test]
+fn a_late_certified_block_is_kept_beside_many_uncertified_ones() {
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    let missed = w.proposal(1, &genesis, None, 0).block.header;
+    for slot in 2..=MANY {
+        w.at_slot(slot, 10);
+        let uncertified = w.proposal(slot, &genesis, None, 0);
+        w.give_proposal(uncertified);
+    }
+    w.give_certificate(VoteKind::Approval, &missed);
+    assert_eq!(w.state.summary().highest.hash, missed.hash());
+}
+
+#[test]
+fn the_oldest_uncertified_blocks_give_way() {
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    for slot in 1..=MANY {
+        w.at_slot(slot, 10);
+        let uncertified = w.proposal(slot, &genesis, None, 0);
+        w.give_proposal(uncertified);
+    }
+    assert!(w.state.summary().entries <= MAX_UNCERTIFIED + 1);
+    let newest = w.proposal(MANY, &genesis, None, 0).block.header;
+    assert_eq!(approvals(&w.executed(&newest)), 1);
 }
 
 #[test]

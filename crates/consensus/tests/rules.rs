@@ -790,6 +790,36 @@ fn a_leader_without_certificates_proposes_without_transactions() {
 }
 
 #[test]
+fn a_leader_whose_payloads_come_too_late_proposes_without_transactions() {
+    let mut w = World::new();
+    let parent = w.genesis.header().hash();
+    let fails = |w: &mut World, slot: u64, parent: Hash| {
+        let slot = Slot(FIRST + slot);
+        w.input(Input::BuildFailed { slot, parent });
+    };
+    for (slot, is_empty) in [(3, false), (7, false)] {
+        assert_eq!(requests(&w.at_slot(slot, 600)), [is_empty], "slot {slot}");
+        fails(&mut w, slot, parent);
+    }
+    assert_eq!(
+        requests(&w.at_slot(11, 600)),
+        [true],
+        "none came in two turns"
+    );
+    let blocks = proposed(&build(&mut w, 11, |payload| payload.transactions.clear()));
+    w.give_certificate(VoteKind::Approval, &blocks[0].header);
+    w.executed(&blocks[0].header);
+    let parent = blocks[0].header.hash();
+    assert_eq!(requests(&w.at_slot(15, 600)), [false], "one is certified");
+    fails(&mut w, 15, parent);
+    assert_eq!(
+        requests(&w.at_slot(19, 600)),
+        [true],
+        "one more failure is enough"
+    );
+}
+
+#[test]
 fn a_certified_block_that_the_client_calls_invalid_is_asked_about_again() {
     let mut w = World::new();
     let genesis = w.genesis.header().clone();

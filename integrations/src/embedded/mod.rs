@@ -8,6 +8,6 @@ pub mod rpc;
 #[cfg(madsim)]
 pub use rpc::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
 pub use rpc::{
-    ExecutionObserver, ExecutionServer, ExecutionServerConfig, NodeView, RequestCount, Requests,
-    StartError, SyncState,
+    ExecutionObserver, ExecutionServer, ExecutionServerConfig, NodeView, PublicLimits,
+    RequestCount, Requests, StartError, SyncState,
 };

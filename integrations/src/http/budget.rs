@@ -5,21 +5,54 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use crate::interceptor;
+
 /// Bytes of one request or answer that count as nothing, so that ordinary calls are served while
 /// others fill the budget. The number of connections bounds their sum.
 pub(super) const FREE_BYTES: usize = 16 << 10;
 
+/// The state of a budget, for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Bytes of the whole budget.
+    pub limit: usize,
+    /// Bytes that are not in use.
+    pub left: usize,
+    /// Requests and answers in progress, with those that need no bytes of the budget.
+    pub charges: usize,
+}
+
 /// The remaining bytes of a server.
 #[derive(Debug, Clone)]
-pub(super) struct Budget(Arc<AtomicUsize>);
+pub(super) struct Budget(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    limit: usize,
+    left: AtomicUsize,
+    charges: AtomicUsize,
+}
 
 impl Budget {
     pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
+        Self(Arc::new(Account {
+            limit: bytes,
+            left: AtomicUsize::new(bytes),
+            charges: AtomicUsize::new(0),
+        }))
+    }
+
+    pub(super) fn pending(&self) -> Pending {
+        Pending {
+            limit: self.0.limit,
+            left: self.0.left.load(Ordering::SeqCst),
+            charges: self.0.charges.load(Ordering::SeqCst),
+        }
     }
 
     /// A charge of nothing, which can grow.
     pub(super) fn charge(&self) -> Charge {
+        self.0.charges.fetch_add(1, Ordering::SeqCst);
         Charge {
             budget: self.clone(),
             asked: 0,
@@ -29,7 +62,7 @@ impl Budget {
 
     #[cfg(test)]
     pub(super) fn left(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
+        self.pending().left
     }
 }
 
@@ -51,10 +84,11 @@ impl Charge {
         let taken = self
             .budget
             .0
+            .left
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
                 left.checked_sub(more)
             });
-        if taken.is_ok() {
+        if taken.is_ok() || interceptor::notes_refused_charge() {
             self.taken = due;
         }
         taken.is_ok()
@@ -63,7 +97,9 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.taken, Ordering::SeqCst);
+        let account = &self.budget.0;
+        account.left.fetch_add(self.taken, Ordering::SeqCst);
+        account.charges.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -106,7 +142,13 @@ mod tests {
         assert_eq!(budget.left(), 400, "a part is still referenced");
         drop(part);
         assert_eq!(budget.left(), 1_000);
+        assert_eq!(budget.pending().charges, 1, "the refused one lives");
         drop(second);
-        assert_eq!(budget.left(), 1_000);
+        let rested = Pending {
+            limit: 1_000,
+            left: 1_000,
+            charges: 0,
+        };
+        assert_eq!(budget.pending(), rested);
     }
 }

@@ -22,6 +22,7 @@ mod timer;
 
 pub use access::{Access, Pages};
 pub use args::Args;
+pub use budget::Pending;
 pub use client::{CallError, ClientConfig, Endpoint, EndpointError, HttpClient};
 pub use jsonrpc::{Page, RpcError, RpcHandler};
 pub use jwt::{JwtError, JwtSecret, JwtSecretError};

@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use super::access::Pages;
-use super::budget::{self, Budget, Charge};
+use super::budget::{self, Budget, Charge, Pending};
 use super::jsonrpc::{self, Body, RpcError, RpcHandler};
 use super::seats::{Seat, Seats};
 use super::timer::{RuntimeTimer, WriteDeadline};
@@ -113,6 +113,7 @@ pub struct HttpServer {
     accepting: Option<JoinHandle<()>>,
     connections: Arc<Semaphore>,
     max_connections: u32,
+    budget: Budget,
     stop_grace: Duration,
 }
 
@@ -134,8 +135,9 @@ impl HttpServer {
         let stop = Arc::new(Stop::default());
         let connections = Arc::new(Semaphore::new(max_connections as usize));
         let stop_grace = config.stop_grace;
+        let budget = Budget::new(config.max_pending_bytes);
         let service = Arc::new(Service {
-            budget: Budget::new(config.max_pending_bytes),
+            budget: budget.clone(),
             seats: Arc::default(),
             config,
             handler,
@@ -148,6 +150,7 @@ impl HttpServer {
             accepting,
             connections,
             max_connections,
+            budget,
             stop_grace,
         })
     }
@@ -155,6 +158,11 @@ impl HttpServer {
     /// The bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The memory of requests and answers in progress.
+    pub fn pending(&self) -> Pending {
+        self.budget.pending()
     }
 
     /// Accepts no new connections, finishes the requests in progress, and breaks connections that

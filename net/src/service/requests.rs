@@ -231,8 +231,9 @@ impl Service {
             tracing::debug!(?id, "the answer is too late");
             return;
         };
+        let max_response = self.config.limits.max_response(protocol);
         let response = match (protocol, response) {
-            (_, Ok(payload)) if payload.len() > protocol.max_response() => {
+            (_, Ok(payload)) if payload.len() > max_response => {
                 let bytes = payload.len();
                 tracing::error!(%peer, ?protocol, bytes, "our answer exceeds its size limit");
                 Err(Refusal::Unavailable)

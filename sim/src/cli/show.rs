@@ -98,6 +98,7 @@ A scenario is a TOML file:
     crowd = 6                     # strangers that take the places for strangers
     places = 2                    # places for strangers at each node (50)
     mailboxes = {{ chain = 32 }}    # capacities of mailboxes by actor, smaller than in production
+    limits = {{ uncertified = 4 }}  # uncertified blocks, bytes of a range, pending bytes of a port
     tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
     byzantine = [{{ node = 2, conduct = \"twins\" }}]
                                   {conducts}
@@ -107,7 +108,7 @@ A scenario is a TOML file:
     buggify = true                # nodes and execution clients often take rare valid paths
 
     [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
-    [workload]                    # users, burst, pause, pool, block_gas
+    [workload]                    # users, watchers, burst, pause, pool, block_gas, data
     behaviours = [\"transfer\"]     {behaviours}
     [expect]
     min_final = 10                # final blocks on every node when the chaos ends (0)
@@ -303,6 +304,16 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     for (actor, messages) in &world.mailboxes {
         println!("the mailbox of {actor} has room for {messages} messages");
+    }
+    let limits = [
+        ("uncertified blocks", world.limits.uncertified),
+        ("bytes of an answer with blocks", world.limits.range),
+        ("pending bytes of a public port", world.limits.pending),
+    ];
+    for (what, limit) in limits {
+        if let Some(limit) = limit {
+            println!("the limit of {what} is {limit}");
+        }
     }
     if !world.left_dead.is_empty() {
         println!("nodes that stay down: {:?}", world.left_dead);

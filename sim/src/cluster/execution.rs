@@ -33,6 +33,8 @@ pub fn execution_faults(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> 
 /// The store cannot be opened or fails, or the server does not start or stop.
 pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
+    // Before its ports are open, so that no user sees it earlier.
+    shared.judge.look().execution_born(seat.index);
     if here().incarnation > 0 {
         let at_ms = now_ms(World::current());
         shared.judge.look().calm.disturbed(at_ms);
@@ -49,6 +51,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         access: Default::default(),
         store: store.clone(),
         core: shared.chain.execution_core.clone(),
+        limits: shared.public_limits,
     };
     let faults = shared
         .execution_faults
@@ -71,7 +74,11 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 return Ok(());
             }
             () = time::sleep(LOOK) => {
-                shared.execution_clients.is_up(index, now_ms(World::current()));
+                let at_ms = now_ms(World::current());
+                shared.execution_clients.is_up(index, at_ms);
+                for (port, pending) in server.pending() {
+                    shared.judge.look().budget(at_ms, index, port, &pending);
+                }
                 accuse(shared, journal_is_exact(index, server.journal_left().await));
                 if server.has_failed() {
                     return Err("its store failed".to_owned());

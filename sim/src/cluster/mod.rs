@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_consensus::PlantedBug;
-use alys_integrations::embedded::ExecutionFaultInjector;
+use alys_integrations::embedded::{ExecutionFaultInjector, PublicLimits};
 use alys_node::interceptor::Intercept;
-use alys_node::node::NodeEvent;
+use alys_node::node::{Limits, NodeEvent};
 use alys_node::wiring::table::MailboxSizes;
 use alys_runtime::sim::{NodeId, World, here};
 use alys_runtime::sync::mpsc::UnboundedSender;
@@ -93,6 +93,10 @@ pub struct Shared {
     pub exits: UnboundedSender<Exit>,
     /// Capacities of the nodes' mailboxes in place of production's.
     pub mailboxes: MailboxSizes,
+    /// The limits of the nodes.
+    pub limits: Limits,
+    /// The limits of the execution clients' public ports.
+    pub public_limits: PublicLimits,
     /// The planted bug in the nodes' consensus rules.
     pub planted_bug: PlantedBug,
     /// The nodes whose addresses each node knows.

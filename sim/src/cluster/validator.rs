@@ -152,6 +152,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         },
         mailboxes: shared.mailboxes.clone(),
         stranger_places: shared.stranger_places,
+        limits: shared.limits,
         planted_bug: planted_bug(shared, index),
     };
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use alys_actor_system::{AskError, Fault as Injected, Planned, Reply};
+use alys_actor_system::{AskError, Fault as Injected, Planned, Reply, squeeze};
 use alys_node::actors::chain::ChainMessage;
 use alys_runtime::{spawn, time};
 
@@ -12,10 +12,10 @@ use super::actors::Actor;
 use super::draw::{Drawing, drawing};
 use super::registry::{Hit, Kind, Place, WrongValue, declare, subject, within};
 use super::{Faults, Stop, lock};
-use crate::cluster::now_ms;
-use crate::params::Ms;
+use crate::cluster::{Seat, now_ms};
+use crate::params::{MachineRole, Ms};
 
-subject![ActorSlowStretch, ActorFailOften, AskBurst];
+subject![ActorSlowStretch, ActorFailOften, AskBurst, MailboxFull];
 
 /// Longest delay of each message of a slow stretch. Two writes of the storage with it take less
 /// than the message timeout of the ChainActor.
@@ -97,6 +97,24 @@ impl Faults {
         if let Some(node) = self.living.find(index) {
             node.faults().withdraw(&path_in(&node.actors().path));
         }
+    }
+
+    /// Refuses all messages to an actor whose senders do not wait while the step is active, across
+    /// restarts of the node.
+    async fn fill(self, hit: Hit, index: u8, actor: Actor) {
+        let seat = Seat {
+            index,
+            is_twin: false,
+        };
+        let path = format!("{}/{}", seat.name(MachineRole::Node), actor.path());
+        squeeze::begin(&path);
+        self.judge.look().retold.filled(index, true);
+        self.count("mailbox.filled");
+        while self.is_active(&hit) {
+            time::sleep(POLL_INTERVAL).await;
+        }
+        squeeze::end(&path);
+        self.judge.look().retold.filled(index, false);
     }
 
     /// Asks a node's chain for its summary, and gives up after a while.
@@ -308,6 +326,52 @@ impl Kind for AskBurst {
     }
 }
 
+declare! {
+    "mailbox-full":
+        "The mailbox of the actor has no room for messages of other actors of the node that do not \
+        wait for it."
+    MailboxFull {
+        pub actor: Actor,
+    }
+}
+
+impl Kind for MailboxFull {
+    const EFFECTS: &'static [&'static str] = &["fault.mailbox.filled"];
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        67,
+        "full-mailbox",
+        "Messages between actors find no room for a while.",
+        |draw| {
+            let actor = draw.actor();
+            // Shorter than a slot, several times, so that a single message of many is lost, too.
+            let for_ms = draw.between(50, 2 * draw.slot_ms());
+            let nodes = draw.all_or_someone();
+            for turn in 0..draw.between(1, 4) {
+                let offset_ms = 2 * turn * draw.slot_ms() + draw.below(draw.slot_ms());
+                draw.push(
+                    draw.at(offset_ms),
+                    for_ms,
+                    nodes.clone(),
+                    MailboxFull { actor },
+                );
+            }
+        },
+    )];
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        faults.activate(hit);
+        for index in &hit.nodes {
+            let actor = self.actor.drawn(|limit| hit.draws.below(limit));
+            let faults = faults.clone();
+            spawn("full mailbox", faults.fill(hit.clone(), *index, actor));
+        }
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        faults.deactivate(hit);
+    }
+}
+
 /// The table of [`super::testbed`].
 #[cfg(test)]
 pub(super) fn rows() -> Vec<super::testbed::Row> {
@@ -318,6 +382,7 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
     vec![
         Row::lasting(ActorSlowStretch { actor, delay }, &["active: 1"]),
         Row::lasting(ActorFailOften { actor, every }, &["active: 1"]),
+        Row::lasting(MailboxFull { actor }, &["active: 1"]),
         // No node runs on an idle machine.
         Row::passing(
             AskBurst {

@@ -39,6 +39,7 @@ use alys_runtime::sim::{NodeId, World};
 use alys_runtime::time;
 
 pub use actors::{Actor, ActorFail};
+pub use contention::ActorFailOften;
 pub use disk::{Rot, Wipe};
 pub use draw::{Draw, Drawing};
 pub use link_state::link;

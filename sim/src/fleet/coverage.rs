@@ -72,6 +72,7 @@ pub const STATES: &[&str] = &[
     "state.storage.blocks_served",
     "state.storage.blocks_unknown",
     "state.storage.range_empty",
+    "state.storage.range_full",
     "state.storage.range_served",
     "state.store.checksum_wrong",
     "state.store.creation_cut_off",

@@ -8,7 +8,7 @@
 //! its own random stream, so removing one does not change the targets of the others.
 
 use crate::faults::Step;
-use crate::params::{LinkPlan, NodeRef, WorkloadPlan, WorldPlan};
+use crate::params::{LimitsPlan, LinkPlan, NodeRef, WorkloadPlan, WorldPlan};
 use crate::plan::Plan;
 
 /// Most rounds over a whole plan; each but the last makes it smaller.
@@ -139,11 +139,14 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 21] = [
+    let changes: [fn(&mut Plan); 24] = [
         |plan| plan.workload.users = 0,
+        |plan| plan.workload.watchers = 0,
+        |plan| plan.workload.watchers = plan.workload.watchers.min(1),
         |plan| {
             plan.workload = WorkloadPlan {
                 users: plan.workload.users.min(1),
+                watchers: plan.workload.watchers,
                 ..WorkloadPlan::default()
             }
         },
@@ -163,6 +166,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
         },
         |plan| plan.world.left_dead.clear(),
         |plan| plan.world.mailboxes.clear(),
+        |plan| plan.world.limits = LimitsPlan::default(),
         |plan| plan.world.link = LinkPlan::default(),
         |plan| plan.world.link.loss_ppm = 0,
         |plan| plan.world.link.jitter_ms = 0,

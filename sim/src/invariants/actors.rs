@@ -137,6 +137,15 @@ impl Actors {
                 watched.failures = child.failures;
                 kept.failures.extend((0..more).map(|_| at_ms));
             }
+            // Several if it gave up more than once between two observations.
+            let lives = if is_new {
+                supervisor
+                    .incarnation
+                    .saturating_sub(kept.incarnation)
+                    .max(1) as usize
+            } else {
+                1
+            };
             kept.incarnation = supervisor.incarnation;
             while kept
                 .failures
@@ -145,15 +154,16 @@ impl Actors {
             {
                 kept.failures.pop_front();
             }
-            used_percent = used_percent.max(kept.failures.len() * 100 / limit);
+            used_percent = used_percent.max(kept.failures.len() * 100 / (limit * lives));
             // The root restarts its supervisors one after the other, and an observation may fall in
             // between. Only the first of them counts.
             has_restarted |= is_new && supervisor.incarnation > known.generation;
             generation = generation.max(supervisor.incarnation);
             if is_new {
-                // These used up the policy of the incarnation that gave up, and made it give up;
+                // These used up the policy of the incarnations that gave up, and made them give up;
                 // the rest belong to the new one.
-                kept.failures.drain(..kept.failures.len().min(limit + 1));
+                let used = (limit + 1) * lives;
+                kept.failures.drain(..kept.failures.len().min(used));
                 continue;
             }
             // A supervisor that gave up has a failure more, after which it restarts no child.
@@ -470,6 +480,46 @@ mod tests {
         assert_eq!(actors.look(0, 0, &tree(1, 1, calm())), Ok(()));
         assert!(matches!(
             actors.look(2_000, 0, &tree(2, 2, calm())),
+            Err(Violation::GaveUpEarly { .. })
+        ));
+    }
+
+    #[test]
+    fn a_restarted_supervisor_has_its_whole_policy_again() {
+        let calm = MailboxSnapshot::default;
+        let gave_up_once = || {
+            let mut actors = Actors::default();
+            for (at_ms, incarnation, restarts) in [(0, 1, 0), (1_000, 1, 20), (2_000, 2, 21)] {
+                let looked = actors.look(at_ms, 0, &tree(incarnation, restarts, calm()));
+                assert_eq!(looked, Ok(()));
+            }
+            actors
+        };
+        assert_eq!(
+            gave_up_once().look(3_000, 0, &tree(2, 41, calm())),
+            Ok(()),
+            "it uses its policy up"
+        );
+        let mut actors = gave_up_once();
+        assert_eq!(actors.look(3_000, 0, &tree(2, 22, calm())), Ok(()));
+        assert!(matches!(
+            actors.look(4_000, 0, &tree(3, 23, calm())),
+            Err(Violation::GaveUpEarly { .. })
+        ));
+    }
+
+    #[test]
+    fn a_supervisor_that_gives_up_twice_at_once_used_two_policies() {
+        let calm = MailboxSnapshot::default;
+        let begun = || {
+            let mut actors = Actors::default();
+            assert_eq!(actors.look(0, 0, &tree(1, 0, calm())), Ok(()));
+            assert_eq!(actors.look(1_000, 0, &tree(1, 20, calm())), Ok(()));
+            actors
+        };
+        assert_eq!(begun().look(2_000, 0, &tree(3, 42, calm())), Ok(()));
+        assert!(matches!(
+            begun().look(2_000, 0, &tree(3, 22, calm())),
             Err(Violation::GaveUpEarly { .. })
         ));
     }

@@ -118,7 +118,9 @@ impl Calm {
             || plan.silent_peers;
         // Nodes join and leave, or wait for room: the limits are those of a fixed federation with
         // the mailboxes of production.
-        let is_usual = !plan.governance && plan.mailboxes.is_empty();
+        let is_fixed = !plan.governance && plan.mailboxes.is_empty();
+        // All blocks are large.
+        let is_usual = is_fixed && plan.limits.range.is_none();
         Self {
             nodes: plan.nodes,
             slot_ms: plan.slot_ms,
@@ -193,6 +195,12 @@ impl Calm {
     pub fn settled_ms(&self) -> u64 {
         let rest_ms = self.rest_ms.map_or(0, |at_ms| at_ms + REST_MS);
         self.since_ms.max(rest_ms)
+    }
+
+    /// The time of the last disturbance; `None` while one acts, or has effects without a known end.
+    pub fn undisturbed_since_ms(&self) -> Option<u64> {
+        let is_disturbed = self.is_spoilt || self.has_buggify || !self.active.is_empty();
+        (!is_disturbed).then(|| self.since_ms.saturating_sub(SETTLE_MS))
     }
 
     /// True if the run can be calm from now on, once it has settled.

@@ -79,6 +79,13 @@ pub const FEATURES: &[&str] = &[
     "model.price",
     "model.absence",
     "model.pool",
+    // Filters and searches of watchers that were compared with the chain, logs that were taken back
+    // after a reorganisation, and filters that were lost in a restart.
+    "watch.blocks",
+    "watch.logs",
+    "watch.removed",
+    "watch.range",
+    "watch.lost",
     // Final blocks, by the share of their gas limit that is used.
     "block.empty",
     "block.part",

@@ -183,6 +183,13 @@ const TABLE: &[(&str, &str, &str)] = &[
          final.",
     ),
     (
+        "budget-wrong",
+        "A budget of memory is not the sum of what lives",
+        "The port has more bytes left than it began with, or lacks bytes though no request and no \
+         answer is in progress. Look for a charge that was refused, or that ended with a broken \
+         connection.",
+    ),
+    (
         "peers-missing",
         "A node does not know its peers",
         "All authorities run and no link is cut, so that all are connected to each other, and the \
@@ -325,6 +332,28 @@ const TABLE: &[(&str, &str, &str)] = &[
          corrupted them.",
     ),
     (
+        "not-broadcast",
+        "A node keeps a transaction to itself",
+        "The execution client of the node took the transaction, nothing disturbed the run since, \
+         and the node did not broadcast it. Look for a broadcast that another actor did not take, \
+         and for what the TxPoolActor counts as announced.",
+    ),
+    (
+        "not-mined",
+        "A transaction is not mined",
+        "A user gave the transaction to one node only, it is valid and can pay, and all faults \
+         ended long ago. Look for its broadcast, at the nodes that received it, and at the pools \
+         of the leaders.",
+    ),
+    (
+        "honest-peer-blamed",
+        "A node blames a peer that follows the protocol",
+        "The node reported an offence of an honest peer, or rejected gossip that it forwarded. \
+         Honest nodes check what they forward, and serve final or certified blocks only. Look at \
+         the answer or message just before, and for a set, a slot or a limit by which the node \
+         judged it.",
+    ),
+    (
         "wrong-headers",
         "An answer is not a piece of the chain",
         "Nodes serve stored headers and blocks. Look at earlier faults of the node's storage.",
@@ -434,6 +463,19 @@ const TABLE: &[(&str, &str, &str)] = &[
         "A base fee, gas, a receipt or a bloom of a final block is not what integers give: \
          EIP-1559 from the parent, sums of the receipts, the operations of the workload's \
          contracts. All execution clients of a run are alike, so none of them contradicts.",
+    ),
+    (
+        "filter-differs",
+        "The changes of a filter are not those of the chain",
+        "A wallet that adds up the answers to its polls has other blocks or logs than the chain: a \
+         change is missing, told twice, or told in vain. A search over a range gives the same \
+         error. Look for a reorganisation between two polls, and for the blocks that it replaced.",
+    ),
+    (
+        "filter-lost",
+        "A filter in use is lost",
+        "An execution client removes a filter after five minutes without a poll, and all filters \
+         in a restart. This one was polled in time, and the process of the client has not ended.",
     ),
     (
         "forgery-accepted",

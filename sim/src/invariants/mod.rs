@@ -9,16 +9,21 @@ mod absence;
 mod accusations;
 mod actors;
 mod arithmetic;
+mod blame;
 mod blocks;
+mod budgets;
 mod calm;
 mod choices;
 mod clocks;
 pub mod coverage;
+mod emissions;
 mod executions;
 mod explain;
 mod fees;
+mod filters;
 mod finality;
 mod forgeries;
+mod handed;
 mod headers;
 mod ledger;
 mod model;
@@ -50,11 +55,14 @@ pub use blocks::{Blocks, Proposed};
 pub use calm::Calm;
 pub use choices::Choices;
 pub use clocks::Clocks;
+pub use emissions::{COUNTER_TOPIC, Emissions, Emitted};
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
 pub use fees::{Sampled, rewards, suggested_tip, tips};
+pub use filters::{ToldBlocks, ToldLog, ToldLogs, same_logs};
 pub use finality::{Final, Finality};
 pub use forgeries::{Forgeries, Forgery, Tolerance};
+pub use handed::Handed;
 pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use pools::{journal_is_exact, pool_survives};
@@ -181,6 +189,9 @@ pub enum Violation {
     },
     /// A node banned a peer that follows the protocol.
     HonestPeerBanned { node: u8, banned: u8 },
+    /// A node reported an offence of a peer that follows the protocol, or rejected gossip that it
+    /// forwarded.
+    HonestPeerBlamed { node: u8, blamed: u8, why: String },
     /// A node answered a request for headers or blocks with anything but a certified piece of the
     /// chain.
     WrongHeaders { node: u8, height: u64, why: String },
@@ -255,6 +266,14 @@ pub enum Violation {
         found: u64,
         limit: u64,
     },
+    /// The bytes in use of a port's budget are not those of the requests and answers in progress.
+    BudgetWrong {
+        node: u8,
+        port: String,
+        left: u64,
+        limit: u64,
+        charges: u64,
+    },
     /// In a calm stretch, an authority is not connected to a node, or its PeerActor does not know
     /// all connected peers.
     PeersMissing {
@@ -289,6 +308,19 @@ pub enum Violation {
         height: u64,
         found: String,
     },
+    /// A node did not broadcast a transaction that its execution client took.
+    NotBroadcast {
+        node: u8,
+        transaction: String,
+        within_ms: u64,
+    },
+    /// A transaction that a user gave to a node is not in a final block, long after all faults
+    /// ended.
+    NotMined {
+        node: u8,
+        transaction: String,
+        within_ms: u64,
+    },
     /// A final block contains a transaction that every execution client refused, or that can never
     /// be valid.
     RefusedIsFinal {
@@ -319,6 +351,12 @@ pub enum Violation {
     WrongPool { node: u8, what: String },
     /// A final block or a receipt differs from the arithmetic of fees, gas and logs.
     WrongExecution { node: u8, height: u64, what: String },
+    /// The changes that a filter of an execution client has told, or the logs of a range, are not
+    /// those of its chain.
+    FilterDiffers { node: u8, what: String },
+    /// An execution client lost a filter that was in use, without a restart. The times are those
+    /// since the last poll and since the installation.
+    FilterLost { node: u8, idle_ms: u64, age_ms: u64 },
     /// An actor with an injected fault, or the supervision tree around it, did not recover in time.
     ActorNotHealed {
         node: u8,
@@ -503,6 +541,12 @@ pub struct Oracles {
     pub retold: Retold,
     /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
+    /// The logs of each block.
+    pub emissions: Emissions,
+    /// The number of starts of each authority's execution client.
+    pub execution_starts: BTreeMap<u8, u64>,
+    /// Transactions that a user gave to a single node.
+    pub handed: Handed,
     /// Messages that adversaries made.
     pub forgeries: Forgeries,
     /// The most signature checks of one process of each correct node.
@@ -568,6 +612,9 @@ impl Oracles {
             requests: Requests::new(plan.buggify),
             retold: Retold::new(plan),
             ledger: Ledger::default(),
+            emissions: Emissions::default(),
+            execution_starts: BTreeMap::new(),
+            handed: Handed::default(),
             forgeries: Forgeries::default(),
             checks: BTreeMap::new(),
             least_final: None,
@@ -598,6 +645,12 @@ impl Oracles {
         self.retold.born(node);
         self.accusations.restored(node);
         self.quorums.restored(node);
+    }
+
+    /// Records that the process of an authority's execution client starts, without the filters of
+    /// the one before.
+    pub fn execution_born(&mut self, node: u8) {
+        *self.execution_starts.entry(node).or_default() += 1;
     }
 
     /// Stops judging a node's reports, because its disk lied or was restored; its signature may now
@@ -710,11 +763,14 @@ impl Oracles {
                 )
             }
             NodeEvent::Proposed { hash, block, .. } => {
+                self.emissions.proposed(block);
                 let is_new = self.blocks.get(hash).is_none();
                 let result = self.blocks.proposed(at_ms, node, *hash, block);
                 if is_new {
                     let slot = block.header.slot.0;
-                    self.calm.proposed(slot, &block.body.payload.transactions);
+                    let transactions = &block.body.payload.transactions;
+                    self.calm.proposed(slot, transactions);
+                    self.handed.proposed(transactions);
                     let result = self.parent_is_right(node, hash, slot);
                     self.note(at_ms, result);
                     let payload = &block.body.payload;
@@ -799,8 +855,10 @@ impl Oracles {
                 self.note(at_ms, result);
             }
             NodeEvent::Proposed { hash, block, .. } => {
+                self.emissions.proposed(block);
                 // The result is ignored because correct nodes must reject an invalid block.
                 let _ = self.blocks.proposed(at_ms, node, *hash, block);
+                self.handed.proposed(&block.body.payload.transactions);
             }
             _ => {}
         }
@@ -858,6 +916,9 @@ impl Oracles {
             return;
         }
         let result = self.calm.look(at_ms);
+        self.note(at_ms, result);
+        let since_ms = self.calm.undisturbed_since_ms();
+        let result = self.handed.look(at_ms, since_ms);
         self.note(at_ms, result);
         let result = self.calm.stands(at_ms, node, &summary);
         self.note(at_ms, result);

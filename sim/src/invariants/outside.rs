@@ -1,12 +1,13 @@
 //! Checks of facts that the simulator observes and the node does not report: its answers to
-//! requests, its verdicts on forged messages, its clock, and the blocks that its execution client
-//! has executed.
+//! requests, its verdicts on forged messages, its charges against peers, its clock, and the budgets
+//! and blocks of its execution client.
 
+use alys_integrations::http::Pending;
 use alys_node::node::NodeEvent;
 use alys_types::VoteKind;
 use alys_types::wire::{BlockRange, HeaderRange};
 
-use super::{ExecutionClients, Forgery, Oracles, Receipt, Violation, headers};
+use super::{ExecutionClients, Forgery, Oracles, Receipt, Violation, budgets, headers};
 
 impl Oracles {
     /// Checks the receipts of all final blocks up to `height`, and the answers that users got about
@@ -35,6 +36,12 @@ impl Oracles {
     /// Checks a correct node's verdict on a forged message of gossip.
     pub fn judged(&mut self, at_ms: u64, node: u8, forgery: &Forgery, is_accepted: bool) {
         let result = self.forgeries.judged(node, forgery, is_accepted);
+        self.note(at_ms, result);
+    }
+
+    /// Checks the budget of a port of a node's execution client.
+    pub fn budget(&mut self, at_ms: u64, node: u8, port: &str, pending: &Pending) {
+        let result = budgets::check(node, port, pending);
         self.note(at_ms, result);
     }
 

@@ -146,6 +146,8 @@ pub struct Retold {
     has_buggify: bool,
     /// Authorities whose key others have too. They push each other out of their places.
     suspects: BTreeSet<u8>,
+    /// The mailboxes of each node that have no room on purpose.
+    full: BTreeMap<u8, u32>,
     nodes: BTreeMap<u8, Node>,
 }
 
@@ -155,8 +157,24 @@ impl Retold {
             is_possible: plan.mailboxes.is_empty() && !plan.governance,
             has_buggify: plan.buggify,
             suspects: plan.suspects(),
+            full: BTreeMap::new(),
             nodes: BTreeMap::new(),
         }
+    }
+
+    /// A mailbox of a node has no room on purpose from now on, or has room again. Meanwhile nothing
+    /// that is lost is demanded; afterwards it is, as soon as there is a reason to say it again.
+    pub fn filled(&mut self, node: u8, is_full: bool) {
+        let full = self.full.entry(node).or_default();
+        *full = if is_full {
+            *full + 1
+        } else {
+            full.saturating_sub(1)
+        };
+    }
+
+    fn is_full(&self, node: u8) -> bool {
+        self.full.get(&node).is_some_and(|full| *full > 0)
     }
 
     /// Forgets a node because its process restarts.
@@ -209,7 +227,7 @@ impl Retold {
 
     /// A peer sent a valid proof of its authority's key.
     fn proven(&mut self, node: u8, peer: u8) {
-        if self.suspects.contains(&peer) {
+        if self.suspects.contains(&peer) || self.is_full(node) {
             return;
         }
         let known = self.nodes.entry(node).or_default();
@@ -253,7 +271,11 @@ impl Retold {
         if !self.is_possible || self.has_buggify {
             return Ok(());
         }
+        let is_full = self.is_full(node);
         let known = self.nodes.entry(node).or_default();
+        if is_full {
+            known.pardon();
+        }
         let result = known.restarts(tree);
         match result.and_then(|()| known.service(tree)) {
             Ok(()) => Ok(()),
@@ -280,6 +302,17 @@ impl Retold {
 }
 
 impl Node {
+    /// Demands nothing that was lost up to now.
+    fn pardon(&mut self) {
+        for watch in self.watches.values_mut() {
+            watch.due = None;
+        }
+        if let Some(service) = &mut self.service {
+            service.looks = 0;
+            service.proofs.clear();
+        }
+    }
+
     /// Checks that each receiver knows of each restart; the error names the fact.
     fn restarts(&mut self, tree: &Snapshot) -> Result<(), String> {
         for (number, duty) in DUTIES.iter().enumerate() {
@@ -584,6 +617,21 @@ mod tests {
             all.proven(0, 1);
             assert_eq!(looks(&mut all, &refused).is_ok(), is_observed);
         }
+    }
+
+    #[test]
+    fn a_mailbox_without_room_excuses_until_the_next_reason() {
+        let idle = tree(1, 1, KIND, 0);
+        let mut all = retold();
+        all.service_started(0);
+        all.filled(0, true);
+        assert_eq!(looks(&mut all, &idle), Ok(()), "the status finds no room");
+        all.proven(0, 1);
+        all.filled(0, false);
+        all.commanded(0, "SetStatus");
+        assert_eq!(looks(&mut all, &idle), Ok(()), "nor does the proof of then");
+        all.proven(0, 1);
+        assert!(looks(&mut all, &idle).is_err());
     }
 
     #[test]

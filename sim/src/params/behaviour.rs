@@ -12,6 +12,12 @@ use super::{Ms, time};
 pub struct WorkloadPlan {
     /// Number of accounts that send transactions; 0 disables the workload.
     pub users: u8,
+    /// Number of wallets and indexers that poll filters for blocks and logs, each of another
+    /// execution client.
+    pub watchers: u8,
+    /// Number of accounts, the first ones, that give their transfers to one execution client each
+    /// and to no other: the first to that of the last node, the second to that of the node before.
+    pub loyal: u8,
     /// Maximum number of transactions in a burst of an account.
     pub burst: u8,
     /// Pause of an account between two bursts.
@@ -25,6 +31,9 @@ pub struct WorkloadPlan {
     pub pool: usize,
     /// Gas limit of blocks.
     pub block_gas: u64,
+    /// Maximum bytes of unused data in a transfer. One transfer in twelve has data, and above the
+    /// default each one has.
+    pub data: u64,
 }
 
 impl Default for WorkloadPlan {
@@ -32,13 +41,21 @@ impl Default for WorkloadPlan {
         let behaviours = Behaviour::usual();
         Self {
             users: 3,
+            watchers: 0,
+            loyal: 0,
             burst: 3,
             pause_ms: 700,
             behaviours,
             pool: 64,
             block_gas: MAX_GAS_LIMIT,
+            data: Self::USUAL_DATA,
         }
     }
+}
+
+impl WorkloadPlan {
+    /// The default of [`Self::data`].
+    pub const USUAL_DATA: u64 = 20_000;
 }
 
 /// A behaviour of users.

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 mod behaviour;
+mod limits;
 mod machine_role;
 mod network;
 mod stack;
@@ -18,6 +19,7 @@ use std::ops::RangeInclusive;
 use alys_types::limits::MAX_GAS_LIMIT;
 
 pub use behaviour::{Behaviour, WorkloadPlan};
+pub use limits::LimitsPlan;
 pub use machine_role::MachineRole;
 pub use network::{
     Byzantine, Conduct, FaultModelWord, KnownAddresses, LinkPlan, Stranger, WorldPlan, tolerated,
@@ -37,6 +39,8 @@ pub const MAX_USERS: u8 = 32;
 
 /// Valid sizes of the transaction pool, in which every behaviour of users works.
 pub const POOL: RangeInclusive<usize> = 16..=10_240;
+/// Most bytes of data in a transfer: with it, a transfer fits into a block of the lowest gas limit.
+pub const MAX_DATA: u64 = 100_000;
 /// Valid gas limits of blocks: at least the largest transaction of the workload, at most the limit
 /// of the protocol.
 pub const BLOCK_GAS: RangeInclusive<u64> = 2_000_000..=MAX_GAS_LIMIT;

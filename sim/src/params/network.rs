@@ -6,7 +6,7 @@ use alys_types::FaultModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ms, Stack, time};
+use super::{LimitsPlan, Ms, Stack, time};
 
 // In the schema it stands for the type of the protocol, which has none.
 /// Fault model of a federation, by its name in files.
@@ -75,6 +75,9 @@ pub struct WorldPlan {
     /// Capacities of the mailboxes of actors, by name, in place of production's.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mailboxes: BTreeMap<String, usize>,
+    /// Limits in place of production's.
+    #[serde(skip_serializing_if = "LimitsPlan::is_empty")]
+    pub limits: LimitsPlan,
     /// Byzantine authorities. Together with the one whose key was stolen and those that stay down,
     /// they are at most as many as the fault model tolerates.
     pub byzantine: Vec<Byzantine>,
@@ -109,6 +112,7 @@ impl Default for WorldPlan {
             places: None,
             tcp_timeout: None,
             mailboxes: BTreeMap::new(),
+            limits: LimitsPlan::default(),
             byzantine: Vec::new(),
             left_dead: Vec::new(),
             buggify: false,

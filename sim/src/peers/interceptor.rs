@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::{B256, keccak256};
-use alys_net::{Command, Event, GossipId, GossipVerdict, PeerId, RequestError, Topic};
+use alys_net::{Command, Event, GossipId, GossipVerdict, Offence, PeerId, RequestError, Topic};
 use alys_node::interceptor::Intercept;
 use alys_runtime::sim::{Rng, World};
 
@@ -30,6 +30,10 @@ const MOST_UNJUDGED: usize = 256;
 
 /// The counter of lost messages, beside the counter of the faults `lose-class`.
 const LOST: &str = "lose-class.messages";
+
+/// Most messages of gossip of one node that await their verdict. Some never get one, because an
+/// actor restarts.
+const MOST_OPEN: usize = 1_024;
 
 /// Messages of a class of which a repetition is recognised. More are on their way to a node within
 /// a slot only if it is flooded.
@@ -60,6 +64,7 @@ pub fn interceptors(
                 node: index,
                 judge: judge.clone(),
                 unjudged: VecDeque::new(),
+                forwarded: VecDeque::new(),
                 answered: BTreeMap::new(),
             },
             rng: world.rng(&format!("interceptor {index}")),
@@ -160,14 +165,28 @@ struct Inspector {
     judge: Judge,
     /// Forged gossip without a verdict.
     unjudged: VecDeque<(GossipId, Forgery)>,
+    /// Gossip without a verdict, with the peer that forwarded it.
+    forwarded: VecDeque<(GossipId, PeerId)>,
     /// The last forged answer of each peer.
     answered: BTreeMap<PeerId, Forgery>,
 }
 
 impl Inspector {
+    /// The node blames a peer.
+    fn note_blame(&self, peer: &PeerId, offence: Offence) {
+        let (at_ms, peer) = (now_ms(self.world), peer.to_string());
+        self.judge.look().blamed(at_ms, self.node, &peer, offence);
+    }
+
     fn note_arrival(&mut self, event: &Event) {
         match event {
-            Event::Gossip { id, payload, .. } => {
+            Event::Gossip {
+                id, from, payload, ..
+            } => {
+                self.forwarded.push_back((id.clone(), *from));
+                if self.forwarded.len() > MOST_OPEN {
+                    self.forwarded.pop_front();
+                }
                 let Some(forgery) = self.judge.look().forgeries.find(payload) else {
                     return;
                 };
@@ -185,6 +204,11 @@ impl Inspector {
                     self.answered.insert(*peer, forgery);
                 }
             }
+            Event::Response {
+                peer,
+                result: Err(RequestError::Malformed(_)),
+                ..
+            } => self.note_blame(peer, Offence::MalformedFrame),
             event => self.judge.look().arrived(self.node, event),
         }
     }
@@ -193,6 +217,7 @@ impl Inspector {
         self.judge.look().commanded(self.node, command);
         match command {
             Command::Judge { id, verdict } => {
+                self.note_verdict(id, *verdict);
                 let Some(at) = self.unjudged.iter().position(|(known, _)| known == id) else {
                     return;
                 };
@@ -204,11 +229,16 @@ impl Inspector {
                         .judged(at_ms, self.node, &forgery, is_accepted);
                 }
             }
-            Command::Report { peer, .. } => {
+            Command::Report { peer, offence } => {
                 if let Some(forgery) = self.answered.remove(peer) {
                     self.judge.look().forgeries.refused(&forgery);
                 }
+                self.note_blame(peer, *offence);
             }
+            Command::Publish {
+                topic: Topic::Transactions,
+                payload,
+            } => self.judge.look().broadcast(self.node, payload),
             Command::Vouch { peer, .. } => {
                 let at_ms = now_ms(self.world);
                 let peer = peer.to_string();
@@ -216,6 +246,20 @@ impl Inspector {
             }
             _ => {}
         }
+    }
+}
+
+impl Inspector {
+    /// Checks a verdict on gossip against the peer that forwarded it.
+    fn note_verdict(&mut self, id: &GossipId, verdict: GossipVerdict) {
+        // The last one first, because verdicts take milliseconds.
+        let at = self.forwarded.iter().rposition(|(known, _)| known == id);
+        let Some((_, from)) = at.and_then(|at| self.forwarded.remove(at)) else {
+            return;
+        };
+        let (at_ms, peer) = (now_ms(self.world), from.to_string());
+        let mut oracles = self.judge.look();
+        oracles.judged_gossip(at_ms, self.node, &peer, verdict);
     }
 }
 

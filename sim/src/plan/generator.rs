@@ -15,11 +15,12 @@ use serde_json::json;
 
 use super::Plan;
 use crate::faults::{
-    self, Actor, ActorFail, CrashAgain, Draw, Drawing, Fault, KnownName, Machine, Rot, Step, Stop,
-    Wipe,
+    self, Actor, ActorFail, ActorFailOften, CrashAgain, Draw, Drawing, Fault, KnownName, Machine,
+    Rot, Step, Stop, Wipe,
 };
 use crate::params::{
-    Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When, WorldPlan,
+    Behaviour, Byzantine, Conduct, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef, Stranger, When,
+    WorldPlan,
 };
 
 /// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
@@ -138,6 +139,8 @@ impl JsonSchema for Kind {
 const BUGGIFY_PPM: u32 = 800_000;
 /// One generated world in this many has small mailboxes.
 const SMALL_MAILBOXES_ONE_IN: u64 = 3;
+/// One generated world in this many has small limits.
+const SMALL_LIMITS_ONE_IN: u64 = 3;
 /// One generated world in this many changes its federation, if it tolerates a vacant seat.
 const CHANGING_ONE_IN: u64 = 5;
 /// One generated world in this many has strangers that attack.
@@ -145,6 +148,12 @@ const STRANGERS_ONE_IN: u64 = 12;
 /// One generated world in this many has authorities that others do not know by address, if nobody
 /// else needs a place or loses messages on purpose.
 const UNLISTED_ONE_IN: u64 = 2;
+/// One generated world in this many has watchers.
+const WATCHERS_ONE_IN: u64 = 4;
+/// One generated world in this many has a loyal user.
+const LOYAL_ONE_IN: u64 = 3;
+/// Capacity of a pool that users never fill, in which the transactions of a loyal user stay.
+const ROOMY_POOL: usize = 10_240;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -164,6 +173,9 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
         draw_surroundings(&mut plan, &mut Rng::derive(seed, "plan surroundings"));
         draw_strangers(&mut plan, &mut Rng::derive(seed, "plan strangers"));
         draw_mailboxes(&mut plan, &mut Rng::derive(seed, "plan mailboxes"));
+        draw_watchers(&mut plan, &mut Rng::derive(seed, "plan watchers"));
+        draw_limits(&mut plan, &mut Rng::derive(seed, "plan limits"));
+        draw_loyal(&mut plan, &mut Rng::derive(seed, "plan loyal"));
         let with_faults = swarm.kinds.is_empty();
         draw_rarities(
             &mut plan,
@@ -299,6 +311,46 @@ fn draw_mailboxes(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
+/// Draws one or two watchers in one of [`WATCHERS_ONE_IN`] worlds.
+fn draw_watchers(plan: &mut Plan, rng: &mut Rng) {
+    if rng.below(WATCHERS_ONE_IN) == 0 {
+        plan.workload.watchers = 1 + rng.below(2) as u8;
+    }
+}
+
+/// Draws one small limit in one of [`SMALL_LIMITS_ONE_IN`] worlds, with users who meet it. A
+/// Byzantine authority does not know the limit of ranges, so its answers would be too long.
+fn draw_limits(plan: &mut Plan, rng: &mut Rng) {
+    let is_small = rng.below(SMALL_LIMITS_ONE_IN) == 0;
+    let drawn = rng.below(4);
+    let uncertified = [4, 4, 6, 8][rng.below(4) as usize];
+    if !is_small {
+        return;
+    }
+    let limits = &mut plan.world.limits;
+    match drawn {
+        0 | 1 => limits.uncertified = Some(uncertified),
+        2 => limits.pending = Some(*LimitsPlan::PENDING.start()),
+        _ if plan.world.byzantine.is_empty() => {
+            limits.range = Some(*LimitsPlan::RANGE.start());
+            plan.workload.block_gas = LimitsPlan::RANGE_GAS;
+            plan.workload.data = MAX_DATA;
+            plan.workload.users = plan.workload.users.max(2);
+        }
+        _ => {}
+    }
+}
+
+/// Draws a loyal user in one of [`LOYAL_ONE_IN`] worlds.
+fn draw_loyal(plan: &mut Plan, rng: &mut Rng) {
+    if rng.below(LOYAL_ONE_IN) == 0 {
+        let workload = &mut plan.workload;
+        workload.loyal = 1;
+        workload.users = workload.users.max(1);
+        workload.pool = ROOMY_POOL;
+    }
+}
+
 /// Draws an attack of strangers in one of [`STRANGERS_ONE_IN`] worlds. Dust fills the pool of the
 /// client that receives it, in which users need room, so it is for scenarios only.
 fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
@@ -394,6 +446,20 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
                 };
                 push(slot + at_ms / slot_ms, at_ms % slot_ms, 0, fail.into());
             }
+        }
+        // More failures than a supervisor tolerates, and another one after the restart of its tree.
+        3 => {
+            let actor = Actor::Storage;
+            let every = Ms(3_200);
+            for turn in 0..6 {
+                let often = ActorFailOften { actor, every };
+                push(CALM_SLOTS, 530 * turn, 16_000, often.into());
+            }
+            let fail = ActorFail {
+                actor,
+                spread: Ms(slot_ms),
+            };
+            push(CALM_SLOTS + 18_000 / slot_ms, 0, 0, fail.into());
         }
         _ => {}
     }
@@ -494,6 +560,18 @@ mod tests {
             })
             .collect();
         assert_eq!(drawn.len(), Conduct::DRAWN, "{drawn:?}");
+    }
+
+    #[test]
+    fn every_limit_is_drawn_small() {
+        let worlds: Vec<WorldPlan> = (0..200).map(|seed| mixed(seed).world).collect();
+        let has = |of: fn(&LimitsPlan) -> Option<usize>| {
+            let small = worlds.iter().filter(|world| of(&world.limits).is_some());
+            small.count()
+        };
+        assert!(has(|limits| limits.uncertified) > 10);
+        assert!(has(|limits| limits.range) > 3);
+        assert!(has(|limits| limits.pending) > 3);
     }
 
     #[test]

@@ -210,7 +210,7 @@ planted! {
         => "served-too-much";
     "checksum-ignored", "storage", "a_rotten_block_is_not_passed_on":
         "The checksum of a record is not checked when it is read."
-        => "wrong-headers";
+        => "wrong-headers", "honest-peer-blamed";
     "write-deferred", "storage", "rolling_restarts":
         "Records are committed without durability."
         => "finality-went-back", "head-beside-final", "signed-twice", "votes-lost",
@@ -254,7 +254,7 @@ planted! {
         => "process-ended";
     "duplicates-rejected", "network", "mixed":
         "A known vote is rejected, which costs the peer that forwarded it."
-        => "honest-peer-banned";
+        => "honest-peer-blamed", "honest-peer-banned";
     "known-peer-banned-for-load", "network", "votes_without_end":
         "A peer with a known address is banned when it sends more than its budget."
         => "honest-peer-banned";
@@ -307,6 +307,32 @@ planted! {
     "engine-restart-not-told", "execution", "told_again":
         "A restarted EngineActor does not report its start: the ChainActor awaits lost answers."
         => "not-told-again", "too-few-blocks", "no-progress", "block-late";
+    "newest-blocks-dropped", "consensus", "proposals_without_a_quorum":
+        "Of more uncertified blocks than a node keeps, those of the highest slots are dropped."
+        [blind] => "no-progress", "too-few-blocks";
+    "late-block-dropped", "consensus", "a_leader_alone":
+        "A block of the chain that is older than all uncertified ones that a node keeps is dropped \
+         as it arrives."
+        => "no-progress", "too-few-blocks";
+    "range-limit-late", "sync", "ranges_of_large_blocks":
+        "The bytes of an answer with blocks are compared before a block is added to it."
+        [blind] => "error-line", "no-progress";
+    "refused-charge-returned", "execution", "callers_with_large_requests":
+        "A charge that the budget of a port refused is given back though it was never taken."
+        [blind] => "budget-wrong";
+    "restart-log-kept", "supervision", "a_group_gives_up_once":
+        "A supervisor that was restarted still counts the restarts before it gave up."
+        [blind] => "gave-up-early", "process-ended";
+    "range-one-block-too-long", "sync", "catching_up_over_changes":
+        "A range that ends one block after a change of the federation is not cut, and its tip is \
+         checked against the old set."
+        [blind] => "honest-peer-blamed";
+    "untaken-broadcast-counted", "network", "a_full_node_hands_over":
+        "Transactions count as broadcast although the NetworkActor had no room for the message."
+        [blind] => "not-broadcast", "not-mined";
+    "untaken-vouch-counted", "network", "authorities_prove_again":
+        "A peer counts as vouched for although the NetworkActor had no room for the command."
+        [blind] => "not-told-again";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."
@@ -330,6 +356,12 @@ planted! {
     "left-rows-kept", "execution", "pool_after_reorganisations":
         "The journal of the pool never forgets in memory the transactions that left."
         [blind] => "wrong-pool";
+    "filter-skips-replacement", "execution", "filters_through_reorganisations":
+        "After a reorganisation, a filter leaves out the logs of blocks at the replaced heights."
+        [blind] => "filter-differs";
+    "filter-ages", "execution", "filters_for_minutes":
+        "A poll does not renew a filter: it is lost five minutes after its installation."
+        [blind] => "filter-lost";
 }
 
 /// Returns the bug of this name.

@@ -21,8 +21,9 @@ use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use alys_consensus::PlantedBug;
+use alys_integrations::embedded::PublicLimits;
 use alys_node::interceptor::Intercept;
-use alys_node::node::NodeEvent;
+use alys_node::node::{Limits, NodeEvent};
 use alys_node::wiring::table::{ACTORS, MailboxSizes};
 use alys_runtime::mutant;
 use alys_runtime::sim::{DEFAULT_SHARE_PPM, NodeId, Options, TcpTimeouts, World, try_run};
@@ -42,7 +43,7 @@ use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
 use crate::invariants::{ExecutionClients, Judge, Oracles, Violation};
 use crate::params::Slots;
-use crate::params::{Conduct, Ms, Stack, Stranger, WorldPlan};
+use crate::params::{Conduct, LimitsPlan, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
 use crate::peers::certificate_flooder;
 use crate::peers::crowd;
@@ -60,7 +61,7 @@ use crate::peers::vanisher;
 use crate::peers::vote_flooder;
 use crate::plan::Plan;
 use crate::plan::mutants::{self, Planted};
-use crate::workload::{Desk, User};
+use crate::workload::{Desk, User, Watcher, large_callers};
 
 /// Simulated time after the plan's `until_ms` at which a run is aborted as hung.
 /// Recovery and audit take less, because each of their waits has a shorter timeout.
@@ -420,6 +421,8 @@ impl Cluster {
             mailboxes: mailbox_sizes(&plan.world),
             addresses: plan.world.addresses(),
             stranger_places: plan.world.places,
+            limits: node_limits(&plan.world),
+            public_limits: public_limits(&plan.world),
             planted_bug,
             twins: twins(&plan.world).collect(),
         };
@@ -483,6 +486,26 @@ fn mailbox_sizes(plan: &WorldPlan) -> MailboxSizes {
         }
     }
     sizes
+}
+
+/// The limits of nodes: those that a plan names, production's for the others.
+fn node_limits(plan: &WorldPlan) -> Limits {
+    let usual = Limits::default();
+    let LimitsPlan {
+        uncertified, range, ..
+    } = plan.limits;
+    Limits {
+        uncertified: uncertified.unwrap_or(usual.uncertified),
+        range_bytes: range.unwrap_or(usual.range_bytes),
+    }
+}
+
+/// The limits of the execution clients' public ports.
+fn public_limits(plan: &WorldPlan) -> PublicLimits {
+    let usual = PublicLimits::default();
+    PublicLimits {
+        max_pending_bytes: plan.limits.pending.unwrap_or(usual.max_pending_bytes),
+    }
 }
 
 /// Returns an observer of node events that triggers the plan's reactions to them.
@@ -622,6 +645,8 @@ impl Users {
             let user = User {
                 index,
                 execution_clients: plan.world.nodes,
+                home: (index < plan.workload.loyal)
+                    .then(|| plan.world.nodes - 1 - index % plan.world.nodes),
                 plan: plan.workload.clone(),
                 rng: world.rng(&format!("user {index}")),
                 judge: judge.clone(),
@@ -629,6 +654,24 @@ impl Users {
                 desk: Desk::default(),
             };
             world.spawn_on(machine, "user", user.run());
+        }
+        let correct: Vec<u8> = (0..plan.world.nodes)
+            .filter(|node| !plan.world.is_byzantine(*node))
+            .collect();
+        let watched = correct.iter().cycle();
+        for (number, node) in (0..plan.workload.watchers).zip(watched) {
+            let watcher = Watcher {
+                node: *node,
+                rng: world.rng(&format!("watcher {number}")),
+                judge: judge.clone(),
+                is_over: is_over.clone(),
+            };
+            world.spawn_on(machine, "watcher", watcher.run());
+        }
+        if plan.world.limits.pending.is_some() {
+            let rng = world.rng("large callers");
+            let callers = large_callers::run(plan.world.nodes, rng, is_over.clone());
+            world.spawn_on(machine, "large-callers", callers);
         }
         Self { machine, is_over }
     }
@@ -677,6 +720,7 @@ async fn recover(
         }
         Progress::Made => {}
     }
+    recovery::mined(world, judge, &plan.world, &core).await?;
     users.is_over.store(true, Ordering::SeqCst);
     judge.look().calm.rests(now_ms(world));
     let replayed = reexecution::replay(judge, &shared.chain.execution)?;

@@ -31,6 +31,9 @@ const INVARIANT_POLL_INTERVAL: Duration = Duration::from_millis(100);
 const PROGRESS_ROUNDS: u64 = 3;
 /// Time for processes to start and to connect, in addition to the rounds.
 const STARTUP_BUDGET_MS: u64 = 20_000;
+/// Time for a user to give a transaction again to a client that lost its pool, and for its node to
+/// repeat a broadcast twice: every 20 s, at most one message in 5 s.
+const REPEATS_BUDGET_MS: u64 = 60_000;
 /// One run in this many restores every node; the others restore a bare quorum.
 const FULL_RECOVERY_ONE_IN: u64 = 2;
 
@@ -195,6 +198,37 @@ pub async fn connected(
             node: node + 1,
             other: other + 1,
             within_ms: now_ms(world) - healed_ms,
+        }),
+    }
+}
+
+/// Demands that the transactions that loyal users gave to nodes of the core so far become final
+/// within [`REPEATS_BUDGET_MS`] and some rounds of leaders.
+///
+/// # Errors
+/// [`Violation::NotMined`].
+pub async fn mined(
+    world: World,
+    judge: &Judge,
+    plan: &WorldPlan,
+    core: &[u8],
+) -> Result<(), Violation> {
+    let within_ms = rounds_ms(plan) + REPEATS_BUDGET_MS;
+    let due = judge.look().handed.unmined(core);
+    let open = || {
+        let unmined = judge.look().handed.unmined(core);
+        unmined.into_iter().find(|one| due.contains(one))
+    };
+    let until_ms = now_ms(world) + within_ms;
+    if wait(world, judge, until_ms, || open().is_none()).await {
+        return Ok(());
+    }
+    match open() {
+        None => Ok(()),
+        Some((hash, node)) => Err(Violation::NotMined {
+            node: node + 1,
+            transaction: hash.to_string(),
+            within_ms,
         }),
     }
 }

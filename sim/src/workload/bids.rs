@@ -13,8 +13,9 @@ use crate::params::accounts::fresh_address;
 
 /// Time for which all bidders use the same execution client, so that its pool has several senders.
 const MEETING_MS: u64 = 4_000;
-/// The largest base fee that bids follow, in wei: three times as much has to fit into 64 bits.
-const HIGHEST_BASE_FEE: u64 = 1_000_000 * GWEI as u64;
+/// The largest base fee that bids follow, in wei, so that they do not drive it above what other
+/// users can pay.
+const HIGHEST_BASE_FEE: u64 = 20 * GWEI as u64;
 /// Precompiled contracts that accept empty input: the last byte of the address, and the gas of a
 /// call. They are the recovery of a signer, SHA-256, RIPEMD-160 and the identity.
 const PRECOMPILES: [(u8, u64); 4] = [(1, 3_000), (2, 60), (3, 600), (4, 15)];

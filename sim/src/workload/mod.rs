@@ -2,6 +2,8 @@
 //! and cancel them, leave nonce gaps, flood, read, and wait until a transaction of each nonce is in
 //! a final block.
 //!
+//! [`Watcher`]s poll filters of the execution clients meanwhile.
+//!
 //! **Owns** only the transactions that it sends to the public ports of the execution clients.
 //! **Guarantees** that every transaction is in the ledger of the invariants before it is submitted,
 //! that each user draws from its own random stream, and that every feature reached is counted.
@@ -10,10 +12,12 @@
 
 mod bids;
 mod fees;
+pub mod large_callers;
 mod misconduct;
 mod pool;
 mod reads;
 pub mod sign;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,12 +38,19 @@ use crate::params::transactions::{Contract, Form};
 use crate::params::{Behaviour, MachineRole, WorkloadPlan};
 use bids::precompile_gas;
 use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
+pub use watch::Watcher;
 
 const GWEI: u128 = 1_000_000_000;
 /// Fees of a transaction that should be included in a block.
 const USUAL: Fees = Fees {
     cap: 50 * GWEI,
     tip: GWEI,
+};
+/// Fees of a loyal user: the base fee does not rise above what the others can pay, so that these
+/// transactions always can.
+const GENEROUS: Fees = Fees {
+    cap: 200 * GWEI,
+    tip: 2 * GWEI,
 };
 /// Accepted by every pool, but the cap is below the base fee of every block.
 const TOO_LITTLE: Fees = Fees { cap: 1, tip: 1 };
@@ -61,8 +72,6 @@ const FLOOD_BURSTS: u64 = 8;
 const MOST_FLOOD: u64 = 48;
 /// Most nonces behind one gap.
 const MOST_BEHIND_GAP: u64 = 4;
-/// Most bytes of unused call data in a transfer.
-const MOST_DATA: u64 = 20_000;
 /// Most logs that one call emits.
 const MOST_LOGS: u64 = 200;
 /// Most gas that a call has beyond its need, for contracts that use all of their gas.
@@ -76,6 +85,8 @@ pub struct User {
     pub index: u8,
     /// Number of execution clients to choose from.
     pub execution_clients: u8,
+    /// The only execution client that a loyal user sends to, from 0.
+    pub home: Option<u8>,
     /// The behaviours to draw from, and their limits.
     pub plan: WorkloadPlan,
     /// The user's own random stream.
@@ -154,6 +165,8 @@ impl User {
             let Some(behaviour) = self.plan.behaviours.get(word).copied() else {
                 return;
             };
+            // A loyal user only sends, so that each of its transactions must be mined.
+            let behaviour = self.home.map_or(behaviour, |_| Behaviour::Transfer);
             let turn = async {
                 self.act(&clients, behaviour).await?;
                 self.wait(&clients).await
@@ -214,9 +227,10 @@ impl User {
     }
 
     async fn transfers(&mut self, clients: &[HttpClient], count: u64) -> Result<(), Violation> {
+        let fees = self.home.map_or(USUAL, |_| GENEROUS);
         for _ in 0..count {
             let action = self.transfer();
-            self.issue(clients, action, USUAL).await?;
+            self.issue(clients, action, fees).await?;
         }
         Ok(())
     }
@@ -423,8 +437,10 @@ impl User {
         let plain = Draft::new(form, nonce, fees, sink);
         match action {
             Action::Transfer { wei } => {
-                let length = if self.rng.below(DATA_ONE_IN) == 0 {
-                    self.rng.below(MOST_DATA)
+                let most = self.plan.data;
+                let has_data = self.rng.below(DATA_ONE_IN) == 0;
+                let length = if has_data || most > WorkloadPlan::USUAL_DATA {
+                    self.rng.below(most)
                 } else {
                     0
                 };
@@ -468,13 +484,21 @@ impl User {
         }
     }
 
-    /// Submits a transaction to a drawn execution client; after an unclear response, once more.
+    /// Submits a transaction to a drawn execution client, or to that of a loyal user; after an
+    /// unclear response, once more.
     async fn send(&mut self, clients: &[HttpClient], raw: &Raw) -> Result<Answer, Violation> {
         for _ in 0..2 {
-            let number = self.rng.below(clients.len() as u64) as usize;
+            let drawn = self.rng.below(clients.len() as u64) as usize;
+            let number = self.home.map_or(drawn, usize::from);
             match self.send_to(clients, number, raw).await? {
                 Answer::Missing => {}
-                answer => return Ok(answer),
+                answer => {
+                    if let (Answer::Taken, Some(home)) = (answer, self.home) {
+                        let at_ms = now_ms(World::current());
+                        self.judge.look().handed_in(at_ms, home, raw.hash);
+                    }
+                    return Ok(answer);
+                }
             }
         }
         Ok(Answer::Missing)
@@ -647,6 +671,7 @@ impl User {
                 .ledger
                 .acknowledged
                 .insert(receipt.transaction_hash, (height, receipt.block_hash));
+            oracles.handed.acknowledged(&receipt.transaction_hash);
         }
         is_final
     }

@@ -20,7 +20,7 @@ use crate::{
     actor::extension::SystemEvent,
     actor::lifecycle::State,
     actor::orders::{Abandoned, Exit, Exited, Order, Start, Stop, StopKind, StopReport},
-    after,
+    after, interceptor,
     supervision::inbox::Inbox,
     supervision::policy::{Backoff, Circuit, Exhausted, Restart, RestartDelay, RestartLog},
     supervision::{ChildSpec, Supervisor, SupervisorLine, SupervisorSpec},
@@ -350,7 +350,9 @@ impl SupervisorTask {
     async fn start_all(&mut self, start: Start) {
         let is_first = self.cell.begin() == 1;
         self.start_id = Some(start.start_id);
-        self.log.clear();
+        if !interceptor::keeps_restart_log() {
+            self.log.clear();
+        }
         for entry in &mut self.entries {
             entry.failures = 0;
         }

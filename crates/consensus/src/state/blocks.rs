@@ -169,7 +169,7 @@ impl State {
         // A change of the set is trusted once the body shows it or a certificate vouches for the
         // header.
         entry.child_set = (header.set_hash == set.hash()).then_some(set);
-        self.tree.insert(hash, entry);
+        self.tree.insert(hash, entry, &self.config);
         self.tree.contains(&hash)
     }
 

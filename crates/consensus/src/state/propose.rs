@@ -12,8 +12,8 @@ use crate::rules::validity::{Invalid, check_own_block};
 use crate::rules::{self, Candidate, Proposing, Refusal};
 use crate::tree::{BodyState, Entry, Execution};
 
-/// Own proposals without a certificate after which a leader proposes without transactions: one is
-/// lost in every short disturbance of the network (rule 6.5).
+/// Own turns without a payload in time, or whose block got no certificate, after which a leader
+/// proposes without transactions: one is lost in every short disturbance of the network (rule 6.5).
 pub(super) const MAX_FAILED_PROPOSALS: usize = 2;
 
 impl State {
@@ -85,9 +85,18 @@ impl State {
     }
 
     /// Rule 6.5 (docs/protocol.md): true when transactions may be the reason that this node refused
-    /// its payload, or that its blocks got no certificate.
+    /// its payload, that the payload came too late, or that its blocks got no certificate.
     fn proposes_empty(&self, slot: Slot) -> bool {
-        self.refused_slot == Some(slot) || self.uncertified.len() >= MAX_FAILED_PROPOSALS
+        self.refused_slot == Some(slot)
+            || self.uncertified.len() + self.without_payload.len() >= MAX_FAILED_PROPOSALS
+    }
+
+    /// Counts a turn without a payload in time.
+    fn remember_without_payload(&mut self, slot: Slot) {
+        let turns = &mut self.without_payload;
+        if !turns.contains(&slot) && turns.len() < MAX_FAILED_PROPOSALS {
+            turns.push(slot);
+        }
     }
 
     /// Counts an own proposal. The count is not stored, because two more proposals with
@@ -99,16 +108,19 @@ impl State {
         self.uncertified.push(hash);
     }
 
-    /// A certificate of an own block: the next one has transactions again.
+    /// A certificate of an own block: the next one has transactions again. After payloads that came
+    /// too late, one more of them is enough for a block without transactions.
     pub(super) fn forget_uncertified(&mut self, certified: &Hash) {
         if self.uncertified.contains(certified) {
             self.uncertified.clear();
+            self.without_payload.truncate(MAX_FAILED_PROPOSALS - 1);
         }
     }
 
     pub(super) fn on_build_failed(&mut self, slot: Slot, parent: Hash) {
         if self.building == Some((slot, parent)) {
             self.building = None;
+            self.remember_without_payload(slot);
         }
     }
 
@@ -126,8 +138,15 @@ impl State {
             return;
         }
         self.building = None;
-        if self.slot_at(now) != slot || self.highest != parent_hash {
+        if self.slot_at(now) != slot {
+            self.remember_without_payload(slot);
             return self.advance(now, out);
+        }
+        if self.highest != parent_hash {
+            return self.advance(now, out);
+        }
+        if !payload.transactions.is_empty() {
+            self.without_payload.clear();
         }
         let signer = match self.may_propose(slot) {
             None => return,
@@ -216,7 +235,7 @@ impl State {
         entry.proposed = true;
         entry.body = BodyState::Stored;
         entry.execution = Execution::Asked;
-        self.tree.insert(hash, entry);
+        self.tree.insert(hash, entry, &self.config);
         self.set_federation(&hash, after);
         hash
     }

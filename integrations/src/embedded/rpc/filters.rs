@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::shared::{quantity, to_json};
 use crate::embedded::execution::{ChainView, Error, check_filter};
 use crate::http::{Args, RpcError};
+use crate::interceptor;
 
 /// Limit of installed filters. A new one then replaces the least recently used.
 const MAX_FILTERS: usize = 1_000;
@@ -178,16 +179,17 @@ impl Filters {
             by_id.remove(&id.to());
             return Err(not_found());
         }
-        entry.last_used = now;
+        entry.last_used = interceptor::filter_used(entry.last_used, now);
         Ok(by_id)
     }
 }
 
 /// The changes since `cursor`, which moves past them.
 fn changes(kind: &FilterKind, cursor: &mut Cursor, view: &ChainView) -> Result<Value, RpcError> {
+    let before = cursor.next;
     let removed = cursor.rewind(view)?;
     let rewound = cursor.clone();
-    let from = cursor.next;
+    let from = interceptor::first_searched(before, cursor.next);
     let added = cursor.advance(view, view.head().number)?;
     let filter = match kind {
         FilterKind::Blocks => {

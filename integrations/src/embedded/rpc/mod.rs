@@ -36,4 +36,6 @@ pub use faults::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
 pub use methods::{ENGINE_METHODS, EXCHANGE_CAPABILITIES, PUBLIC_METHODS};
 pub use node_view::{NodeView, SyncState};
 pub use requests::{RequestCount, Requests};
-pub use server::{ExecutionObserver, ExecutionServer, ExecutionServerConfig, Lasting, StartError};
+pub use server::{
+    ExecutionObserver, ExecutionServer, ExecutionServerConfig, Lasting, PublicLimits, StartError,
+};

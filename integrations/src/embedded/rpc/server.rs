@@ -11,7 +11,7 @@ use super::node_view::{NodeSlot, NodeView};
 use super::requests::Requests;
 use super::shared::{EnginePort, PublicPort, Shared};
 use crate::embedded::execution::{CoreConfig, Error, ExecutionCore};
-use crate::http::{Access, HttpServer, JwtSecret, Pages, ServeError, ServerConfig};
+use crate::http::{Access, HttpServer, JwtSecret, Pages, Pending, ServeError, ServerConfig};
 
 /// Largest body of the public port, as in Geth: calls carry transactions and filters, not blocks.
 pub(super) const PUBLIC_BODY_BYTES: usize = 5 << 20;
@@ -36,6 +36,23 @@ pub struct ExecutionServerConfig {
     /// Storage of the chain, which no other component may write.
     pub store: Store,
     pub core: CoreConfig,
+    pub limits: PublicLimits,
+}
+
+/// Limits of the public port that a simulation makes small, because its few callers would never
+/// meet those of production.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicLimits {
+    /// Bytes of all requests and answers in progress.
+    pub max_pending_bytes: usize,
+}
+
+impl Default for PublicLimits {
+    fn default() -> Self {
+        Self {
+            max_pending_bytes: PUBLIC_PENDING_BYTES,
+        }
+    }
 }
 
 /// The embedded execution client could not start.
@@ -138,6 +155,7 @@ impl ExecutionServer {
             access,
             store,
             core,
+            limits: public_limits,
         } = config;
         let core = alys_runtime::blocking(|| ExecutionCore::open(store, &genesis, core))?;
         let genesis_hash = core.genesis_hash();
@@ -154,7 +172,7 @@ impl ExecutionServer {
                 let limits = ServerConfig {
                     pages: Pages::Allowed(access),
                     max_body_bytes: PUBLIC_BODY_BYTES,
-                    max_pending_bytes: PUBLIC_PENDING_BYTES,
+                    max_pending_bytes: public_limits.max_pending_bytes,
                     ..ServerConfig::new("json-rpc")
                 };
                 let public_port = PublicPort::new(shared.clone(), lasting.requests());
@@ -179,6 +197,14 @@ impl ExecutionServer {
     /// The bound address of the Engine API.
     pub fn engine_addr(&self) -> SocketAddr {
         self.engine.local_addr()
+    }
+
+    /// The memory of requests and answers in progress at each port, by the name of the port.
+    pub fn pending(&self) -> Vec<(&'static str, Pending)> {
+        let engine = ("engine", self.engine.pending());
+        let public = self.public.as_ref();
+        let public = public.map(|public| ("json-rpc", public.pending()));
+        [Some(engine), public].into_iter().flatten().collect()
     }
 
     /// Connects the client with its node, whose peers and sync state the public port then reports.

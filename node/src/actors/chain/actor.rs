@@ -335,7 +335,11 @@ impl ChainActor {
         let first = range.blocks.first();
         match first.and_then(|first| self.state.known_set(&first.header)) {
             Some(set) => self.check(Source::answer(peer), Job::Range { range, set }, true),
-            None => self.on_range_taken(peer, false),
+            None => {
+                let start = first.map(|first| first.header.height);
+                tracing::debug!(%peer, start, "a range is empty or follows no known block");
+                self.on_range_taken(peer, false);
+            }
         }
     }
 

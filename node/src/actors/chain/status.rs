@@ -12,6 +12,7 @@ use alys_types::wire::{
 use super::{ChainActor, ChainError};
 use crate::actors::peers::PeerMessage;
 use crate::actors::validation::{Job, Source};
+use crate::interceptor;
 
 impl ChainActor {
     fn status(&self) -> Status {
@@ -161,7 +162,8 @@ impl ChainActor {
             return;
         }
         reached("state.chain.authority_proven");
-        if self.command(Command::Vouch { peer, key }) {
+        let is_taken = self.command(Command::Vouch { peer, key });
+        if interceptor::counts_as_vouched(is_taken) {
             self.vouched.insert(peer, key);
         }
     }

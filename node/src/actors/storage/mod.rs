@@ -20,7 +20,7 @@ use alys_runtime::disk::{self, Dir};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_storage::{Batch, BlockStore, Durability, Engine};
-use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BYTES};
+use alys_types::limits::MAX_CERTIFICATE_BYTES;
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash};
 
@@ -155,6 +155,14 @@ impl StorageActor {
         })
     }
 
+    /// The same store with another limit of answers, see [`crate::node::Limits`].
+    pub fn with_range_limit(self, bytes: usize) -> StorageActor {
+        StorageActor {
+            blocks: self.blocks.with_range_limit(bytes),
+            ..self
+        }
+    }
+
     /// True if there is a vote state.
     pub fn has_votes(&self) -> Result<bool, alys_storage::Error> {
         Ok(self.blocks.votes::<VoteState>()?.is_some())
@@ -191,7 +199,7 @@ impl StorageActor {
                 continue;
             };
             bytes += alys_types::codec::encode(&block).len();
-            let is_full = bytes > MAX_RANGE_BYTES - MAX_CERTIFICATE_BYTES
+            let is_full = bytes > self.blocks.max_range_bytes() - MAX_CERTIFICATE_BYTES
                 || buggify!("node.storage.few_blocks");
             if is_full && !found.is_empty() {
                 break;

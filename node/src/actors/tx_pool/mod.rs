@@ -6,7 +6,8 @@
 //! received. Guarantees that new transactions of the pool are broadcast, in batches and within a
 //! budget that every honest peer grants, and that received ones are submitted to the pool. Never
 //! forwards a message: transactions cost their sender nothing, so forwarding would let a stranger
-//! spend this node's budgets at its peers. The pool decides which transactions are worth
+//! spend this node's budgets at its peers. A broadcast may reach no peer, or only clients that lose
+//! it, so one that stays in the pool is repeated. The pool decides which transactions are worth
 //! broadcasting. Refuses malformed transactions; the validity of others is decided by the client.
 
 mod metrics;
@@ -21,12 +22,14 @@ use alloy_primitives::{B256, Bytes, keccak256};
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_integrations::execution::{ExecutionClient, ExecutionError};
 use alys_net::{Command, GossipVerdict, Topic};
-use alys_runtime::{buggify, time};
+use alys_runtime::buggify;
+use alys_runtime::time::{self, Instant};
 use alys_types::limits::MAX_TRANSACTIONS_BYTES;
 use alys_types::wire::{Message as Wire, Transactions};
 
 use crate::actors::network::NetworkMessage;
 use crate::actors::validation::Source;
+use crate::interceptor;
 
 pub use metrics::Metrics;
 
@@ -51,6 +54,16 @@ const MAX_QUEUED_BYTES: usize = 32 * MAX_TRANSACTIONS_BYTES;
 /// Messages per read of the pool, which is half of the rate that a peer grants
 /// ([`Topic::rate`]); the rest of the pool follows at the next reads.
 const MAX_BROADCASTS: usize = 2;
+/// Time after which a transaction that is still in the pool is broadcast again: several rounds of
+/// leaders, within which a transaction that a leader has is usually in a block.
+const REPEAT_AFTER: Duration = Duration::from_secs(20);
+/// Time between two messages that repeat transactions. A pool full of transactions that no leader
+/// wants costs a message in this time, and not the whole budget.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Time for which a received transaction is not submitted again: shorter than [`REPEAT_AFTER`], so
+/// that each repetition reaches a client that lost its pool, and repetitions by several peers do
+/// not.
+const SUBMITTED_ONCE: Duration = Duration::from_secs(15);
 
 pub enum TxPoolMessage {
     /// Read the client's pool: the actor's own timer.
@@ -85,6 +98,8 @@ pub struct TxPoolActor {
     is_submit_scheduled: bool,
     /// Consecutive reads of the pool that failed.
     failed_polls: u32,
+    /// Time of the last message that repeated transactions.
+    repeated: Option<Instant>,
     metrics: Metrics,
 }
 
@@ -103,6 +118,7 @@ impl TxPoolActor {
             queued_bytes: 0,
             is_submit_scheduled: false,
             failed_polls: 0,
+            repeated: None,
             metrics,
         }
     }
@@ -114,8 +130,8 @@ impl TxPoolActor {
         }
     }
 
-    /// Broadcasts new transactions of the pool.
-    async fn poll(&mut self) {
+    /// Broadcasts new transactions of the pool, and repeats old ones.
+    async fn poll(&mut self, now: Instant) {
         let limit = if buggify!("node.tx_pool.small_look") {
             2
         } else {
@@ -140,30 +156,65 @@ impl TxPoolActor {
         };
         self.failed_polls = 0;
         self.metrics.pending.set(pending.len() as i64);
-        let fresh: Vec<Vec<u8>> = pending
+        let (fresh, known): (Vec<Bytes>, Vec<Bytes>) = pending
             .into_iter()
-            .filter(|tx| !self.announced.contains(&keccak256(tx)))
-            .map(|tx| tx.to_vec())
-            .collect();
-        for message in split(fresh).into_iter().take(MAX_BROADCASTS) {
-            let publish = Command::Publish {
-                topic: Topic::Transactions,
-                payload: message.encode(),
-            };
-            let publish = NetworkMessage::Command(Box::new(publish));
-            if self.network.tell(publish).is_err() {
-                // The next poll broadcasts them.
+            .partition(|tx| self.announced.noted(&keccak256(tx)).is_none());
+        let fresh = fresh.into_iter().map(|tx| tx.to_vec()).collect();
+        let mut messages = split(fresh);
+        messages.truncate(MAX_BROADCASTS);
+        for message in messages {
+            if !self.broadcast(&message, now) {
                 return;
             }
-            for tx in &message.0 {
-                self.announced.insert(keccak256(tx));
-            }
-            self.metrics.broadcast.inc_by(message.0.len() as u64);
+        }
+        if let Some(message) = self.due_again(known, now)
+            && self.broadcast(&message, now)
+        {
+            self.repeated = Some(now);
         }
     }
 
+    /// Broadcasts transactions. False if the NetworkActor has no room for them; the next read of
+    /// the pool finds them again.
+    fn broadcast(&mut self, message: &Transactions, now: Instant) -> bool {
+        let publish = Command::Publish {
+            topic: Topic::Transactions,
+            payload: message.encode(),
+        };
+        let publish = NetworkMessage::Command(Box::new(publish));
+        let is_taken = self.network.tell(publish).is_ok();
+        if !interceptor::counts_as_broadcast(is_taken) {
+            return false;
+        }
+        for tx in &message.0 {
+            self.announced.note(keccak256(tx), now);
+        }
+        self.metrics.broadcast.inc_by(message.0.len() as u64);
+        true
+    }
+
+    /// A message of transactions that were broadcast long ago, the oldest ones, if one is due.
+    fn due_again(&self, known: Vec<Bytes>, now: Instant) -> Option<Transactions> {
+        let is_over = |since: Instant, time| now.saturating_duration_since(since) >= time;
+        if self
+            .repeated
+            .is_some_and(|last| !is_over(last, REPEAT_INTERVAL))
+        {
+            return None;
+        }
+        let mut due: Vec<(Instant, Bytes)> = known
+            .into_iter()
+            .filter_map(|tx| Some((self.announced.noted(&keccak256(&tx))?, tx)))
+            .filter(|(noted, _)| is_over(*noted, REPEAT_AFTER))
+            .collect();
+        // Stable, so that the transactions of an account stay in their order.
+        due.sort_by_key(|(noted, _)| *noted);
+        let due = due.into_iter().map(|(_, tx)| tx.to_vec()).collect();
+        split(due).into_iter().next()
+    }
+
     /// Submits received transactions.
-    async fn receive(&mut self, payload: &[u8]) -> GossipVerdict {
+    async fn receive(&mut self, payload: &[u8], now: Instant) -> GossipVerdict {
         let Ok(Transactions(transactions)) = Transactions::decode(payload) else {
             return GossipVerdict::Reject;
         };
@@ -176,7 +227,10 @@ impl TxPoolActor {
         for transaction in transactions {
             let bytes = self.queued_bytes + transaction.len();
             let has_room = self.queue.len() < MAX_QUEUED && bytes <= MAX_QUEUED_BYTES;
-            if has_room && self.received.insert(keccak256(&transaction)) {
+            let hash = keccak256(&transaction);
+            let is_recent = |noted| now.saturating_duration_since(noted) < SUBMITTED_ONCE;
+            if has_room && !self.received.noted(&hash).is_some_and(is_recent) {
+                self.received.note(hash, now);
                 self.queued_bytes = bytes;
                 self.queue.push_back(transaction);
             }
@@ -237,7 +291,7 @@ impl AlysActor for TxPoolActor {
     async fn handle(&mut self, msg: TxPoolMessage, ctx: &Context<Self>) -> Result<(), Self::Error> {
         match msg {
             TxPoolMessage::Poll => {
-                self.poll().await;
+                self.poll(time::now()).await;
                 let delay = if buggify!("node.tx_pool.late_look") {
                     4 * POLL_INTERVAL
                 } else {
@@ -246,7 +300,7 @@ impl AlysActor for TxPoolActor {
                 ctx.send_after(delay, TxPoolMessage::Poll);
             }
             TxPoolMessage::Received { source, payload } => {
-                let verdict = self.receive(&payload).await;
+                let verdict = self.receive(&payload, time::now()).await;
                 if let Some(gossip) = source.gossip {
                     let judge = NetworkMessage::Judge { gossip, verdict };
                     if self.network.tell(judge).is_err() {
@@ -265,23 +319,21 @@ impl AlysActor for TxPoolActor {
     }
 }
 
-/// Hashes of transactions. The oldest is evicted first.
+/// Hashes of transactions with the times at which they were noted. The oldest is evicted first.
 #[derive(Default)]
 struct Known {
     /// By the number of their insertion, so that a removal is no search: a client that becomes
     /// unreachable causes one for each queued transaction.
     order: BTreeMap<u64, B256>,
-    set: BTreeMap<B256, u64>,
+    set: BTreeMap<B256, (u64, Instant)>,
     inserted: u64,
 }
 
 impl Known {
-    /// Returns true for a new hash.
-    fn insert(&mut self, hash: B256) -> bool {
-        if self.set.contains_key(&hash) {
-            return false;
-        }
-        self.set.insert(hash, self.inserted);
+    /// Notes a hash, which is the youngest from now on.
+    fn note(&mut self, hash: B256, now: Instant) {
+        self.remove(&hash);
+        self.set.insert(hash, (self.inserted, now));
         self.order.insert(self.inserted, hash);
         self.inserted += 1;
         let limit = if buggify!("node.tx_pool.forget", 50_000) {
@@ -294,15 +346,15 @@ impl Known {
         {
             self.set.remove(&oldest);
         }
-        true
     }
 
-    fn contains(&self, hash: &B256) -> bool {
-        self.set.contains_key(hash)
+    /// The time at which a hash was noted.
+    fn noted(&self, hash: &B256) -> Option<Instant> {
+        self.set.get(hash).map(|(_, at)| *at)
     }
 
     fn remove(&mut self, hash: &B256) {
-        if let Some(number) = self.set.remove(hash) {
+        if let Some((number, _)) = self.set.remove(hash) {
             self.order.remove(&number);
         }
     }
@@ -391,7 +443,8 @@ mod tests {
                 let client = HttpEngine::with_config(ClientConfig::new(closed_port));
                 let (network, _probe) = Probe::new(4);
                 let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
-                let verdict = pool.receive(&Transactions(transactions).encode()).await;
+                let message = Transactions(transactions).encode();
+                let verdict = pool.receive(&message, time::now()).await;
                 assert_eq!(verdict, expected, "row {row}");
                 assert!(
                     pool.received.set.is_empty(),
@@ -507,11 +560,11 @@ mod tests {
             let mut pool = TxPoolActor::new(client, network, Metrics::default());
             for nonce in 0..RECEIVED {
                 let message = Transactions(vec![transfer(nonce)]);
-                let verdict = pool.receive(&message.encode()).await;
+                let verdict = pool.receive(&message.encode(), time::now()).await;
                 assert_eq!(verdict, GossipVerdict::Ignore, "not forwarded");
             }
-            pool.poll().await;
-            pool.poll().await;
+            pool.poll(time::now()).await;
+            pool.poll(time::now()).await;
             let mut messages = Vec::new();
             while let Some(message) = probe.now() {
                 messages.push(published(Some(message)));
@@ -532,7 +585,7 @@ mod tests {
             let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
             let mut reads = Vec::new();
             for _ in 0..4 {
-                pool.poll().await;
+                pool.poll(time::now()).await;
                 let mut messages = 0;
                 while let Some(message) = probe.now() {
                     messages += published(Some(message)).len();
@@ -551,8 +604,8 @@ mod tests {
         let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
         pool.queued_bytes = MAX_QUEUED_BYTES;
         alys_runtime::block_on_main(async move {
-            pool.receive(&Transactions(vec![transfer(1)]).encode())
-                .await;
+            let message = Transactions(vec![transfer(1)]).encode();
+            pool.receive(&message, time::now()).await;
             assert!(pool.queue.is_empty() && pool.received.set.is_empty());
         });
     }
@@ -575,32 +628,98 @@ mod tests {
 
     #[test]
     fn the_set_of_known_transactions_is_bounded() {
+        let now = time::now();
+        let hash = |i: u64| keccak256(i.to_le_bytes());
         let mut known = Known::default();
         for i in 0..(MAX_KNOWN as u64 + 10) {
-            assert!(known.insert(keccak256(i.to_le_bytes())));
+            known.note(hash(i), now);
         }
         assert_eq!(known.set.len(), MAX_KNOWN);
-        assert!(
-            known.insert(keccak256(0u64.to_le_bytes())),
-            "the oldest is evicted"
-        );
+        assert_eq!(known.noted(&hash(0)), None, "the oldest is evicted");
     }
 
     #[test]
-    fn a_removed_transaction_is_new_again_and_the_youngest() {
+    fn a_transaction_that_is_noted_again_is_the_youngest() {
+        let now = time::now();
         let hash = |i: u64| keccak256(i.to_le_bytes());
         let mut known = Known::default();
         for i in 0..MAX_KNOWN as u64 {
-            known.insert(hash(i));
+            known.note(hash(i), now);
         }
         known.remove(&hash(0));
         known.remove(&hash(u64::MAX));
         assert_eq!(known.order.len(), MAX_KNOWN - 1);
-        assert!(known.insert(hash(0)), "it is new again");
-        assert!(known.insert(hash(u64::MAX)), "one more than the limit");
-        assert!(known.contains(&hash(0)) && !known.contains(&hash(1)));
+        let later = now + Duration::from_secs(1);
+        known.note(hash(0), later);
+        known.note(hash(1), later);
+        known.note(hash(u64::MAX), later);
+        for kept in [0, 1, u64::MAX] {
+            assert_eq!(known.noted(&hash(kept)), Some(later));
+        }
+        assert_eq!(known.noted(&hash(2)), None);
         let order: Vec<_> = known.order.values().copied().collect();
-        let set: Vec<_> = order.iter().filter(|h| known.contains(h)).collect();
+        let set: Vec<_> = order.iter().filter(|h| known.noted(h).is_some()).collect();
         assert_eq!((order.len(), set.len()), (MAX_KNOWN, MAX_KNOWN));
+    }
+
+    /// A broadcast may reach no peer, and this node may never lead.
+    #[test]
+    fn transactions_that_stay_in_the_pool_are_broadcast_again() {
+        alys_runtime::block_on_main(async {
+            let client = Pool::default();
+            let all = [transfer(1), transfer(2)];
+            *client.0.lock().expect("no panic") = all.iter().cloned().map(Bytes::from).collect();
+            let (network, mut probe) = Probe::new(16);
+            let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
+            let start = time::now();
+            let mut sent = Vec::new();
+            for seconds in 0..60 {
+                pool.poll(start + Duration::from_secs(seconds)).await;
+                while let Some(message) = probe.now() {
+                    assert_eq!(published(Some(message)), all);
+                    sent.push(seconds);
+                }
+            }
+            assert_eq!(sent, [0, 20, 40]);
+        });
+    }
+
+    #[test]
+    fn a_broadcast_without_room_is_not_counted() {
+        alys_runtime::block_on_main(async {
+            let client = Pool::default();
+            *client.0.lock().expect("no panic") = vec![Bytes::from(transfer(1))];
+            let (network, mut probe) = Probe::new(1);
+            let busy = Command::Publish {
+                topic: Topic::Blocks,
+                payload: Vec::new(),
+            };
+            let busy = NetworkMessage::Command(Box::new(busy));
+            assert!(network.tell(busy).is_ok());
+            let mut pool = TxPoolActor::new(Arc::new(client), network, Metrics::default());
+            pool.poll(time::now()).await;
+            assert!(probe.now().is_some() && probe.now().is_none());
+            pool.poll(time::now()).await;
+            assert_eq!(published(probe.now()), [transfer(1)]);
+        });
+    }
+
+    #[test]
+    fn a_repeated_transaction_reaches_a_client_that_lost_its_pool() {
+        alys_runtime::block_on_main(async {
+            let client = Arc::new(Pool::default());
+            let (network, _probe) = Probe::new(16);
+            let mut pool = TxPoolActor::new(client.clone(), network, Metrics::default());
+            let message = Transactions(vec![transfer(1)]).encode();
+            let start = time::now();
+            let mut submitted = Vec::new();
+            for seconds in [0, 1, 14, 20, 21] {
+                pool.receive(&message, start + Duration::from_secs(seconds))
+                    .await;
+                let lost = std::mem::take(&mut *client.0.lock().expect("no panic"));
+                submitted.push(lost.len());
+            }
+            assert_eq!(submitted, [1, 0, 0, 1, 0]);
+        });
     }
 }

@@ -31,6 +31,7 @@ use alys_types::wire::{
 use alys_types::{AuthoritySet, Block, Certificate, Height, Vote, VoteKind, VoteTarget};
 
 use crate::actors::chain::{ChainMessage, Counted};
+use crate::interceptor;
 
 pub use error::{Blame, CheckError};
 pub use metrics::Metrics;
@@ -306,7 +307,7 @@ impl ValidationActor {
         }
         let changed = blocks.iter().position(|b| b.header.set_hash != set.hash());
         let certificate = match changed {
-            Some(last) if last + 1 < blocks.len() => {
+            Some(last) if interceptor::range_goes_on(last, blocks.len()) => {
                 let certificate = blocks[last + 1].header.parent_certificate;
                 blocks.truncate(last + 1);
                 certificate

@@ -6,8 +6,8 @@ use alys_types::FaultModel;
 use super::nearest;
 use crate::faults::{Place, Step};
 use crate::params::{
-    BLOCK_GAS, MAX_NODES, MAX_USERS, Ms, NodeRef, POOL, Stranger, TCP_TIMEOUT_MS, WorkloadPlan,
-    WorldPlan,
+    BLOCK_GAS, LimitsPlan, MAX_DATA, MAX_NODES, MAX_USERS, Ms, NodeRef, POOL, Stranger,
+    TCP_TIMEOUT_MS, WorkloadPlan, WorldPlan,
 };
 use crate::plan::generator::Swarm;
 use crate::plan::{MAX_STEPS, Plan, mutants};
@@ -70,6 +70,11 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
     }
     check_world(&plan.world)?;
     check_workload(&plan.workload)?;
+    if plan.world.limits.range.is_some() && plan.workload.block_gas > LimitsPlan::RANGE_GAS {
+        let most = LimitsPlan::RANGE_GAS;
+        let message = format!("block_gas: at most {most} with a limit of ranges");
+        return problem(["workload", "block_gas"], message);
+    }
     for (index, step) in plan.steps.iter().enumerate() {
         let result = if index < MAX_STEPS {
             check_step(step, &plan.world).and(check_moment(step, plan))
@@ -94,13 +99,19 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
 fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
     let WorkloadPlan {
         users,
+        watchers,
         behaviours,
         pool,
         block_gas,
+        data,
         ..
     } = workload;
     if *users > MAX_USERS {
         return problem(["workload", "users"], format!("users: at most {MAX_USERS}"));
+    }
+    if *watchers > MAX_USERS {
+        let message = format!("watchers: at most {MAX_USERS}");
+        return problem(["workload", "watchers"], message);
     }
     if behaviours.is_empty() {
         let message = "behaviours: at least one; for no workload set users = 0".to_owned();
@@ -121,6 +132,10 @@ fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
             ["workload", "block_gas"],
             format!("block_gas: from {least} to {most}, found {block_gas}"),
         );
+    }
+    if !(1..=MAX_DATA).contains(data) {
+        let message = format!("data: from 1 to {MAX_DATA} bytes, found {data}");
+        return problem(["workload", "data"], message);
     }
     Ok(())
 }
@@ -195,6 +210,7 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
         return problem(["world", "rejoin_margin"], message);
     }
     check_mailboxes(world)?;
+    check_limits(world)?;
     if let Some(Ms(ms)) = world.tcp_timeout
         && !TCP_TIMEOUT_MS.contains(&ms)
     {
@@ -252,6 +268,29 @@ fn check_mailboxes(world: &WorldPlan) -> Result<(), Problem> {
                 actor.least_mailbox, actor.mailbox
             );
             return problem(["world", "mailboxes"], message);
+        }
+    }
+    Ok(())
+}
+
+fn check_limits(world: &WorldPlan) -> Result<(), Problem> {
+    let LimitsPlan {
+        uncertified,
+        range,
+        pending,
+    } = world.limits;
+    let table = [
+        ("uncertified", uncertified, LimitsPlan::UNCERTIFIED),
+        ("range", range, LimitsPlan::RANGE),
+        ("pending", pending, LimitsPlan::PENDING),
+    ];
+    for (name, limit, valid) in table {
+        if let Some(limit) = limit
+            && !valid.contains(&limit)
+        {
+            let (least, most) = (valid.start(), valid.end());
+            let message = format!("limits: {name} from {least} to {most}, found {limit}");
+            return problem(["world", "limits"], message);
         }
     }
     Ok(())

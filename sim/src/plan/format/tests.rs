@@ -228,7 +228,20 @@ fn mistakes_are_told_with_place_and_nearest_word() {
             13,
             "did you mean `chain`?",
         ),
+        (
+            "[world]\nlimits = { uncertified = 3 }",
+            4,
+            10,
+            "uncertified from 4 to 64",
+        ),
+        (
+            "[world]\nlimits = { range = 300000 }\n[workload]\nblock_gas = 3000000",
+            6,
+            13,
+            "with a limit of ranges",
+        ),
         ("[workload]\nusers = 200", 4, 9, "at most 32"),
+        ("[workload]\ndata = 0", 4, 8, "from 1 to 100000"),
         ("[workload]\nbehaviours = []", 4, 14, "at least one"),
         ("[workload]\npool = 3", 4, 8, "from 16 to 10240"),
         (

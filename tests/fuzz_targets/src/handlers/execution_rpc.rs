@@ -80,6 +80,7 @@ impl Client {
             genesis: serde_json::from_value(genesis).expect("a genesis of this file"),
             store: Arc::new(MemoryStore::new()),
             core: CoreConfig::default(),
+            limits: Default::default(),
             access: Access::default(),
         });
         let server = server.await.expect("an empty store and free ports");

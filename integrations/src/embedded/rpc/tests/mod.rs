@@ -133,6 +133,7 @@ impl TestClient {
             access: Default::default(),
             store: store.clone(),
             core: CoreConfig::default(),
+            limits: Default::default(),
         };
         let server = ExecutionServer::start(config).await.unwrap();
         let engine = HttpEngine::new(server.engine_addr(), secret());

@@ -83,6 +83,7 @@ fn a_used_port_and_another_genesis_are_errors_of_the_start() {
             access: Default::default(),
             store,
             core: CoreConfig::default(),
+            limits: Default::default(),
         };
         let taken = client.server.engine_addr();
         let error = ExecutionServer::start(config(
