@@ -1,5 +1,5 @@
-//! A federation of `alys node` processes, all but one with EthereumJS as their execution client. The
-//! other one has the embedded client, so that two independent clients agree on every state.
+//! A federation of `alys node` processes, all but one with EthereumJS as their execution client.
+//! The other one has the embedded client, so that two independent clients agree on every state.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Answers about fees by a model of their own, with integers, from the blocks, the receipts, and the
-//! transactions as their users signed them.
+//! Answers about fees by a model of their own, with integers, from blocks, receipts, and transactions
+//! as their users signed them.
 
 use std::collections::BTreeMap;
 

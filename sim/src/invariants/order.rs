@@ -1,7 +1,7 @@
 //! The order of the transactions of a block. A leader takes them from its pool by the tip that each
-//! leaves at the base fee of the block, the highest first, and those of one sender by nonce. Another
-//! order is valid, and every client of a run has the same one, so only the choice itself shows a
-//! mistake.
+//! leaves at the base fee of the block, the highest first, and those of one sender by nonce.
+//! Another order is valid, and every client of a run has the same one, so only the choice itself
+//! shows a mistake.
 //!
 //! A pool holds all transactions of a block while the block is built, so that the block alone shows
 //! among which ones its leader chose at each place.

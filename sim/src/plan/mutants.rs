@@ -348,7 +348,7 @@ planted! {
          to it."
         [blind] => "state-differs";
     "rank-by-named-tip", "execution", "bids":
-        "A leader ranks transactions by the tip that they name, and a legacy one by its whole price."
+        "A leader ranks transactions by the tip that they name, a legacy one by its whole price."
         [blind] => "wrong-order";
     "empty-account-written", "execution", "empty_accounts":
         "An account that did not exist and stays empty enters the state."
