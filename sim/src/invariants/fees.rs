@@ -21,8 +21,9 @@ const SAMPLES: usize = 3;
 const PERCENT: usize = 60;
 /// Encoded bytes of a block from which it has no room.
 const ROOM_BYTES: usize = 1 << 20;
-/// Encoded bytes of a block beside its transactions, at most.
-const HEADER_BYTES: usize = 4_096;
+/// Encoded bytes of a block beside its transactions, at most: the header, and the lengths of some
+/// thousand transactions.
+const HEADER_BYTES: usize = 16_384;
 
 /// The effective tips of a block's transactions, in its order; `None` if no user signed one.
 pub fn tips(payload: &ExecutionPayload, sent: &BTreeMap<B256, Sent>) -> Option<Vec<u128>> {

@@ -39,7 +39,7 @@ impl User {
         height: u64,
     ) -> Result<(), Violation> {
         let count = 1 + self.rng.below(MOST_BLOCKS.min(height));
-        let mut percentiles: Vec<u64> = (0..self.rng.below(MOST_PERCENTILES + 1))
+        let mut percentiles: Vec<u64> = (0..1 + self.rng.below(MOST_PERCENTILES))
             .map(|_| self.rng.below(101))
             .collect();
         percentiles.sort_unstable();
