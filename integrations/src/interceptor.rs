@@ -50,6 +50,38 @@ pub(crate) fn next_log_index(index: u64) -> u64 {
     index
 }
 
+/// `reward-tips-unsorted`: the percentiles of `eth_feeHistory` follow the order of the block.
+pub(crate) fn tips_are_sorted() -> bool {
+    !active("reward-tips-unsorted")
+}
+
+/// `reward-gas-cumulative`: a transaction counts with the gas of its block up to it.
+pub(crate) fn gas_before(cumulative: u64) -> u64 {
+    if active("reward-gas-cumulative") {
+        return 0;
+    }
+    cumulative
+}
+
+/// `rank-by-named-tip`: a transaction is included by the tip that it names, though its fee cap may
+/// leave less of it; a legacy one names its whole price.
+pub(crate) fn inclusion_rank(effective: u128, named: u128) -> u128 {
+    if active("rank-by-named-tip") {
+        return named;
+    }
+    effective
+}
+
+/// `empty-account-written`: an account that did not exist enters the state though it stays empty.
+pub(crate) fn empty_account_is_written(is_new: bool) -> bool {
+    is_new && active("empty-account-written")
+}
+
+/// `left-rows-kept`: the journal of the pool forgets no row in memory.
+pub(crate) fn left_rows_are_forgotten() -> bool {
+    !active("left-rows-kept")
+}
+
 /// `filter-skips-replacement`: after a reorganisation the logs of a filter are searched from the
 /// block that was the first unreported one `before`, without the replacements below it.
 pub(crate) fn first_searched(before: u64, rewound: u64) -> u64 {

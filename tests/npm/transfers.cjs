@@ -1,5 +1,6 @@
 // Transfers through several execution clients of one chain: `node transfers.cjs CHAIN_ID ROUNDS URL..`. In every round,
-// each client is sent a transfer of an account of its own; all must be mined and be the same at every client.
+// each client is sent a transfer of an account of its own; all must be mined and be the same at every client. In every
+// second round they transfer nothing, to fresh accounts and precompiled contracts, which stay out of the state.
 const assert = require('node:assert/strict')
 const { JsonRpcProvider, Wallet, parseUnits } = require('ethers')
 
@@ -13,6 +14,10 @@ const KEYS = [
 ]
 const VALUE = 1_000_000_007n
 const FEES = { maxFeePerGas: parseUnits('20', 'gwei'), maxPriorityFeePerGas: parseUnits('1', 'gwei') }
+const LEGACY_FEES = { type: 0, gasPrice: parseUnits('20', 'gwei') }
+// Identity, SHA-256, RIPEMD-160 and the recovery of a signer; empty input costs at most 3,000 gas.
+const PRECOMPILES = [4, 2, 3, 1].map((number) => `0x${number.toString(16).padStart(40, '0')}`)
+const PRECOMPILE_GAS = 24_000n
 const PATIENCE_MS = 90_000
 
 async function main() {
@@ -20,12 +25,19 @@ async function main() {
   const recipient = Wallet.createRandom().address
   let expected = 0n
   for (let round = 1; round <= Number(rounds); round++) {
+    const transferred = round % 2 === 1 ? VALUE : 0n
+    const target = (index) => {
+      if (transferred > 0n) return { to: recipient, gasLimit: 21_000n }
+      if (index % 2 === 0) return { to: Wallet.createRandom().address, gasLimit: 21_000n }
+      return { to: PRECOMPILES[(round + index) % PRECOMPILES.length], gasLimit: PRECOMPILE_GAS }
+    }
     const sent = await Promise.all(
-      providers.map((provider, index) =>
-        new Wallet(KEYS[index], provider).sendTransaction({ to: recipient, value: VALUE, gasLimit: 21_000n, ...FEES }),
-      ),
+      providers.map((provider, index) => {
+        const fees = index % 3 === 1 ? LEGACY_FEES : FEES
+        return new Wallet(KEYS[index], provider).sendTransaction({ ...target(index), value: transferred, ...fees })
+      }),
     )
-    expected += VALUE * BigInt(sent.length)
+    expected += transferred * BigInt(sent.length)
     const until = Date.now() + PATIENCE_MS
     for (const { hash } of sent) {
       const blocks = new Set()

@@ -1,17 +1,20 @@
-//! A federation of `alys node` processes, each with EthereumJS as its execution client.
+//! A federation of `alys node` processes, all but one with EthereumJS as their execution client.
+//! The other one has the embedded client, so that two independent clients agree on every state.
 
 use std::time::{Duration, Instant};
 
 use alys_tests::federation::{Federation, Ledger, Setup, check_sound, text};
 use alys_tests::npm::{self, EthereumJs};
 use alys_tests::rpc::number;
-use alys_tests::{Process, World, scenario};
+use alys_tests::{Process, Rpc, World, scenario};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 const MEMBERS: usize = 4;
+/// The member with the embedded client.
+const EMBEDDED: usize = 0;
 const BLOCKS: u64 = 100;
-/// Four EthereumJS processes on two busy cores produce and execute a block within this time.
+/// Three EthereumJS processes on two busy cores produce and execute a block within this time.
 const SLOT_MS: u64 = 2000;
 /// Rounds of transfers. In each, every execution client gets one transfer.
 const ROUNDS: &str = "8";
@@ -37,11 +40,13 @@ fn a_federation_of_processes_runs_on_ethereumjs() {
         }
 
         let mut args: Vec<String> = vec![setup.chain_id.to_string(), ROUNDS.to_owned()];
-        args.extend(clients.iter().map(|client| client.rpc().url()));
+        let all = rpcs(&federation, &clients);
+        args.extend(all.iter().map(Rpc::url));
         let sent = npm::script(world, "transfers.cjs", Duration::from_secs(200), args)?;
         let sent: Value = serde_json::from_str(&sent)?;
 
-        restarted_client_catches_up(world, &mut clients[3], &nodes)?;
+        let last = clients.last_mut().context("there are clients")?;
+        restarted_client_catches_up(world, last, &nodes)?;
         for node in &nodes {
             node.wait_final(world, BLOCKS, Duration::from_secs(400))?;
         }
@@ -52,7 +57,7 @@ fn a_federation_of_processes_runs_on_ethereumjs() {
         ));
 
         check_blocks(&nodes, &sent)?;
-        check_safe_blocks(world, &clients)?;
+        check_safe_blocks(world, &rpcs(&federation, &clients))?;
         for (index, node) in nodes.iter_mut().enumerate() {
             node.signal("TERM")?;
             let status = node.wait_end(world, Duration::from_secs(10))?;
@@ -65,13 +70,20 @@ fn a_federation_of_processes_runs_on_ethereumjs() {
 fn start_clients(world: &World, federation: &Federation) -> Result<Vec<EthereumJs>> {
     let genesis = federation.dir().join("execution-genesis.json");
     let client = |index| EthereumJs::start(world, &format!("ethereumjs-{index}"), &genesis);
-    let clients = (0..MEMBERS).map(client).collect::<Result<_>>()?;
+    let clients = (EMBEDDED + 1..MEMBERS).map(client).collect::<Result<_>>()?;
     world.say("the execution clients answer");
     Ok(clients)
 }
 
-/// Starts the nodes with their configuration files, which name the embedded client. The arguments
-/// replace it by EthereumJS.
+/// The public ports of all execution clients, the embedded one first.
+fn rpcs(federation: &Federation, clients: &[EthereumJs]) -> Vec<Rpc> {
+    let embedded = federation.rpc(EMBEDDED);
+    let others = clients.iter().map(EthereumJs::rpc);
+    std::iter::once(embedded).chain(others).collect()
+}
+
+/// Starts the nodes with their configuration files, which name the embedded client. Except for
+/// [`EMBEDDED`], the arguments replace it by EthereumJS.
 fn start_nodes(
     world: &World,
     federation: &Federation,
@@ -87,7 +99,11 @@ fn start_nodes(
         ];
         federation.start(world, index, &args)
     };
-    clients.iter().enumerate().map(start).collect()
+    let mut nodes = vec![federation.start(world, EMBEDDED, &[])?];
+    for started in (EMBEDDED + 1..).zip(clients).map(start) {
+        nodes.push(started?);
+    }
+    Ok(nodes)
 }
 
 /// Kills and restarts the client of node 3. The node sends it the missed blocks and proposes again.
@@ -153,10 +169,9 @@ fn check_blocks(nodes: &[Process], sent: &Value) -> Result<()> {
 
 /// Waits until the safe block of every execution client is at height [`BLOCKS`] or above, and
 /// checks that all have the same block at that height.
-fn check_safe_blocks(world: &World, clients: &[EthereumJs]) -> Result<()> {
+fn check_safe_blocks(world: &World, clients: &[Rpc]) -> Result<()> {
     let mut seen = Vec::new();
-    for client in clients {
-        let rpc = client.rpc();
+    for rpc in clients {
         let what = format!("block {BLOCKS} to be safe");
         world.wait(&what, Duration::from_secs(30), || {
             let safe = number(&rpc.block("safe")?["number"])?;

@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 
+use alys_integrations::embedded::execution::ExecutionCore;
 use alys_integrations::embedded::{ExecutionFaultInjector, ExecutionServer, ExecutionServerConfig};
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{World, here};
 use alys_runtime::{select, signal, time};
-use alys_storage::Engine;
+use alys_storage::{Engine, Store};
 
 use super::addresses::{ENGINE_PORT, RPC_PORT, Seat, machine_ip, node_ip};
 use super::genesis::jwt_secret;
 use super::{LOOK, STOP, Shared, now_ms};
+use crate::invariants::{Violation, journal_is_exact, pool_survives};
 use crate::params::MachineRole;
 
 /// Creates the fault injectors of the execution clients, one for each authority.
@@ -47,7 +49,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         jwt_secret: jwt_secret(index),
         genesis: shared.chain.execution.clone(),
         access: Default::default(),
-        store,
+        store: store.clone(),
         core: shared.chain.execution_core.clone(),
         limits: shared.public_limits,
     };
@@ -65,8 +67,11 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     loop {
         select! {
             _ = signal::shutdown() => {
-                let stopped = time::timeout(STOP, server.stop()).await;
-                return stopped.map_err(|_| "did not stop in time".to_owned());
+                let kept = time::timeout(STOP, pool_is_kept(shared, index, &store, &server));
+                accuse(shared, kept.await.unwrap_or(Ok(())));
+                // A fault may hold a request for longer than an operating system waits.
+                let _ = time::timeout(STOP, server.stop()).await;
+                return Ok(());
             }
             () = time::sleep(LOOK) => {
                 let at_ms = now_ms(World::current());
@@ -74,10 +79,48 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 for (port, pending) in server.pending() {
                     shared.judge.look().budget(at_ms, index, port, &pending);
                 }
+                accuse(shared, journal_is_exact(index, server.journal_left().await));
                 if server.has_failed() {
                     return Err("its store failed".to_owned());
                 }
             }
         }
+    }
+}
+
+/// Saves the pool as the stop that follows does, and checks that a client that opens the store has
+/// it.
+async fn pool_is_kept(
+    shared: &Shared,
+    index: u8,
+    store: &Store,
+    server: &ExecutionServer,
+) -> Result<(), Violation> {
+    let config = shared.chain.execution_core.clone();
+    if config.pool.max_transactions < ROOMY_POOL {
+        return Ok(());
+    }
+    let Some(saved) = server.save_pool().await else {
+        return Ok(());
+    };
+    // No other task runs between the two.
+    let opened = ExecutionCore::open(store.clone(), &shared.chain.execution, config);
+    let Ok(opened) = opened else {
+        return Ok(());
+    };
+    let status = opened.pool_status();
+    let found = status.pending + status.queued;
+    let is_there = |hash| opened.pool_transaction(hash).is_some();
+    shared.judge.look().ledger.coverage.count("model.pool");
+    pool_survives(index, &saved, found, is_there)
+}
+
+/// Capacity of a pool that users never fill. A smaller one may refuse transactions that return in
+/// another order.
+const ROOMY_POOL: usize = 1_000;
+
+fn accuse(shared: &Shared, result: Result<(), Violation>) {
+    if let Err(violation) = result {
+        shared.judge.accuse(now_ms(World::current()), violation);
     }
 }

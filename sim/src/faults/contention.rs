@@ -198,7 +198,7 @@ impl Kind for ActorSlowStretch {
                 if draw.below(3) == 0 {
                     let offset_ms = draw.slot_ms() + draw.below(lasts_ms);
                     let down_ms = draw.between(10, 2 * draw.slot_ms());
-                    draw.push(draw.at(offset_ms), down_ms, nodes, Stop {});
+                    draw.push(draw.at(offset_ms), down_ms, nodes, Stop::of_node());
                 }
             },
         ),

@@ -203,7 +203,7 @@ fn replace(draw: &mut Draw<'_>) {
     let joining = vec![NodeRef::Number(comes)];
     let down_ms = draw.between(slot_ms, 12 * slot_ms);
     match draw.below(3) {
-        0 => draw.push(draw.at(0), down_ms, joining, Stop {}),
+        0 => draw.push(draw.at(0), down_ms, joining, Stop::of_node()),
         1 if draw.world.tolerated() > 0 => {
             let machine = Machine::All;
             draw.push(draw.at(0), down_ms, joining, Wipe { machine });

@@ -313,16 +313,29 @@ fn kill_execution_client(draw: &mut Draw<'_>, power: bool) {
 
 declare! {
     "stop": "The process is asked to shut down, and is started again when the fault ends."
-    Stop {}
+    Stop {
+        #[serde(default)]
+        pub machine: Machine,
+    }
 }
 
 impl Stop {
+    /// The node alone.
+    pub const fn of_node() -> Self {
+        Self {
+            machine: Machine::Node,
+        }
+    }
+
     fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
-        for index in &hit.nodes {
-            let machine = faults.authorities[usize::from(*index)].node;
+        if on && self.machine.includes_node() {
+            hit.nodes
+                .iter()
+                .for_each(|index| faults.spare_actors(*index));
+        }
+        for machine in faults.machines(hit, self.machine) {
             if on {
                 faults.hold_down(machine);
-                faults.spare_actors(*index);
                 faults.stop(machine);
             } else {
                 faults.bring_up(machine);
@@ -338,7 +351,8 @@ impl Kind for Stop {
         "stop",
         "A process shuts down gracefully.",
         |draw| {
-            draw.push_as_drawn(Stop {});
+            let machine = draw.machine();
+            draw.push_as_drawn(Stop { machine });
         },
     )];
 
@@ -563,7 +577,12 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
                 "to peer: blocked",
             ],
         ),
-        Row::lasting(Stop {}, &["connected: false", "node2: down"]),
+        Row::lasting(
+            Stop {
+                machine: Machine::Node,
+            },
+            &["connected: false", "node2: down"],
+        ),
         Row::lasting(
             Pause {
                 machine: Machine::Node,

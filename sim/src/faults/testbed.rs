@@ -396,7 +396,7 @@ fn every_kind_has_a_row() {
 
 #[test]
 fn a_process_that_restarted_at_once_is_not_stopping() {
-    let mut stop = step(&Fault::from(Stop {}), BEGIN_MS);
+    let mut stop = step(&Fault::from(Stop::of_node()), BEGIN_MS);
     // Shorter than the interval between two checks if the process has ended.
     stop.for_ms = Some(10);
     let steps = vec![stop];
@@ -431,7 +431,7 @@ fn drawn(steps: Vec<Step>) -> Vec<Vec<u64>> {
 #[test]
 fn a_step_draws_the_same_without_the_others() {
     let reset = Fault::from(Reset {});
-    let stop = Fault::from(Stop {});
+    let stop = Fault::from(Stop::of_node());
     let all = vec![
         step(&reset, BEGIN_MS),
         step(&stop, BEGIN_MS),

@@ -202,7 +202,9 @@ fn of_sender(payload: &ExecutionPayload, receipt: &Receipt, sent: &Sent) -> Resu
     }
     let created = match sent.action {
         Action::Deploy { .. } => Some(sender.create(sent.nonce)),
-        Action::Transfer { .. } | Action::Cancel | Action::Call { .. } => None,
+        Action::Transfer { .. } | Action::Cancel | Action::Touch { .. } | Action::Call { .. } => {
+            None
+        }
     };
     if receipt.contract_address != created {
         return Err(format!(
@@ -254,7 +256,9 @@ impl GasModel {
         };
         match sent.action {
             // The users offer exactly what these need.
-            Action::Transfer { .. } | Action::Cancel => whole(sent.gas_limit),
+            Action::Transfer { .. } | Action::Cancel | Action::Touch { .. } => {
+                whole(sent.gas_limit)
+            }
             Action::Deploy { contract } => {
                 let at = user_address(sent.user).create(sent.nonce);
                 self.contracts.insert(at, (contract, 0));

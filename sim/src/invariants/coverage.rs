@@ -11,6 +11,7 @@ pub const FEATURES: &[&str] = &[
     "final.transfer",
     "final.large",
     "final.cancel",
+    "final.touch",
     "deploy.counter",
     "deploy.reverter",
     "deploy.logger",
@@ -31,6 +32,7 @@ pub const FEATURES: &[&str] = &[
     "underpriced.replaced",
     // Behaviour of the users.
     "flood",
+    "bid",
     "gap.made",
     "gap.filled",
     "resent",
@@ -65,12 +67,18 @@ pub const FEATURES: &[&str] = &[
     "read.block",
     "read.transaction",
     "read.fees",
+    "read.price",
     // Answers that were compared with the arithmetic of the invariants.
     "model.gas",
     "model.answer",
     "model.gap",
     "model.replacement",
     "model.nonce",
+    "model.order",
+    "model.rewards",
+    "model.price",
+    "model.absence",
+    "model.pool",
     // Filters and searches of watchers that were compared with the chain, logs that were taken back
     // after a reorganisation, and filters that were lost in a restart.
     "watch.blocks",

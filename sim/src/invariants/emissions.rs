@@ -151,7 +151,7 @@ fn run(
             });
         };
         match sent.action {
-            Action::Transfer { .. } | Action::Cancel => {}
+            Action::Transfer { .. } | Action::Cancel | Action::Touch { .. } => {}
             Action::Deploy { contract } => {
                 let at = user_address(sent.user).create(sent.nonce);
                 Arc::make_mut(&mut after).insert(at, (contract, 0));

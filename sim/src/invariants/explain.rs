@@ -444,6 +444,20 @@ const TABLE: &[(&str, &str, &str)] = &[
          client.",
     ),
     (
+        "wrong-order",
+        "A block has its transactions in another order than by tip",
+        "A leader takes transactions by the tip that each leaves at the base fee of the block, and \
+         those of one sender by nonce. Other leaders would do the same, so no node disagrees. \
+         Look at the ranks in the execution client's pool.",
+    ),
+    (
+        "wrong-pool",
+        "An execution client's pool or its journal is wrong",
+        "An orderly stop writes the pool, and the next start reads it. A row that is deleted on \
+         disk and known in memory is not written again when its transaction comes back after a \
+         reorganisation.",
+    ),
+    (
         "wrong-execution",
         "Execution differs from independent arithmetic",
         "A base fee, gas, a receipt or a bloom of a final block is not what integers give: \

@@ -25,6 +25,8 @@ pub enum Action {
     Transfer { wei: u64 },
     /// Sends nothing to the user itself, only to use up the nonce.
     Cancel,
+    /// Sends nothing to an account that does not exist, or to a precompiled contract.
+    Touch { at: Address },
     /// Deploys a contract.
     Deploy { contract: Contract },
     /// Calls the address of a contract that may not be deployed yet, with a number as argument.
@@ -261,6 +263,17 @@ impl Ledger {
         Ok(due)
     }
 
+    /// The accounts that these final transactions touched and left empty, the newest first.
+    pub fn touched(&self, receipts: &[Receipt]) -> impl Iterator<Item = Address> {
+        let sent = receipts.iter().rev();
+        sent.filter_map(
+            |receipt| match self.sent.get(&receipt.transaction_hash)?.action {
+                Action::Touch { at } => Some(at),
+                _ => None,
+            },
+        )
+    }
+
     /// Keeps an answer about an account at a final block.
     pub fn answered(&mut self, answer: Answered) {
         if self.answers.len() < MOST_ANSWERS {
@@ -439,7 +452,7 @@ fn settle_one(
             paid += U256::from(wei);
             *due.balances.entry(sink_address(sent.user)).or_default() += U256::from(wei);
         }
-        Action::Cancel => {}
+        Action::Cancel | Action::Touch { .. } => {}
         Action::Deploy { contract } => {
             let at = sender.create(sent.nonce);
             contracts.insert(at, contract);
@@ -483,6 +496,7 @@ fn outcome(sent: &Sent, contracts: &BTreeMap<Address, Contract>) -> Outcome {
     match sent.action {
         Action::Transfer { .. } => done("final.transfer", 0),
         Action::Cancel => done("final.cancel", 0),
+        Action::Touch { .. } => done("final.touch", 0),
         Action::Deploy { contract } => done(contract.deployed(), 0),
         Action::Call { at, argument } => match contracts.get(&at) {
             None => done("call.nothing-there", 0),

@@ -5,6 +5,7 @@
 //! observer are the only input from a node. **Never** trusts a node's own judgement of a quorum, a
 //! leader or finality.
 
+mod absence;
 mod accusations;
 mod actors;
 mod arithmetic;
@@ -18,6 +19,7 @@ pub mod coverage;
 mod emissions;
 mod executions;
 mod explain;
+mod fees;
 mod filters;
 mod finality;
 mod forgeries;
@@ -25,7 +27,9 @@ mod handed;
 mod headers;
 mod ledger;
 mod model;
+mod order;
 mod outside;
+mod pools;
 mod quorums;
 mod rejoin;
 mod requests;
@@ -43,6 +47,7 @@ use alys_node::node::NodeEvent;
 use alys_types::{Hash, VoteKind};
 use serde::{Deserialize, Serialize};
 
+pub use absence::is_absent;
 pub use accusations::Accusations;
 pub use actors::{Actors, unrested};
 pub use arithmetic::{base_fee, next_base_fee};
@@ -53,12 +58,14 @@ pub use clocks::Clocks;
 pub use emissions::{COUNTER_TOPIC, Emissions, Emitted};
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
+pub use fees::{Sampled, rewards, suggested_tip, tips};
 pub use filters::{ToldBlocks, ToldLog, ToldLogs, same_logs};
 pub use finality::{Final, Finality};
 pub use forgeries::{Forgeries, Forgery, Tolerance};
 pub use handed::Handed;
 pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
+pub use pools::{journal_is_exact, pool_survives};
 pub use quorums::Quorums;
 pub use rejoin::{Loss, Rejoin};
 pub use requests::Requests;
@@ -337,6 +344,11 @@ pub enum Violation {
         expected: String,
         found: String,
     },
+    /// A leader's block has its transactions in another order than by the tips that they leave.
+    WrongOrder { node: u8, slot: u64, what: String },
+    /// The journal of an execution client's pool has a row that it deleted, or an orderly stop
+    /// loses a transaction of the pool.
+    WrongPool { node: u8, what: String },
     /// A final block or a receipt differs from the arithmetic of fees, gas and logs.
     WrongExecution { node: u8, height: u64, what: String },
     /// The changes that a filter of an execution client has told, or the logs of a range, are not
@@ -761,6 +773,12 @@ impl Oracles {
                     self.handed.proposed(transactions);
                     let result = self.parent_is_right(node, hash, slot);
                     self.note(at_ms, result);
+                    let payload = &block.body.payload;
+                    let choices = order::by_tip(node, slot, payload, &self.ledger.sent);
+                    if matches!(choices, Ok(choices) if choices > 0) {
+                        self.ledger.coverage.count("model.order");
+                    }
+                    self.note(at_ms, choices.map(|_| ()));
                 }
                 let parent = block
                     .header

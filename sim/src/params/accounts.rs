@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, U256, keccak256};
 use k256::ecdsa::SigningKey;
 
 /// EVM chain id of simulated chains.
@@ -43,4 +43,12 @@ fn user(index: u8) -> &'static (SigningKey, Address) {
 /// Returns the recipient of a user's transfers, an account that no other user sends to.
 pub fn sink_address(index: u8) -> Address {
     Address::repeat_byte(0xa0 + index)
+}
+
+/// Returns an account that no transaction but this one of a user touches.
+pub fn fresh_address(index: u8, nonce: u64) -> Address {
+    let mut bytes = b"fresh account".to_vec();
+    bytes.push(index);
+    bytes.extend(nonce.to_be_bytes());
+    Address::from_word(keccak256(bytes))
 }

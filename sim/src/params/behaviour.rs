@@ -83,11 +83,15 @@ pub enum Behaviour {
     SignBadly,
     /// Reads state at final blocks from different execution clients.
     Read,
+    /// Competes for the first places of blocks, with prices near the base fee.
+    Bid,
+    /// Sends nothing to accounts that do not exist, and to precompiled contracts.
+    Touch,
 }
 
 impl Behaviour {
     /// All behaviours. The generator draws by index, so the order is part of every seed's plan.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Transfer,
         Self::Contract,
         Self::Replace,
@@ -97,6 +101,8 @@ impl Behaviour {
         Self::Underprice,
         Self::SignBadly,
         Self::Read,
+        Self::Bid,
+        Self::Touch,
     ];
 
     /// Returns the default behaviours, in which transfers and contract calls are the most frequent.

@@ -432,7 +432,7 @@ fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
         // Stored blocks rot while the node is stopped, and flooding peers then read all of them.
         1 => {
             let bits = [8, 16, 32][rng.below(3) as usize];
-            push(slot, 0, 2 * slot_ms, Stop {}.into());
+            push(slot, 0, 2 * slot_ms, Stop::of_node().into());
             push(slot + 1, 0, 8 * slot_ms, Rot { machine, bits }.into());
             plan.world.greedy_peers = true;
         }

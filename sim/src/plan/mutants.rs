@@ -340,6 +340,22 @@ planted! {
     "canary-leaks", "canary", "steady":
         "The process id enters the trace: two runs of one seed must differ."
         => "differs";
+    "reward-tips-unsorted", "execution", "bids":
+        "The percentiles of `eth_feeHistory` follow the order of the block, and not the tips."
+        [blind] => "state-differs";
+    "reward-gas-cumulative", "execution", "bids":
+        "A transaction counts in the percentiles of `eth_feeHistory` with the gas of its block up \
+         to it."
+        [blind] => "state-differs";
+    "rank-by-named-tip", "execution", "bids":
+        "A leader ranks transactions by the tip that they name, a legacy one by its whole price."
+        [blind] => "wrong-order";
+    "empty-account-written", "execution", "empty_accounts":
+        "An account that did not exist and stays empty enters the state."
+        [blind] => "wrong-execution";
+    "left-rows-kept", "execution", "pool_after_reorganisations":
+        "The journal of the pool never forgets in memory the transactions that left."
+        [blind] => "wrong-pool";
     "filter-skips-replacement", "execution", "filters_through_reorganisations":
         "After a reorganisation, a filter leaves out the logs of blocks at the replaced heights."
         [blind] => "filter-differs";

@@ -2,10 +2,10 @@
 //! receipts add up to their blocks, and every account has the balance and nonce that follow from
 //! its transactions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use alloy_primitives::{B256, U64, U256};
+use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alys_integrations::http::{CallError, HttpClient};
 use alys_runtime::sim::Rng;
 use alys_runtime::time;
@@ -13,7 +13,7 @@ use alys_types::Hash;
 use serde::Deserialize;
 
 use crate::events::short;
-use crate::invariants::{Due, Final, Judge, Receipt, Violation};
+use crate::invariants::{Due, Final, Judge, Receipt, Violation, is_absent};
 use crate::params::WorkloadPlan;
 use crate::workload::rpc;
 
@@ -21,6 +21,8 @@ use crate::workload::rpc;
 const EXECUTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Gas use, in percent of the block's limit, from which a block counts as full.
 const FULL_PERCENT: u64 = 90;
+/// Most empty accounts whose absence is proven; the newest ones.
+const MOST_TOUCHED: usize = 12;
 /// Interval between two requests to an execution client.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -29,6 +31,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 struct Block {
     hash: B256,
     state_root: B256,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Proof {
+    account_proof: Vec<Bytes>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,7 +77,7 @@ pub async fn audit(
     }
     let teller = nodes[rng.below(nodes.len() as u64) as usize];
     let receipts = receipts(teller, height).await?;
-    let due = {
+    let (due, touched) = {
         let mut oracles = judge.look();
         oracles.check_execution(teller, height, workload.users, &receipts)?;
         let ledger = &mut oracles.ledger;
@@ -77,8 +85,12 @@ pub async fn audit(
         for fullness in fullness(height, workload.block_gas, &receipts) {
             ledger.coverage.count(fullness);
         }
-        due
+        let touched: BTreeSet<Address> = ledger.touched(&receipts).take(MOST_TOUCHED).collect();
+        (due, touched)
     };
+    for account in touched {
+        absent(judge, teller, (height, block.state_root), account).await?;
+    }
     for node in nodes {
         compare(*node, height, &due).await?;
     }
@@ -242,6 +254,26 @@ async fn agree(judge: &Judge, node: u8) -> Result<(), Violation> {
 /// True if the execution client's head is one of the node's. An unknown head agrees with none.
 fn is_same_head(of_node: &[Option<Hash>], of_client: Option<B256>) -> bool {
     of_client.is_some_and(|head| of_node.iter().flatten().any(|own| own.0 == head.0))
+}
+
+/// Checks that an account that transactions touched and left empty is not in the state of the final
+/// block of this height and state root.
+async fn absent(
+    judge: &Judge,
+    node: u8,
+    (height, root): (u64, Hash),
+    account: Address,
+) -> Result<(), Violation> {
+    let params = serde_json::json!([account, [], U64::from(height)]);
+    let proof: Proof = ask(node, &rpc(node), "eth_getProof", params).await?;
+    judge.look().ledger.coverage.count("model.absence");
+    is_absent(B256::new(root.0), account, &proof.account_proof).map_err(|what| {
+        Violation::WrongExecution {
+            node: node + 1,
+            height,
+            what,
+        }
+    })
 }
 
 /// Fetches the receipts of all blocks up to `height`.

@@ -10,6 +10,8 @@
 //! **Never** submits the valid transaction of a nonce after it has seen another transaction of that
 //! nonce become final.
 
+mod bids;
+mod fees;
 pub mod large_callers;
 mod misconduct;
 mod pool;
@@ -34,6 +36,7 @@ use crate::invariants::{Action, Judge, Receipt, Sent, Taken, Violation};
 use crate::params::accounts::{sink_address, user_address, user_key};
 use crate::params::transactions::{Contract, Form};
 use crate::params::{Behaviour, MachineRole, WorkloadPlan};
+use bids::precompile_gas;
 use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
 pub use watch::Watcher;
 
@@ -212,6 +215,8 @@ impl User {
             }
             Behaviour::Gap => self.gap(clients).await,
             Behaviour::SignBadly => self.sign_badly(clients).await,
+            Behaviour::Bid => self.bids(clients, burst).await,
+            Behaviour::Touch => self.touches(clients, burst).await,
             Behaviour::Read => {
                 for _ in 0..burst {
                     self.read(clients).await?;
@@ -449,6 +454,11 @@ impl User {
                     ..plain
                 }
             }
+            Action::Touch { at } => Draft {
+                to: TxKind::Call(at),
+                gas_limit: plain.gas_limit + precompile_gas(at),
+                ..plain
+            },
             Action::Cancel => Draft {
                 to: TxKind::Call(user),
                 ..plain

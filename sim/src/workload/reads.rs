@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::User;
-use crate::invariants::{Answered, Asked, Violation, base_fee, next_base_fee};
+use crate::invariants::{Answered, Asked, Violation, base_fee};
 use crate::params::accounts::{sink_address, user_address};
 use crate::params::transactions::Contract;
 
@@ -32,7 +32,7 @@ impl User {
         let user = user_address(self.index);
         let sink = sink_address(self.index);
         let owner = if self.flip() { user } else { sink };
-        let (feature, method, params) = match self.rng.below(11) {
+        let (feature, method, params) = match self.rng.below(12) {
             0 => ("read.balance", "eth_getBalance", json!([owner, at])),
             1 => ("read.nonce", "eth_getTransactionCount", json!([user, at])),
             2 => (
@@ -55,6 +55,7 @@ impl User {
             7 => ("read.block", "eth_getBlockByHash", json!([block, false])),
             8 => return self.read_fees(teller, client, height).await,
             9 => return self.read_transaction(teller, client).await,
+            10 => return self.read_price(teller, client).await,
             _ => return self.estimate(teller, client).await,
         };
         // An execution client may not have the block yet.
@@ -170,45 +171,11 @@ impl User {
     }
 
     /// The payload of a final block.
-    fn payload(&self, height: u64) -> Option<ExecutionPayload> {
+    pub(super) fn payload(&self, height: u64) -> Option<ExecutionPayload> {
         let oracles = self.judge.look();
         let last = oracles.finality.blocks.get(&height)?;
         let proposed = oracles.blocks.get(&last.hash)?;
         Some(proposed.block.body.payload.clone())
-    }
-
-    /// Reads the fee of a final block and of the next one, which follows from it.
-    async fn read_fees(
-        &mut self,
-        teller: usize,
-        client: &HttpClient,
-        height: u64,
-    ) -> Result<(), Violation> {
-        let Some(payload) = self.payload(height) else {
-            return Ok(());
-        };
-        if !is_canonical(client, &payload).await {
-            return Ok(());
-        }
-        let params = json!(["0x1", U64::from(height), []]);
-        let answer = client.call::<Value>("eth_feeHistory", &params).await;
-        let Ok(answer) = answer else {
-            return Ok(());
-        };
-        // A client that lags behind may have had another block at this height.
-        if !is_canonical(client, &payload).await {
-            return Ok(());
-        }
-        self.count("read.fees");
-        let fee = base_fee(&payload);
-        let next = next_base_fee(payload.gas_limit, payload.gas_used, fee);
-        let expected = [U256::from(fee), U256::from(next)];
-        let found = Vec::<U256>::deserialize(&answer["baseFeePerGas"]).unwrap_or_default();
-        if found == expected {
-            return Ok(());
-        }
-        let what = format!("eth_feeHistory {params}: {found:?}, expected {expected:?}");
-        Err(differs(teller, height, what))
     }
 
     /// Reads a transaction of the user that is in a final block.
@@ -314,7 +281,7 @@ fn check_code(contract: Option<Contract>, answer: &Value) -> Option<String> {
 }
 
 /// True if the execution client has this payload's block at its height.
-async fn is_canonical(client: &HttpClient, payload: &ExecutionPayload) -> bool {
+pub(super) async fn is_canonical(client: &HttpClient, payload: &ExecutionPayload) -> bool {
     let params = json!([U64::from(payload.block_number), false]);
     let answer = client.call::<Value>("eth_getBlockByNumber", &params).await;
     answer.is_ok_and(|block| {
@@ -322,7 +289,7 @@ async fn is_canonical(client: &HttpClient, payload: &ExecutionPayload) -> bool {
     })
 }
 
-fn differs(teller: usize, height: u64, what: String) -> Violation {
+pub(super) fn differs(teller: usize, height: u64, what: String) -> Violation {
     Violation::StateDiffers {
         node: teller as u8 + 1,
         height,

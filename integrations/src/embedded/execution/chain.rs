@@ -330,6 +330,12 @@ impl ExecutionCore {
             .write(&self.store, &pool, usize::MAX, Durability::Durable)
     }
 
+    /// Rows of the pool's journal in memory that the last write deleted on disk, for tests.
+    #[cfg(madsim)]
+    pub fn journal_left(&self) -> usize {
+        self.journal.left()
+    }
+
     /// Executes a block and verifies every field of its header.
     fn execute(
         &self,

@@ -557,8 +557,10 @@ impl<'a> Best<'a> {
         if let Some(pooled) = pooled
             && let Some(tip) = pooled.transaction.effective_tip_per_gas(self.base_fee)
         {
+            let named = pooled.transaction.priority_fee_or_price();
+            let rank = crate::interceptor::inclusion_rank(tip, named);
             self.heads
-                .push((tip, Reverse(pooled.arrival), address, nonce));
+                .push((rank, Reverse(pooled.arrival), address, nonce));
         }
     }
 }

@@ -433,7 +433,9 @@ impl ChainView {
             return Ok(vec![0; percentiles.len()]);
         }
         let mut tips = self.tips(header)?;
-        tips.sort_unstable();
+        if crate::interceptor::tips_are_sorted() {
+            tips.sort_unstable();
+        }
         let mut rest = tips.iter().copied();
         let mut current = rest.next().unwrap_or_default();
         let mut gas = current.1;
@@ -460,7 +462,7 @@ impl ChainView {
         Ok(transactions
             .map(|(transaction, receipt)| {
                 let gas = receipt.cumulative_gas_used() - before;
-                before = receipt.cumulative_gas_used();
+                before = crate::interceptor::gas_before(receipt.cumulative_gas_used());
                 (
                     transaction
                         .effective_tip_per_gas(base_fee)

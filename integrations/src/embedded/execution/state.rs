@@ -331,7 +331,9 @@ impl<'a> Overlay<'a> {
                 .1 = now;
         }
         // EIP-161: a touched account that is empty is removed.
-        entry.info = (!account.info.is_empty()).then(|| account.info.without_code());
+        let is_kept = !account.info.is_empty()
+            || crate::interceptor::empty_account_is_written(entry.original.is_none());
+        entry.info = is_kept.then(|| account.info.without_code());
     }
 }
 

@@ -227,6 +227,28 @@ impl ExecutionServer {
         ExecutionObserver(Arc::downgrade(&self.shared))
     }
 
+    /// Rows of the pool's journal in memory that its last write deleted on disk, for tests.
+    #[cfg(madsim)]
+    pub async fn journal_left(&self) -> usize {
+        self.shared.core.lock().await.journal_left()
+    }
+
+    /// Saves the pool as an orderly stop does, and returns the hashes of its transactions, for
+    /// tests. `None` if the store failed.
+    #[cfg(madsim)]
+    pub async fn save_pool(&self) -> Option<Vec<B256>> {
+        let saved = self.shared.write(|core| {
+            core.save_pool()?;
+            let content = core.pool_content();
+            let all = content.pending.values().chain(content.queued.values());
+            let hashes = all.flat_map(|of_sender| of_sender.values());
+            Ok(hashes
+                .map(|transaction| *transaction.tx_hash())
+                .collect::<Vec<B256>>())
+        });
+        saved.await.ok()
+    }
+
     /// True when a write to the store failed. Every call is refused with -32603 until a new server
     /// has reopened the store.
     pub fn has_failed(&self) -> bool {
