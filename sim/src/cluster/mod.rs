@@ -18,7 +18,7 @@ use alys_integrations::embedded::ExecutionFaultInjector;
 use alys_node::interceptor::Intercept;
 use alys_node::node::NodeEvent;
 use alys_node::wiring::table::MailboxSizes;
-use alys_runtime::sim::{NodeId, World, here};
+use alys_runtime::sim::{Image, NodeId, World, here};
 use alys_runtime::sync::mpsc::UnboundedSender;
 
 pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
@@ -91,6 +91,8 @@ pub struct Shared {
     pub execution_faults: Vec<ExecutionFaultInjector>,
     /// Receives processes that ended by themselves.
     pub exits: UnboundedSender<Exit>,
+    /// Receives copies of the disks of restarting nodes, from 0.
+    pub copies: UnboundedSender<(u8, Image)>,
     /// Capacities of the nodes' mailboxes in place of production's.
     pub mailboxes: MailboxSizes,
     /// The planted bug in the nodes' consensus rules.

@@ -75,6 +75,17 @@ fn planted_bug(shared: &Shared, index: u8) -> PlantedBug {
     shared.planted_bug.clone()
 }
 
+/// Sends a copy of the disk of a correct node to be checked, if it is wanted.
+fn send_copy(shared: &Shared, index: u8) {
+    let mut oracles = shared.judge.look();
+    let is_judged = !oracles.votes.is_byzantine(index);
+    if is_judged && oracles.stores.wants() {
+        let image = World::current().disk_image(here().node);
+        // A closed channel means that the run is over.
+        let _ = shared.copies.send((index, image));
+    }
+}
+
 /// Runs the process from start to end.
 ///
 /// # Errors
@@ -88,6 +99,9 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         shared.judge.look().calm.disturbed(now_ms(world));
     }
     let datadir = Dir::open("/data").map_err(|e| text(&e))?;
+    if here().incarnation > 0 && !is_twin {
+        send_copy(shared, index);
+    }
     if here().incarnation == 0 {
         datadir
             .write_atomic(FRESH_VOTES_FILE, b"")

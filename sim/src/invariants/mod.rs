@@ -26,6 +26,7 @@ mod rejoin;
 mod requests;
 mod retold;
 mod sets;
+mod stores;
 mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,7 @@ pub use rejoin::{Loss, Rejoin};
 pub use requests::Requests;
 pub use retold::Retold;
 pub use sets::{Changes, Members, Sets};
+pub use stores::{Rows, Stores};
 pub use votes::Votes;
 
 use crate::events::short;
@@ -427,6 +429,9 @@ pub enum Violation {
     },
     /// A node takes a peer for an authority that did not prove its key on this chain.
     ImpostorVouched { node: u8, peer: String },
+    /// A row of a node's block store belongs to no block that is final or may become final, or a row
+    /// of the final chain is missing.
+    WrongStore { node: u8, what: String },
     /// The canary: a planted bug that every run must report.
     Canary,
     /// The program panicked.
@@ -493,6 +498,8 @@ pub struct Oracles {
     pub ledger: Ledger,
     /// Messages that adversaries made.
     pub forgeries: Forgeries,
+    /// Rows of the nodes' block stores.
+    pub stores: Stores,
     /// The most signature checks of one process of each correct node.
     pub checks: BTreeMap<u8, u64>,
     /// The final height that every living node had when the chaos ended.
@@ -557,6 +564,7 @@ impl Oracles {
             retold: Retold::new(plan),
             ledger: Ledger::default(),
             forgeries: Forgeries::default(),
+            stores: Stores::default(),
             checks: BTreeMap::new(),
             least_final: None,
             found: None,

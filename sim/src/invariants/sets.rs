@@ -239,6 +239,11 @@ impl Sets {
         self.lock().last.last_order
     }
 
+    /// The number of different orders that governance signed.
+    pub fn orders(&self) -> usize {
+        self.lock().ordered.len()
+    }
+
     /// The changes on the final chain.
     pub fn changes(&self) -> Changes {
         self.lock().changes

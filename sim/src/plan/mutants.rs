@@ -218,13 +218,13 @@ planted! {
     "sync-left-out", "storage", "rolling_restarts":
         "The database's file is never synced."
         => "process-ended", "finality-went-back", "signed-twice", "votes-lost",
-            "not-a-transition", "wrong-parent";
+            "not-a-transition", "wrong-parent", "wrong-store";
     "index-before-block", "storage", "power_at_writes":
         "The index of blocks is written before the blocks, in a write of its own."
-        => "no-progress", "process-ended";
+        => "no-progress", "process-ended", "wrong-store";
     "final-index-gaps", "storage", "gaps_in_finality":
         "When several blocks become final at once, only the last one is put into the index."
-        => "error-line";
+        => "error-line", "wrong-store";
     "lost-blocks-not-sent", "execution", "one_execution_client_lost_blocks":
         "Blocks that the execution client lost are not sent again."
         => "execution-behind", "no-progress", "silent-leader", "block-late";
@@ -307,6 +307,9 @@ planted! {
     "engine-restart-not-told", "execution", "told_again":
         "A restarted EngineActor does not report its start: the ChainActor awaits lost answers."
         => "not-told-again", "too-few-blocks", "no-progress", "block-late";
+    "dropped-bodies-kept", "storage", "dropped_blocks_leave_no_rows":
+        "The bodies of blocks beside the final chain are not deleted, and nothing refers to them."
+        [blind] => "wrong-store";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

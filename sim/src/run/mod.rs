@@ -1,6 +1,7 @@
 //! One run of a plan: builds the cluster, injects the plan's faults, ends them, and requires the
 //! cluster to recover.
 
+pub mod archive;
 pub mod audit;
 pub mod bisect;
 pub mod inspect;
@@ -246,6 +247,8 @@ fn collect_counters(
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.forgeries.counts());
     all.extend(oracles.calm.counts().map(|(name, n)| (name.to_owned(), n)));
+    let stores = oracles.stores.counts();
+    all.extend(stores.map(|(name, n)| (name.to_owned(), n)));
     if let Some(least) = oracles.least_final {
         all.insert("expect.min_final".to_owned(), least);
         all.insert("expect.losses".to_owned(), oracles.rejoin.noticed());
@@ -396,6 +399,7 @@ impl Cluster {
             inspect::watch(states, nodes, judge, &living);
         }
         let (exits, ended) = mpsc::unbounded_channel();
+        let (copies, copied) = mpsc::unbounded_channel();
         let slots = Slots {
             start_ms,
             slot_ms: plan.world.slot_ms,
@@ -417,6 +421,7 @@ impl Cluster {
                 .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
                 .collect(),
             exits,
+            copies,
             mailboxes: mailbox_sizes(&plan.world),
             addresses: plan.world.addresses(),
             stranger_places: plan.world.places,
@@ -447,6 +452,11 @@ impl Cluster {
         spawn(
             "exits",
             watch_exits(world, ended, faults.clone(), judge.clone()),
+        );
+        let genesis = shared.chain.genesis.hash();
+        spawn(
+            "archive",
+            archive::check_copies(world, judge.clone(), genesis, copied),
         );
         add_twins(world, &plan.world, &shared, &faults);
         add_outsiders(world, &plan.world, &shared, &mutators);
@@ -637,7 +647,8 @@ impl Users {
 /// Ends all faults and restores a core of authorities. Then requires, in this order: progress of
 /// the core, the same states when a fresh execution client executes the final chain, the final
 /// chain and correct balances on the core's execution clients, direct connections between all
-/// authorities of the core, and that every actor becomes idle.
+/// authorities of the core, that every actor becomes idle, and that the block stores of all correct
+/// nodes have the rows of their chains and no others.
 /// Some runs go on until they are calm, see [`crate::invariants::Calm`].
 async fn recover(
     world: World,
@@ -696,6 +707,8 @@ async fn recover(
     recovery::connected(world, judge, &core, healed_ms).await?;
     recovery::rest(world, judge, &shared.living, &core).await?;
     recovery::calm(world, judge, plan.world.slot_ms).await;
+    let genesis = shared.chain.genesis.hash();
+    archive::check_all(world, judge, &plan.world, genesis);
     Ok(())
 }
 

@@ -353,6 +353,10 @@ fn disks_can_be_wiped_restored_and_corrupted() {
         };
         write(1).await;
         let image = world.disk_image(a);
+        assert_eq!(image.file("/d/f".as_ref()), Some(&[1; 64][..]));
+        assert_eq!(image.file("/d/other".as_ref()), None);
+        assert_eq!(image.file("/d".as_ref()), None, "a directory");
+        assert!(!image.damage().is_any());
         write(2).await;
         assert_eq!(read().await, Some(vec![2; 64]));
         world.restore_disk(a, image);
