@@ -24,7 +24,7 @@ use alys_runtime::sync::mpsc::UnboundedSender;
 pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
 pub use execution::execution_faults;
 pub use governance::Governance;
-pub use validator::Living;
+pub use validator::{Living, Markers};
 
 use crate::invariants::{ExecutionClients, Judge};
 use crate::params::{KnownAddresses, MachineRole};
@@ -103,6 +103,8 @@ pub struct Shared {
     pub stranger_places: Option<usize>,
     /// The authorities that run two nodes with one key.
     pub twins: BTreeSet<u8>,
+    /// The nodes that got the marker of a fresh key.
+    pub markers: Markers,
 }
 
 /// The simulated time in milliseconds.

@@ -16,6 +16,7 @@ mod disk;
 mod draw;
 mod execution;
 mod federation;
+mod first_starts;
 mod link_state;
 mod network;
 mod paths;

@@ -139,7 +139,7 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 21] = [
+    let changes: [fn(&mut Plan); 22] = [
         |plan| plan.workload.users = 0,
         |plan| {
             plan.workload = WorkloadPlan {
@@ -162,6 +162,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
                 .truncate(plan.world.byzantine.len().saturating_sub(1))
         },
         |plan| plan.world.left_dead.clear(),
+        |plan| plan.world.first_starts.clear(),
         |plan| plan.world.mailboxes.clear(),
         |plan| plan.world.link = LinkPlan::default(),
         |plan| plan.world.link.loss_ppm = 0,

@@ -20,7 +20,8 @@ use alys_types::limits::MAX_GAS_LIMIT;
 pub use behaviour::{Behaviour, WorkloadPlan};
 pub use machine_role::MachineRole;
 pub use network::{
-    Byzantine, Conduct, FaultModelWord, KnownAddresses, LinkPlan, Stranger, WorldPlan, tolerated,
+    Byzantine, Conduct, FaultModelWord, FirstStart, KnownAddresses, LinkPlan, Stranger, WorldPlan,
+    tolerated,
 };
 pub use stack::Stack;
 pub use targets::NodeRef;

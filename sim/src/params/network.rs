@@ -78,6 +78,9 @@ pub struct WorldPlan {
     /// Byzantine authorities. Together with the one whose key was stolen and those that stay down,
     /// they are at most as many as the fault model tolerates.
     pub byzantine: Vec<Byzantine>,
+    /// Faults at the first starts of nodes, at most one for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first_starts: Vec<FirstStart>,
     /// Authorities that stay down after the end of the chaos.
     pub left_dead: Vec<u8>,
     /// Enables permitted but rare behaviour of nodes and execution clients.
@@ -110,6 +113,7 @@ impl Default for WorldPlan {
             tcp_timeout: None,
             mailboxes: BTreeMap::new(),
             byzantine: Vec::new(),
+            first_starts: Vec::new(),
             left_dead: Vec::new(),
             buggify: false,
             stack: None,
@@ -233,6 +237,20 @@ pub struct Byzantine {
     pub node: u8,
     /// Its misbehaviour.
     pub conduct: Conduct,
+}
+
+/// A fault at the first start of a node, which starts again a second later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirstStart {
+    /// Number of the node, from 1.
+    pub node: u8,
+    /// The changing disk operation of its first process that does not happen, from 1. The vote
+    /// state is complete with about the 37th.
+    pub operation: u64,
+    /// The operation fails, and the process ends by itself; otherwise the machine loses power.
+    #[serde(default)]
+    pub fails: bool,
 }
 
 /// Misbehaviour of a Byzantine authority. Except for the twins, it is the real node with changed

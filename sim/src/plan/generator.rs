@@ -19,7 +19,7 @@ use crate::faults::{
     Wipe,
 };
 use crate::params::{
-    Behaviour, Byzantine, Conduct, LinkPlan, Ms, NodeRef, Stranger, When, WorldPlan,
+    Behaviour, Byzantine, Conduct, FirstStart, LinkPlan, Ms, NodeRef, Stranger, When, WorldPlan,
 };
 
 /// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
@@ -145,6 +145,13 @@ const STRANGERS_ONE_IN: u64 = 12;
 /// One generated world in this many has authorities that others do not know by address, if nobody
 /// else needs a place or loses messages on purpose.
 const UNLISTED_ONE_IN: u64 = 2;
+/// One generated world in this many has faults at first starts.
+const FIRST_STARTS_ONE_IN: u64 = 6;
+/// Changing disk operations of a first start, about.
+const FIRST_OPERATIONS: u64 = 50;
+/// The operations among them that write the vote state and remove the marker of the fresh key.
+const VOTES_FROM: u64 = 31;
+const VOTES_OPERATIONS: u64 = 10;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -171,6 +178,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
             with_faults,
         );
         draw_addresses(&mut plan, &mut Rng::derive(seed, "plan addresses"));
+        draw_first_starts(&mut plan, &mut Rng::derive(seed, "plan first starts"));
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() {
@@ -342,6 +350,28 @@ fn draw_addresses(plan: &mut Plan, rng: &mut Rng) {
     world.places = (crowd > 0).then_some(2);
 }
 
+/// Draws faults at the first starts of one or two nodes in one of [`FIRST_STARTS_ONE_IN`] worlds:
+/// half of them while the vote state is written and the marker of the fresh key is removed.
+fn draw_first_starts(plan: &mut Plan, rng: &mut Rng) {
+    let is_drawn = rng.below(FIRST_STARTS_ONE_IN) == 0;
+    let nodes = u64::from(plan.world.nodes);
+    let first = rng.below(nodes);
+    for turn in 0..1 + rng.below(2) {
+        let operation = match rng.below(2) {
+            0 => 1 + rng.below(FIRST_OPERATIONS),
+            _ => VOTES_FROM + rng.below(VOTES_OPERATIONS),
+        };
+        let fails = rng.below(3) == 0;
+        if is_drawn {
+            plan.world.first_starts.push(FirstStart {
+                node: 1 + ((first + turn) % nodes) as u8,
+                operation,
+                fails,
+            });
+        }
+    }
+}
+
 /// Draws rare sequences of several faults on one node, which independent faults seldom produce.
 /// Without `with_faults` the sequences are dropped, but the world is drawn the same.
 fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
@@ -480,6 +510,17 @@ mod tests {
         let worlds = || (0..2_000).map(|seed| mixed(seed).world);
         assert!(worlds().any(|world| !world.unlisted.is_empty() && world.crowd == 0));
         assert!(worlds().any(|world| world.unlisted.len() == 2 && world.crowd > 0));
+    }
+
+    #[test]
+    fn faults_at_first_starts_are_drawn() {
+        let firsts: Vec<FirstStart> = (0..500)
+            .flat_map(|seed| mixed(seed).world.first_starts)
+            .collect();
+        let is_of_votes = |first: &&FirstStart| (34..=39).contains(&first.operation);
+        assert!(firsts.iter().filter(is_of_votes).any(|first| first.fails));
+        assert!(firsts.iter().filter(is_of_votes).any(|first| !first.fails));
+        assert!(firsts.iter().any(|first| first.operation < VOTES_FROM));
     }
 
     #[test]

@@ -310,6 +310,10 @@ planted! {
     "dropped-bodies-kept", "storage", "dropped_blocks_leave_no_rows":
         "The bodies of blocks beside the final chain are not deleted, and nothing refers to them."
         [blind] => "wrong-store";
+    "marker-removed-first", "storage", "first_starts":
+        "The marker of a fresh key is removed before its vote state is created: a crash between the \
+         two leaves neither."
+        [blind] => "votes-lost";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

@@ -37,7 +37,7 @@ use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
 use crate::cluster::genesis::{Chain, authority_key};
-use crate::cluster::{self, Authority, Exit, Living, Net, Observer, Seat, Shared, now_ms};
+use crate::cluster::{self, Authority, Exit, Living, Markers, Net, Observer, Seat, Shared, now_ms};
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
@@ -427,6 +427,7 @@ impl Cluster {
             stranger_places: plan.world.places,
             planted_bug,
             twins: twins(&plan.world).collect(),
+            markers: Markers::default(),
         };
         run_canaries(world)?;
         register_sets(&shared, judge);
@@ -449,6 +450,7 @@ impl Cluster {
         let faults = Faults::new(world, setup);
         let faults = slot.get_or_init(|| faults).clone();
         reactions.connect(&faults);
+        faults.strike_first_starts();
         spawn(
             "exits",
             watch_exits(world, ended, faults.clone(), judge.clone()),

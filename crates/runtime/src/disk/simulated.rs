@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{LOCK_FILE, TEMPORARY};
 use crate::sim::disk::{Disk, Inode};
+use crate::sim::disk_faults::is_due;
 use crate::sim::state::WorldState;
 use crate::sim::{NodeId, Process, World, here, try_with, with};
 
@@ -255,24 +256,25 @@ fn change<T>(
     detail: impl FnOnce() -> String,
     f: impl FnOnce(&mut Disk) -> io::Result<T>,
 ) -> io::Result<T> {
-    let loses_power = with(|state| {
+    let (loses_power, fails) = with(|state| {
         if !state.is_alive(process) {
             return Err(dead());
         }
         let disk = &mut state.node(process.node).disk;
         disk.accrued += disk.faults.slowness.per_operation;
-        Ok(match &mut disk.faults.power_loss_in {
-            Some(left) => {
-                *left -= 1;
-                *left == 0
-            }
-            None => false,
-        })
+        let loses_power = is_due(&mut disk.faults.power_loss_in);
+        let fails = is_due(&mut disk.faults.failure_in);
+        disk.damage.failed_writes += u64::from(fails && !loses_power);
+        Ok((loses_power, fails))
     })?;
     if loses_power {
         with(|state| state.count("disk.power_off_at_operation"));
         World::current().power_off(process.node);
         return Err(dead());
+    }
+    if fails {
+        note_fault(process.node, "disk.operation_failed");
+        return Err(io::Error::from_raw_os_error(libc::EIO));
     }
     with(|state| {
         state.note(process.node, kind, payload, detail);

@@ -17,6 +17,8 @@ pub struct DiskFaults {
     pub stale_reads: u32,
     /// Changing operations until the power is cut in place of the last one.
     pub power_loss_in: Option<u64>,
+    /// Changing operations until the last one fails with EIO, without an effect.
+    pub failure_in: Option<u64>,
     /// Limit of the total size of all files.
     pub capacity: Option<u64>,
     /// Bytes that may still be written at any offset, as on a copy-on-write volume.
@@ -51,6 +53,17 @@ impl Damage {
     pub fn is_silent(&self) -> bool {
         self.rotten_bits + self.misdirected_writes + self.stale_reads > 0
     }
+}
+
+/// Counts an operation towards the one that a fault hits; true when it is this one, and the fault
+/// is over.
+pub(crate) fn is_due(left: &mut Option<u64>) -> bool {
+    *left = left.map(|left| left.saturating_sub(1));
+    let is_due = *left == Some(0);
+    if is_due {
+        *left = None;
+    }
+    is_due
 }
 
 impl DiskFaults {
