@@ -42,6 +42,7 @@ use alys_runtime::time;
 pub use actors::{Actor, ActorFail};
 pub use disk::{Rot, Wipe};
 pub use draw::{Draw, Drawing};
+pub use federation::{Change, ChangeFederation};
 pub use link_state::link;
 pub use network::{Reset, Way};
 pub use paths::Class;

@@ -281,12 +281,14 @@ pub enum Conduct {
     Forge,
     /// Follows each of its approvals by hundreds of others, of blocks that do not exist.
     Flood,
+    /// Alters single fields of the orders of governance in its blocks, and keeps their signatures.
+    AlterOrders,
 }
 
 impl Conduct {
     /// All kinds of conduct with the counters of their acts. The generator draws among the first
     /// [`Self::DRAWN`] by index, so their order is part of every seed's plan.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Twins, "byzantine.twins"),
         (Self::Equivocate, "byzantine.equivocate"),
         (Self::Withhold, "byzantine.withhold"),
@@ -297,9 +299,10 @@ impl Conduct {
         (Self::Lie, "byzantine.lie"),
         (Self::Forge, "byzantine.forge"),
         (Self::Flood, "byzantine.flood"),
+        (Self::AlterOrders, "byzantine.alter-orders"),
     ];
-    /// Number of kinds that are drawn. A flood has a scenario of its own, because it would make
-    /// every other world with it slow.
+    /// Number of kinds that are drawn for every world. A flood has a scenario of its own, because
+    /// it would make every other world with it slow; orders are altered where there are some.
     pub const DRAWN: usize = 9;
 
     /// Returns the name of the counter of this conduct's acts.

@@ -15,8 +15,8 @@ use serde_json::json;
 
 use super::Plan;
 use crate::faults::{
-    self, Actor, ActorFail, CrashAgain, Draw, Drawing, Fault, KnownName, Machine, Rot, Step, Stop,
-    Wipe,
+    self, Actor, ActorFail, Change, ChangeFederation, CrashAgain, Draw, Drawing, Fault, KnownName,
+    Machine, Rot, Step, Stop, Wipe,
 };
 use crate::params::{
     Behaviour, Byzantine, Conduct, FirstStart, LinkPlan, Ms, NodeRef, Stranger, When, WorldPlan,
@@ -145,6 +145,8 @@ const STRANGERS_ONE_IN: u64 = 12;
 /// One generated world in this many has authorities that others do not know by address, if nobody
 /// else needs a place or loses messages on purpose.
 const UNLISTED_ONE_IN: u64 = 2;
+/// One generated world in this many has a leader that alters orders, if nobody else is faulty.
+const ALTERED_ORDERS_ONE_IN: u64 = 12;
 /// One generated world in this many has faults at first starts.
 const FIRST_STARTS_ONE_IN: u64 = 6;
 /// Changing disk operations of a first start, about.
@@ -178,6 +180,11 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
             with_faults,
         );
         draw_addresses(&mut plan, &mut Rng::derive(seed, "plan addresses"));
+        draw_altered_orders(
+            &mut plan,
+            &mut Rng::derive(seed, "plan altered orders"),
+            with_faults,
+        );
         draw_first_starts(&mut plan, &mut Rng::derive(seed, "plan first starts"));
     }
     let mut rng = Rng::derive(seed, "plan faults");
@@ -348,6 +355,44 @@ fn draw_addresses(plan: &mut Plan, rng: &mut Rng) {
     world.unlisted = numbers.map(|number| number as u8).collect();
     world.crowd = crowd;
     world.places = (crowd > 0).then_some(2);
+}
+
+/// Draws a Byzantine leader that alters the orders of governance, and an order for it, in one of
+/// [`ALTERED_ORDERS_ONE_IN`] worlds: the smallest federation that tolerates it beside a vacant
+/// seat, and a candidate. Without `with_faults` no change is ordered, but the world is drawn the
+/// same.
+fn draw_altered_orders(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
+    let is_drawn = rng.below(ALTERED_ORDERS_ONE_IN) == 0;
+    let node = 1 + rng.below(4) as u8;
+    let is_told_alone = rng.below(2) == 0;
+    let world = &mut plan.world;
+    let has_addresses = !world.unlisted.is_empty() || world.crowd > 0;
+    let has_faulty = !world.suspects().is_empty() || !world.left_dead.is_empty();
+    let is_other = world.governance || world.fault_model != FaultModel::Byzantine;
+    if !is_drawn || has_addresses || has_faulty || is_other || world.nodes != 4 {
+        return;
+    }
+    (world.nodes, world.candidates, world.governance) = (6, 1, true);
+    let conduct = Conduct::AlterOrders;
+    world.byzantine = vec![Byzantine { node, conduct }];
+    if with_faults {
+        let nodes = if is_told_alone {
+            vec![NodeRef::Number(node)]
+        } else {
+            vec![NodeRef::All]
+        };
+        let order = ChangeFederation {
+            change: Change::Add,
+            authority: 6,
+            ahead: 8,
+        };
+        plan.steps.push(Step {
+            at: When::Slot(CALM_SLOTS, 0),
+            for_ms: Some(0),
+            nodes,
+            fault: order.into(),
+        });
+    }
 }
 
 /// Draws faults at the first starts of one or two nodes in one of [`FIRST_STARTS_ONE_IN`] worlds:
@@ -534,7 +579,8 @@ mod tests {
                     .map(|one| one.conduct)
             })
             .collect();
-        assert_eq!(drawn.len(), Conduct::DRAWN, "{drawn:?}");
+        // Those of every world, and the one of worlds with orders.
+        assert_eq!(drawn.len(), Conduct::DRAWN + 1, "{drawn:?}");
     }
 
     #[test]

@@ -314,6 +314,9 @@ planted! {
         "The marker of a fresh key is removed before its vote state is created: a crash between the \
          two leaves neither."
         [blind] => "votes-lost";
+    "order-height-unsigned", "federation", "altered_orders":
+        "Signers and nodes leave the effective height out of the signed message of an order."
+        [blind] => "approved-invalid", "forgery-voted-for";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

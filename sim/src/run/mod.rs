@@ -41,7 +41,7 @@ use crate::cluster::{self, Authority, Exit, Living, Markers, Net, Observer, Seat
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
-use crate::invariants::{ExecutionClients, Judge, Oracles, Violation};
+use crate::invariants::{ExecutionClients, Judge, Keys, Oracles, Violation};
 use crate::params::Slots;
 use crate::params::{Conduct, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
@@ -535,12 +535,13 @@ fn register_honest(plan: &WorldPlan, judge: &Judge) {
 
 /// Registers the keys by which orders of governance name authorities.
 fn register_sets(shared: &Shared, judge: &Judge) {
-    if shared.chain.governance.is_none() {
+    let Some(governance) = &shared.chain.governance else {
         return;
-    }
+    };
     let keys = (0..shared.nodes).map(|index| authority_key(index).public_key().to_bytes());
     let sets = judge.look().sets.clone();
     sets.register(shared.chain.genesis.hash(), keys);
+    sets.govern(Keys::new(governance.keys()));
 }
 
 fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
