@@ -1,5 +1,6 @@
 //! The rows of a node's block store: each belongs to a final block, or to a block that may still
-//! become final, and no row of the final chain is missing.
+//! become final, and no row of the final chain is missing. The rows of an execution client's store:
+//! each belongs to a canonical block, or to one that is listed to be pruned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +38,25 @@ const TABLES: [Table; 10] = [
     schema::ORDERS,
     schema::SETS,
 ];
+/// Tables of an execution client whose keys are hashes of blocks.
+const OF_EXECUTED: [Table; 3] = [Table("el_header"), Table("el_block"), Table("el_receipts")];
+/// Heights of canonical blocks to their hashes.
+const CANONICAL: Table = Table("el_canon");
+/// Heights and hashes of blocks that are not final yet.
+const LISTED: Table = Table("el_height");
+/// Hashes of transactions to heights, and indices in their blocks.
+const TRANSACTIONS: Table = Table("el_tx");
+/// All tables of an execution client that are checked. Nodes of its trie are shared by blocks.
+const EXECUTION_TABLES: [Table; 6] = [
+    OF_EXECUTED[0],
+    OF_EXECUTED[1],
+    OF_EXECUTED[2],
+    CANONICAL,
+    LISTED,
+    TRANSACTIONS,
+];
+/// Bytes of a height in a key.
+const HEIGHT_BYTES: usize = 8;
 /// Single records.
 const RECORDS: [&[u8]; 5] = [
     schema::SCHEMA,
@@ -53,13 +73,25 @@ type TableRows = BTreeMap<Vec<u8>, Vec<u8>>;
 pub struct Rows(BTreeMap<Table, TableRows>);
 
 impl Rows {
-    /// Reads all tables.
+    /// Reads all tables of a node.
     ///
     /// # Errors
     /// Those of the engine.
     pub fn read(store: &Store) -> Result<Self, Error> {
+        Self::of_tables(store, &TABLES)
+    }
+
+    /// Reads the tables of an execution client.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn of_execution(store: &Store) -> Result<Self, Error> {
+        Self::of_tables(store, &EXECUTION_TABLES)
+    }
+
+    fn of_tables(store: &Store, tables: &[Table]) -> Result<Self, Error> {
         let mut all = BTreeMap::new();
-        for table in TABLES {
+        for table in tables.iter().copied() {
             let end = &schema::AFTER_HASHES;
             let rows = store.range(table, &[], end, Direction::Forward, MOST_ROWS)?;
             all.insert(table, rows.into_iter().collect());
@@ -191,6 +223,39 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// Checks that each row of an execution client is reachable.
+    fn check_execution(&self) -> Result<(), String> {
+        for (height, (key, _)) in (0_u64..).zip(self.of(CANONICAL)) {
+            if key != height.to_be_bytes() {
+                return Err(format!("no canonical block of height {height}"));
+            }
+        }
+        let mut known: BTreeSet<&[u8]> = self.of(CANONICAL).map(|(_, hash)| hash).collect();
+        known.extend(
+            self.of(LISTED)
+                .filter_map(|(key, _)| key.get(HEIGHT_BYTES..)),
+        );
+        for table in OF_EXECUTED {
+            if let Some((hash, _)) = self.of(table).find(|&(hash, _)| !known.contains(hash)) {
+                let block = <[u8; 32]>::try_from(hash).map_or_else(|_| "?".to_owned(), named);
+                let table = table.0;
+                return Err(format!(
+                    "{table} of block {block}, neither canonical nor listed"
+                ));
+            }
+        }
+        let is_lost = |place: &[u8]| {
+            let height = place.get(..HEIGHT_BYTES);
+            height.is_none_or(|height| self.get(CANONICAL, height).is_none())
+        };
+        if self.of(TRANSACTIONS).any(|(_, place)| is_lost(place)) {
+            return Err("a transaction of a block that is not canonical".to_owned());
+        }
+        Ok(())
+    }
+}
+
 fn named(hash: [u8; 32]) -> String {
     short(&Hash(hash))
 }
@@ -243,6 +308,19 @@ impl Stores {
             node: node + 1,
             what,
         })
+    }
+
+    /// Checks the rows of the store of a node's execution client.
+    ///
+    /// # Errors
+    /// [`Violation::WrongStore`].
+    pub fn look_at_execution(&mut self, node: u8, rows: &Rows) -> Result<(), Violation> {
+        self.read += 1;
+        rows.check_execution()
+            .map_err(|what| Violation::WrongStore {
+                node: node + 1,
+                what: format!("execution client: {what}"),
+            })
     }
 
     /// Counters: the stores that were read, and the largest numbers of rows.
@@ -386,6 +464,57 @@ mod tests {
         });
         let found = judged(&other).expect_err("another chain");
         assert!(found.contains("another chain"), "{found}");
+    }
+
+    /// The store of an execution client with two canonical blocks, a listed one beside them, and a
+    /// transaction; `change` adds to it.
+    fn executed(change: impl FnOnce(&mut Batch)) -> Result<(), String> {
+        let store: Store = Arc::new(MemoryStore::new());
+        let mut batch = Batch::new();
+        for (height, hash) in [(0_u64, [1_u8; 32]), (1, [2; 32]), (1, [3; 32])] {
+            for table in OF_EXECUTED {
+                batch.put(table, hash, [1]);
+            }
+            let key = [&height.to_be_bytes()[..], &hash[..]].concat();
+            batch.put(LISTED, key, []);
+            if hash != [3; 32] {
+                batch.put(CANONICAL, height.to_be_bytes(), hash);
+            }
+        }
+        let place = [&1_u64.to_be_bytes()[..], &[0; 4][..]].concat();
+        batch.put(TRANSACTIONS, [4; 32], place);
+        change(&mut batch);
+        store.write(batch, Durability::Durable).expect("written");
+        let rows = Rows::of_execution(&store).expect("read");
+        match Stores::default().look_at_execution(0, &rows) {
+            Err(Violation::WrongStore { what, .. }) => Err(what),
+            other => {
+                assert_eq!(other, Ok(()));
+                Ok(())
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_dropped_blocks_in_an_execution_client_are_found() {
+        assert_eq!(executed(|_| {}), Ok(()));
+        let unlisted = executed(|batch| {
+            let key = [&1_u64.to_be_bytes()[..], &[3; 32][..]].concat();
+            batch.delete(LISTED, key);
+        });
+        let found = unlisted.expect_err("unlisted");
+        assert!(found.contains("el_header of block"), "{found}");
+        let receipts = executed(|batch| {
+            batch.put(OF_EXECUTED[2], [5; 32], [1]);
+        });
+        let found = receipts.expect_err("receipts");
+        assert!(found.contains("el_receipts of block"), "{found}");
+        let lost = executed(|batch| {
+            let place = [&2_u64.to_be_bytes()[..], &[0; 4][..]].concat();
+            batch.put(TRANSACTIONS, [6; 32], place);
+        });
+        let found = lost.expect_err("a transaction");
+        assert!(found.contains("not canonical"), "{found}");
     }
 
     #[test]

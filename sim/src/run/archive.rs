@@ -17,6 +17,8 @@ use crate::params::{MachineRole, WorldPlan};
 
 /// The database of a node on its disk.
 const DATABASE: &str = "/data/chain/store.redb";
+/// The database of an execution client on its disk.
+const EXECUTION_DATABASE: &str = "/data/execution/store.redb";
 /// Cache of the database: little, because each row is read once.
 const CACHE_BYTES: usize = 1024 * 1024;
 
@@ -82,16 +84,35 @@ pub fn check(judge: &Judge, at_ms: u64, node: u8, image: &Image, genesis: Hash) 
     }
 }
 
-/// The rows of a store, as the node left them and after the start of the store; `None` before the
-/// first write, and for a store that does not open: a node that cannot open its own reports it.
-fn rows(image: &Image, genesis: Hash) -> Option<(Rows, Rows)> {
-    let bytes = image.file(DATABASE.as_ref())?.to_vec();
+fn open(image: &Image, database: &str) -> Option<Store> {
+    let bytes = image.file(database.as_ref())?.to_vec();
     let options = RedbOptions {
         cache_bytes: CACHE_BYTES,
     };
     let medium = Memory(Mutex::new(bytes));
     let store = RedbStore::open(medium, "a copy", options, Existing::Optional).ok()?;
-    let store: Store = Arc::new(store);
+    Some(Arc::new(store))
+}
+
+/// Checks the store on a copy of the disk of a node's execution client.
+fn check_execution(judge: &Judge, at_ms: u64, node: u8, image: &Image) {
+    if image.damage().is_any() {
+        return;
+    }
+    let rows = open(image, EXECUTION_DATABASE).and_then(|store| Rows::of_execution(&store).ok());
+    let Some(rows) = rows else {
+        return;
+    };
+    let result = judge.look().stores.look_at_execution(node, &rows);
+    if let Err(violation) = result {
+        judge.accuse(at_ms, violation);
+    }
+}
+
+/// The rows of a store, as the node left them and after the start of the store; `None` before the
+/// first write, and for a store that does not open: a node that cannot open its own reports it.
+fn rows(image: &Image, genesis: Hash) -> Option<(Rows, Rows)> {
+    let store = open(image, DATABASE)?;
     let left = Rows::read(&store).ok()?;
     if left.is_empty() {
         return None;
@@ -113,7 +134,7 @@ pub async fn check_copies(
     }
 }
 
-/// Checks the stores of all correct nodes.
+/// Checks the stores of all correct nodes and of their execution clients.
 pub fn check_all(world: World, judge: &Judge, plan: &WorldPlan, genesis: Hash) {
     for index in (0..plan.nodes).filter(|index| !plan.is_byzantine(*index)) {
         let seat = Seat {
@@ -123,6 +144,10 @@ pub fn check_all(world: World, judge: &Judge, plan: &WorldPlan, genesis: Hash) {
         if let Some(machine) = world.find(&seat.name(MachineRole::Node)) {
             let image = world.disk_image(machine);
             check(judge, now_ms(world), index, &image, genesis);
+        }
+        if let Some(machine) = world.find(&seat.name(MachineRole::Execution)) {
+            let image = world.disk_image(machine);
+            check_execution(judge, now_ms(world), index, &image);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::{LOCK_FILE, TEMPORARY};
 use crate::sim::disk::{Disk, Inode};
-use crate::sim::disk_faults::is_due;
 use crate::sim::state::WorldState;
 use crate::sim::{NodeId, Process, World, here, try_with, with};
 
@@ -262,8 +261,8 @@ fn change<T>(
         }
         let disk = &mut state.node(process.node).disk;
         disk.accrued += disk.faults.slowness.per_operation;
-        let loses_power = is_due(&mut disk.faults.power_loss_in);
-        let fails = is_due(&mut disk.faults.failure_in);
+        let loses_power = disk.faults.take_power_loss();
+        let fails = disk.faults.take_failure();
         disk.damage.failed_writes += u64::from(fails && !loses_power);
         Ok((loses_power, fails))
     })?;

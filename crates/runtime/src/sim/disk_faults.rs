@@ -57,7 +57,7 @@ impl Damage {
 
 /// Counts an operation towards the one that a fault hits; true when it is this one, and the fault
 /// is over.
-pub(crate) fn is_due(left: &mut Option<u64>) -> bool {
+fn is_due(left: &mut Option<u64>) -> bool {
     *left = left.map(|left| left.saturating_sub(1));
     let is_due = *left == Some(0);
     if is_due {
@@ -67,6 +67,16 @@ pub(crate) fn is_due(left: &mut Option<u64>) -> bool {
 }
 
 impl DiskFaults {
+    /// True when the power is cut in place of the current changing operation.
+    pub(crate) fn take_power_loss(&mut self) -> bool {
+        is_due(&mut self.power_loss_in)
+    }
+
+    /// True when the current changing operation fails.
+    pub(crate) fn take_failure(&mut self) -> bool {
+        is_due(&mut self.failure_in)
+    }
+
     /// True when the current write fails.
     pub(crate) fn take_failing_write(&mut self) -> bool {
         let fails = self.failing_writes > 0;
