@@ -109,6 +109,11 @@ pub(crate) fn reports_engine_restart() -> bool {
     !mutant::active("engine-restart-not-told")
 }
 
+/// True if the marker of a fresh key is removed before the vote state exists.
+pub(crate) fn removes_marker_first() -> bool {
+    mutant::active("marker-removed-first")
+}
+
 /// Durability of a record's write.
 pub(crate) fn record_durability() -> Durability {
     if mutant::active("write-deferred") {

@@ -21,6 +21,7 @@ use crate::actors::peers::{PeerActor, PeerMessage};
 use crate::actors::storage::{self, StorageActor, StorageMessage};
 use crate::actors::tx_pool::{TxPoolActor, TxPoolMessage};
 use crate::actors::validation::{ValidationActor, ValidationMessage};
+use crate::interceptor;
 use crate::metrics::{NodeMetrics, register_refusals};
 use crate::node::{FRESH_VOTES_FILE, Limits, Node, NodeConfig, StartError};
 use crate::rights::Rights;
@@ -327,6 +328,9 @@ async fn prepare(config: &NodeConfig) -> Result<(SocketAddr, alys_net::PeerId), 
         storage::Metrics::default(),
     )?;
     if config.fresh_votes {
+        if interceptor::removes_marker_first() {
+            config.datadir.remove(FRESH_VOTES_FILE)?;
+        }
         store.create_votes(&config.genesis)?;
         config.datadir.remove(FRESH_VOTES_FILE)?;
     } else if config.key.is_some() && !store.has_votes()? {

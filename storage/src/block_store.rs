@@ -62,7 +62,8 @@ pub struct OpenBlock {
 
 impl BlockStore {
     /// Initialises an empty `store`, or checks the layout and the chain of any other. Then removes
-    /// from the list of open blocks those that are no longer open.
+    /// from the list of open blocks those that are no longer open, and all records of those that
+    /// are not final either.
     ///
     /// # Errors
     /// [`Error::Schema`] for another layout, [`Error::OtherChain`] for another genesis.
@@ -199,15 +200,7 @@ impl BlockStore {
         );
         batch.put(schema::META, schema::FINALIZED, codec::encode(last));
         for hash in dropped {
-            for table in [
-                schema::OPEN,
-                schema::HEADERS,
-                schema::BODIES,
-                schema::CERTIFICATES,
-                schema::ORDERS,
-            ] {
-                batch.delete(table, hash_key(hash));
-            }
+            batch_dropped(batch, hash);
         }
     }
 
@@ -521,16 +514,21 @@ impl BlockStore {
     }
 
     /// Removes blocks at or below the last final height from the list of open ones. They are in it
-    /// if their headers were written after they became final or were dropped.
+    /// if their headers were written after they became final or were dropped, or if memory had no
+    /// room for them when they were to be dropped. Nothing else refers to a block beside the final
+    /// chain, so its other records go too.
     fn prune_open_list(&self) -> Result<(), Error> {
         let floor = self.final_height()?;
         let mut batch = Batch::new();
         for hash in self.open_hashes()? {
-            if self
-                .header(&hash)?
-                .is_some_and(|header| header.height <= floor)
+            if let Some(header) = self.header(&hash)?
+                && header.height <= floor
             {
-                batch.delete(schema::OPEN, hash_key(&hash));
+                if self.final_hash(header.height)? == Some(hash) {
+                    batch.delete(schema::OPEN, hash_key(&hash));
+                } else {
+                    batch_dropped(&mut batch, &hash);
+                }
             }
             // Each removal is independent, so a crash between two of them does no harm.
             if !batch.is_empty() && buggify!("storage.blocks.forget_one_by_one", 1_000_000) {
@@ -569,6 +567,21 @@ impl BlockStore {
 fn batch_header(batch: &mut Batch, hash: Hash, header: &Header) {
     batch.put(schema::HEADERS, hash_key(&hash), codec::encode(header));
     batch.put(schema::OPEN, hash_key(&hash), []);
+}
+
+/// Removes all records of a block that is not final.
+fn batch_dropped(batch: &mut Batch, hash: &Hash) {
+    for table in [
+        schema::OPEN,
+        schema::HEADERS,
+        schema::BODIES,
+        schema::CERTIFICATES,
+        schema::ORDERS,
+    ] {
+        if interceptor::deletes_dropped(table) {
+            batch.delete(table, hash_key(hash));
+        }
+    }
 }
 
 /// Refuses values that [`decode`] would refuse for their length.

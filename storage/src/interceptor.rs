@@ -8,7 +8,7 @@ use std::io;
 
 use alys_runtime::mutant::active;
 
-use crate::kv::{Batch, Durability, Error, Op, Store};
+use crate::kv::{Batch, Durability, Error, Op, Store, Table};
 use crate::schema;
 
 /// `checksum-ignored`: a stored value passes although its checksum does not match.
@@ -19,6 +19,11 @@ pub(crate) fn checksum_matches(is_match: bool) -> bool {
 /// `final-index-gaps`: of the blocks that become final together, only the last enters the index.
 pub(crate) fn enters_final_index(is_last: bool) -> bool {
     is_last || !active("final-index-gaps")
+}
+
+/// `dropped-bodies-kept`: the bodies of blocks beside the final chain stay.
+pub(crate) fn deletes_dropped(table: Table) -> bool {
+    table != schema::BODIES || !active("dropped-bodies-kept")
 }
 
 /// `index-before-block`: the index entries of a batch are written before its blocks, in a write of

@@ -260,8 +260,32 @@ fn dropped_blocks_leave_nothing_behind() {
     store.write(batch, Durability::Durable).expect("write");
     assert_eq!(store.block(&hash).expect("block"), None);
     assert_eq!(store.header(&hash).expect("header"), None);
+    assert_eq!(store.body(&hash).expect("body"), None);
     assert_eq!(store.certificate(&hash).expect("certificate"), None);
     assert_eq!(store.open_blocks().expect("open").len(), 1);
+}
+
+#[test]
+fn a_block_that_was_never_dropped_leaves_nothing_behind_at_the_next_start() {
+    let blocks = chain(3, 10);
+    let loser = block(Some(&blocks[0]), 77, 10);
+    let hash = loser.header.hash();
+    let engine: Store = Arc::new(MemoryStore::new());
+    let store = BlockStore::open(engine.clone(), GENESIS).expect("open");
+    let mut batch = Batch::new();
+    for block in blocks.iter().chain([&loser]) {
+        BlockStore::batch_block(&mut batch, block);
+        BlockStore::batch_certified(&mut batch, &certified(block, VoteKind::Approval));
+    }
+    finalize(&mut batch, &blocks, 0, 3, &[]);
+    store.write(batch, Durability::Durable).expect("write");
+    let again = BlockStore::open(engine.clone(), GENESIS).expect("open");
+    assert_eq!(again.header(&hash).expect("header"), None);
+    assert_eq!(again.body(&hash).expect("body"), None);
+    assert_eq!(again.certificate(&hash).expect("certificate"), None);
+    assert_eq!(engine.get(schema::OPEN, &hash.0).expect("get"), None);
+    let kept = again.block(&blocks[1].header.hash()).expect("block");
+    assert_eq!(kept.as_ref(), Some(&blocks[1]), "final blocks stay");
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl FederationState {
                 effective: order.effective_height,
             });
         }
-        check_signatures(&config.genesis, order)?;
+        check_signatures(config, order)?;
         let mut authorities = self.set.authorities().to_vec();
         match &order.change {
             FederationChange::Add(authority) => authorities.push(authority.clone()),
@@ -323,13 +323,14 @@ fn check_finality(
     Ok(target.height)
 }
 
-fn check_signatures(genesis: &Genesis, order: &FederationOrder) -> Result<(), FederationError> {
+fn check_signatures(config: &Config, order: &FederationOrder) -> Result<(), FederationError> {
+    let genesis = &config.genesis;
     let threshold = usize::from(genesis.spec().governance.threshold);
     let is_ascending = order.signatures.is_sorted_by(|a, b| a.0 < b.0);
     if threshold == 0 || order.signatures.len() < threshold || !is_ascending {
         return Err(FederationError::NotSigned);
     }
-    let message = order.message(&genesis.hash());
+    let message = rules::order_message(order, &genesis.hash(), &config.planted_bug);
     for (index, signature) in &order.signatures {
         let key = genesis
             .governance()

@@ -102,6 +102,9 @@ A scenario is a TOML file:
     tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
     byzantine = [{{ node = 2, conduct = \"twins\" }}]
                                   {conducts}
+    first_starts = [{{ node = 2, operation = 35 }}]
+                                  # a node loses power at this disk operation of its first start,
+                                  # or with fails = true the operation fails
     left_dead = [4]               # nodes that stay down after the chaos; with forger and byzantine
                                   # at most the faulty nodes that the fault model tolerates
     rejoin_margin = 1800          # slots without votes after a node lost its vote state
@@ -314,6 +317,15 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
         if let Some(limit) = limit {
             println!("the limit of {what} is {limit}");
         }
+    }
+    for first in &world.first_starts {
+        let what = if first.fails {
+            "fails"
+        } else {
+            "cuts the power"
+        };
+        let (node, operation) = (first.node, first.operation);
+        println!("disk operation {operation} of the first start of node {node} {what}");
     }
     if !world.left_dead.is_empty() {
         println!("nodes that stay down: {:?}", world.left_dead);

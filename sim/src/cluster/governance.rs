@@ -1,7 +1,8 @@
 //! Governance of a simulated world: the keys of its spec, and the orders that they sign. It stands
 //! for the source of orders, which is not built.
 
-use alys_types::bls::SecretKey;
+use alys_runtime::mutant;
+use alys_types::bls::{PublicKey, SecretKey};
 use alys_types::spec::GovernanceSpec;
 use alys_types::{FederationChange, FederationOrder, Hash, Height};
 
@@ -29,6 +30,16 @@ pub(super) fn spec() -> GovernanceSpec {
     }
 }
 
+/// The order as far as it is signed: with the planted bug, signers and nodes leave out the same
+/// field.
+fn signed(order: &FederationOrder) -> FederationOrder {
+    let mut signed = order.clone();
+    if mutant::active("order-height-unsigned") {
+        signed.effective_height = Height(0);
+    }
+    signed
+}
+
 /// Signs orders of the chain with this genesis.
 #[derive(Debug, Clone)]
 pub struct Governance {
@@ -54,12 +65,30 @@ impl Governance {
             effective_height: Height(effective),
             signatures: Vec::new(),
         };
-        let message = order.message(&self.genesis);
-        let left_out = (number % u64::from(KEYS)) as u8;
+        self.sign(&mut order);
+        order
+    }
+
+    /// Signs an order with all keys but one.
+    pub fn sign(&self, order: &mut FederationOrder) {
+        let message = signed(order).message(&self.genesis);
+        let left_out = (order.number % u64::from(KEYS)) as u8;
         let signers = (0..KEYS).filter(|index| *index != left_out);
         order.signatures = signers
             .map(|index| (index, key(index).sign(&message.0)))
             .collect();
-        order
+    }
+
+    /// Governance of another chain, with the same keys.
+    pub fn of_another_chain(&self) -> Self {
+        let mut genesis = self.genesis;
+        genesis.0[0] ^= 1;
+        Self { genesis }
+    }
+
+    /// The public keys, and the number of signatures that make an order.
+    pub fn keys(&self) -> (Vec<PublicKey>, usize) {
+        let keys = (0..KEYS).map(|index| key(index).public_key());
+        (keys.collect(), usize::from(THRESHOLD))
     }
 }

@@ -18,13 +18,13 @@ use alys_integrations::embedded::{ExecutionFaultInjector, PublicLimits};
 use alys_node::interceptor::Intercept;
 use alys_node::node::{Limits, NodeEvent};
 use alys_node::wiring::table::MailboxSizes;
-use alys_runtime::sim::{NodeId, World, here};
+use alys_runtime::sim::{Image, NodeId, World, here};
 use alys_runtime::sync::mpsc::UnboundedSender;
 
 pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
 pub use execution::execution_faults;
 pub use governance::Governance;
-pub use validator::Living;
+pub use validator::{Living, Markers};
 
 use crate::invariants::{ExecutionClients, Judge};
 use crate::params::{KnownAddresses, MachineRole};
@@ -91,6 +91,8 @@ pub struct Shared {
     pub execution_faults: Vec<ExecutionFaultInjector>,
     /// Receives processes that ended by themselves.
     pub exits: UnboundedSender<Exit>,
+    /// Receives copies of the disks of restarting nodes, from 0.
+    pub copies: UnboundedSender<(u8, Image)>,
     /// Capacities of the nodes' mailboxes in place of production's.
     pub mailboxes: MailboxSizes,
     /// The limits of the nodes.
@@ -105,6 +107,8 @@ pub struct Shared {
     pub stranger_places: Option<usize>,
     /// The authorities that run two nodes with one key.
     pub twins: BTreeSet<u8>,
+    /// The nodes that got the marker of a fresh key.
+    pub markers: Markers,
 }
 
 /// The simulated time in milliseconds.

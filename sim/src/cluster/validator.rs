@@ -1,6 +1,6 @@
 //! The machine of an authority's node, which runs the real node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -57,6 +57,26 @@ impl Living {
     }
 }
 
+/// The nodes into whose data directories their operators have put the marker of a fresh key,
+/// durably. An operator repeats a copy that failed, and makes no second one.
+#[derive(Clone, Default)]
+pub struct Markers(Arc<Mutex<BTreeSet<(u8, bool)>>>);
+
+impl Markers {
+    /// True if the node never got a marker. One whose disk was emptied before gets none, because it
+    /// counts as one that lost its votes.
+    fn needs(&self, judge: &Judge, seat: Seat) -> bool {
+        let is_lost = here().incarnation > 0 && judge.look().rejoin.is_without(seat.index);
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !is_lost && !all.contains(&(seat.index, seat.is_twin))
+    }
+
+    fn put(&self, seat: Seat) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert((seat.index, seat.is_twin));
+    }
+}
+
 /// Reports the wall clock of the machine on which this runs to the invariants.
 fn look_at_clock(world: World, judge: &Judge, index: u8, event: Option<&NodeEvent>) {
     let wall_ms = world.wall_ms(here().node);
@@ -75,6 +95,17 @@ fn planted_bug(shared: &Shared, index: u8) -> PlantedBug {
     shared.planted_bug.clone()
 }
 
+/// Sends a copy of the disk of a correct node to be checked, if it is wanted.
+fn send_copy(shared: &Shared, index: u8) {
+    let mut oracles = shared.judge.look();
+    let is_judged = !oracles.votes.is_byzantine(index);
+    if is_judged && oracles.stores.wants() {
+        let image = World::current().disk_image(here().node);
+        // A closed channel means that the run is over.
+        let _ = shared.copies.send((index, image));
+    }
+}
+
 /// Runs the process from start to end.
 ///
 /// # Errors
@@ -88,10 +119,14 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         shared.judge.look().calm.disturbed(now_ms(world));
     }
     let datadir = Dir::open("/data").map_err(|e| text(&e))?;
-    if here().incarnation == 0 {
+    if here().incarnation > 0 && !is_twin {
+        send_copy(shared, index);
+    }
+    if shared.markers.needs(&shared.judge, seat) {
         datadir
             .write_atomic(FRESH_VOTES_FILE, b"")
             .map_err(|e| text(&e))?;
+        shared.markers.put(seat);
     }
     let fresh_votes = datadir.exists(FRESH_VOTES_FILE).map_err(|e| text(&e))?;
     let others = (0..shared.nodes).filter(|other| *other != index);

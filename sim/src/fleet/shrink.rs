@@ -139,7 +139,7 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 24] = [
+    let changes: [fn(&mut Plan); 25] = [
         |plan| plan.workload.users = 0,
         |plan| plan.workload.watchers = 0,
         |plan| plan.workload.watchers = plan.workload.watchers.min(1),
@@ -165,6 +165,7 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
                 .truncate(plan.world.byzantine.len().saturating_sub(1))
         },
         |plan| plan.world.left_dead.clear(),
+        |plan| plan.world.first_starts.clear(),
         |plan| plan.world.mailboxes.clear(),
         |plan| plan.world.limits = LimitsPlan::default(),
         |plan| plan.world.link = LinkPlan::default(),

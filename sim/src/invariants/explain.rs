@@ -515,6 +515,14 @@ const TABLE: &[(&str, &str, &str)] = &[
          refusals of the gate, and for the proof of the key and its `Vouch`.",
     ),
     (
+        "wrong-store",
+        "A block store has a row too many or too few",
+        "The store was read from a copy of the node's disk, as a process would find it at its \
+         start. Each row belongs to a block of the final chain, or to one that is listed as open \
+         and above it. Other rows are reachable by nothing and stay for ever. Look at the batch \
+         that dropped the block, and at the list of open blocks.",
+    ),
+    (
         "canary",
         "The canary",
         "The planted bug that always fails was found, as it must be.",

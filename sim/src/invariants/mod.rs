@@ -28,6 +28,7 @@ mod headers;
 mod ledger;
 mod model;
 mod order;
+mod orders;
 mod outside;
 mod pools;
 mod quorums;
@@ -35,6 +36,7 @@ mod rejoin;
 mod requests;
 mod retold;
 mod sets;
+mod stores;
 mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,11 +68,13 @@ pub use handed::Handed;
 pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
 pub use pools::{journal_is_exact, pool_survives};
+pub use orders::Keys;
 pub use quorums::Quorums;
 pub use rejoin::{Loss, Rejoin};
 pub use requests::Requests;
 pub use retold::Retold;
 pub use sets::{Changes, Members, Sets};
+pub use stores::{Rows, Stores};
 pub use votes::Votes;
 
 use crate::events::short;
@@ -477,6 +481,9 @@ pub enum Violation {
     },
     /// A node takes a peer for an authority that did not prove its key on this chain.
     ImpostorVouched { node: u8, peer: String },
+    /// A row of a node's block store belongs to no block that is final or may become final, or a row
+    /// of the final chain is missing.
+    WrongStore { node: u8, what: String },
     /// The canary: a planted bug that every run must report.
     Canary,
     /// The program panicked.
@@ -549,6 +556,8 @@ pub struct Oracles {
     pub handed: Handed,
     /// Messages that adversaries made.
     pub forgeries: Forgeries,
+    /// Rows of the nodes' block stores.
+    pub stores: Stores,
     /// The most signature checks of one process of each correct node.
     pub checks: BTreeMap<u8, u64>,
     /// The final height that every living node had when the chaos ended.
@@ -616,6 +625,7 @@ impl Oracles {
             execution_starts: BTreeMap::new(),
             handed: Handed::default(),
             forgeries: Forgeries::default(),
+            stores: Stores::default(),
             checks: BTreeMap::new(),
             least_final: None,
             found: None,

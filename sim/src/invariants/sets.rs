@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alys_types::bls::PublicKeyBytes;
 use alys_types::{Block, Body, FaultModel, FederationChange, FederationOrder, Hash, VoteKind};
 
+use super::orders::{Keys, message};
 use crate::params::{WorldPlan, tolerated};
 
 /// Most authorities, as the protocol states it (section 1).
@@ -118,6 +119,8 @@ struct Inner {
     /// Messages of the orders that governance signed.
     ordered: BTreeSet<Hash>,
     genesis: Hash,
+    /// The keys of governance; unknown in worlds without it.
+    governance: Option<Keys>,
     after: BTreeMap<Hash, After>,
     /// Height and set of each block.
     of: BTreeMap<Hash, (u64, Arc<Members>)>,
@@ -150,6 +153,7 @@ impl Sets {
             keys: BTreeMap::new(),
             ordered: BTreeSet::new(),
             genesis: Hash::ZERO,
+            governance: None,
             after: BTreeMap::new(),
             of: BTreeMap::new(),
             broken: BTreeMap::new(),
@@ -172,10 +176,15 @@ impl Sets {
         inner.after.insert(genesis, first);
     }
 
+    /// Registers the keys of governance.
+    pub fn govern(&self, keys: Keys) {
+        self.lock().governance = Some(keys);
+    }
+
     /// Registers an order that governance signed.
     pub fn ordered(&self, order: &FederationOrder) {
         let mut inner = self.lock();
-        let message = order.message(&inner.genesis);
+        let message = message(&inner.genesis, order);
         inner.ordered.insert(message);
     }
 
@@ -237,6 +246,11 @@ impl Sets {
     /// The number of the last order on the final chain.
     pub fn last_order(&self) -> u64 {
         self.lock().last.last_order
+    }
+
+    /// The number of different orders that governance signed.
+    pub fn orders(&self) -> usize {
+        self.lock().ordered.len()
     }
 
     /// The changes on the final chain.
@@ -334,8 +348,12 @@ impl Inner {
         if order.effective_height.0 <= after.height + 1 {
             return Err("a change takes effect later than in the next block");
         }
-        if !self.ordered.contains(&order.message(&self.genesis)) {
+        if !self.ordered.contains(&message(&self.genesis, order)) {
             return Err("governance ordered its change");
+        }
+        let keys = self.governance.as_ref();
+        if keys.is_some_and(|keys| !keys.signed(&self.genesis, order)) {
+            return Err("governance signed its change");
         }
         let mut nodes = after.members.nodes.clone();
         match &order.change {

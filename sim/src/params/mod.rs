@@ -22,7 +22,8 @@ pub use behaviour::{Behaviour, WorkloadPlan};
 pub use limits::LimitsPlan;
 pub use machine_role::MachineRole;
 pub use network::{
-    Byzantine, Conduct, FaultModelWord, KnownAddresses, LinkPlan, Stranger, WorldPlan, tolerated,
+    Byzantine, Conduct, FaultModelWord, FirstStart, KnownAddresses, LinkPlan, Stranger, WorldPlan,
+    tolerated,
 };
 pub use stack::Stack;
 pub use targets::NodeRef;

@@ -81,6 +81,9 @@ pub struct WorldPlan {
     /// Byzantine authorities. Together with the one whose key was stolen and those that stay down,
     /// they are at most as many as the fault model tolerates.
     pub byzantine: Vec<Byzantine>,
+    /// Faults at the first starts of nodes, at most one for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first_starts: Vec<FirstStart>,
     /// Authorities that stay down after the end of the chaos.
     pub left_dead: Vec<u8>,
     /// Enables permitted but rare behaviour of nodes and execution clients.
@@ -114,6 +117,7 @@ impl Default for WorldPlan {
             mailboxes: BTreeMap::new(),
             limits: LimitsPlan::default(),
             byzantine: Vec::new(),
+            first_starts: Vec::new(),
             left_dead: Vec::new(),
             buggify: false,
             stack: None,
@@ -239,6 +243,20 @@ pub struct Byzantine {
     pub conduct: Conduct,
 }
 
+/// A fault at the first start of a node, which starts again a second later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirstStart {
+    /// Number of the node, from 1.
+    pub node: u8,
+    /// The changing disk operation of its first process that does not happen, from 1. The vote
+    /// state is complete with about the 37th.
+    pub operation: u64,
+    /// The operation fails, and the process ends by itself; otherwise the machine loses power.
+    #[serde(default)]
+    pub fails: bool,
+}
+
 /// Misbehaviour of a Byzantine authority. Except for the twins, it is the real node with changed
 /// messages.
 #[derive(
@@ -267,12 +285,14 @@ pub enum Conduct {
     Forge,
     /// Follows each of its approvals by hundreds of others, of blocks that do not exist.
     Flood,
+    /// Alters single fields of the orders of governance in its blocks, and keeps their signatures.
+    AlterOrders,
 }
 
 impl Conduct {
     /// All kinds of conduct with the counters of their acts. The generator draws among the first
     /// [`Self::DRAWN`] by index, so their order is part of every seed's plan.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Twins, "byzantine.twins"),
         (Self::Equivocate, "byzantine.equivocate"),
         (Self::Withhold, "byzantine.withhold"),
@@ -283,9 +303,10 @@ impl Conduct {
         (Self::Lie, "byzantine.lie"),
         (Self::Forge, "byzantine.forge"),
         (Self::Flood, "byzantine.flood"),
+        (Self::AlterOrders, "byzantine.alter-orders"),
     ];
-    /// Number of kinds that are drawn. A flood has a scenario of its own, because it would make
-    /// every other world with it slow.
+    /// Number of kinds that are drawn for every world. A flood has a scenario of its own, because
+    /// it would make every other world with it slow; orders are altered where there are some.
     pub const DRAWN: usize = 9;
 
     /// Returns the name of the counter of this conduct's acts.

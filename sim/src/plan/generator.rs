@@ -15,12 +15,12 @@ use serde_json::json;
 
 use super::Plan;
 use crate::faults::{
-    self, Actor, ActorFail, ActorFailOften, CrashAgain, Draw, Drawing, Fault, KnownName, Machine,
-    Rot, Step, Stop, Wipe,
+    self, Actor, ActorFail, ActorFailOften, Change, ChangeFederation, CrashAgain, Draw, Drawing,
+    Fault, KnownName, Machine, Rot, Step, Stop, Wipe,
 };
 use crate::params::{
-    Behaviour, Byzantine, Conduct, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef, Stranger, When,
-    WorldPlan,
+    Behaviour, Byzantine, Conduct, FirstStart, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef,
+    Stranger, When, WorldPlan,
 };
 
 /// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
@@ -154,6 +154,15 @@ const WATCHERS_ONE_IN: u64 = 4;
 const LOYAL_ONE_IN: u64 = 3;
 /// Capacity of a pool that users never fill, in which the transactions of a loyal user stay.
 const ROOMY_POOL: usize = 10_240;
+/// One generated world in this many has a leader that alters orders, if nobody else is faulty.
+const ALTERED_ORDERS_ONE_IN: u64 = 12;
+/// One generated world in this many has faults at first starts.
+const FIRST_STARTS_ONE_IN: u64 = 6;
+/// Changing disk operations of a first start, about.
+const FIRST_OPERATIONS: u64 = 50;
+/// The operations among them that write the vote state and remove the marker of the fresh key.
+const VOTES_FROM: u64 = 31;
+const VOTES_OPERATIONS: u64 = 10;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -183,6 +192,12 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
             with_faults,
         );
         draw_addresses(&mut plan, &mut Rng::derive(seed, "plan addresses"));
+        draw_altered_orders(
+            &mut plan,
+            &mut Rng::derive(seed, "plan altered orders"),
+            with_faults,
+        );
+        draw_first_starts(&mut plan, &mut Rng::derive(seed, "plan first starts"));
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() {
@@ -394,6 +409,66 @@ fn draw_addresses(plan: &mut Plan, rng: &mut Rng) {
     world.places = (crowd > 0).then_some(2);
 }
 
+/// Draws a Byzantine leader that alters the orders of governance, and an order for it, in one of
+/// [`ALTERED_ORDERS_ONE_IN`] worlds: the smallest federation that tolerates it beside a vacant
+/// seat, and a candidate. Without `with_faults` no change is ordered, but the world is drawn the
+/// same.
+fn draw_altered_orders(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
+    let is_drawn = rng.below(ALTERED_ORDERS_ONE_IN) == 0;
+    let node = 1 + rng.below(4) as u8;
+    let is_told_alone = rng.below(2) == 0;
+    let world = &mut plan.world;
+    let has_addresses = !world.unlisted.is_empty() || world.crowd > 0;
+    let has_faulty = !world.suspects().is_empty() || !world.left_dead.is_empty();
+    let is_other = world.governance || world.fault_model != FaultModel::Byzantine;
+    if !is_drawn || has_addresses || has_faulty || is_other || world.nodes != 4 {
+        return;
+    }
+    (world.nodes, world.candidates, world.governance) = (6, 1, true);
+    let conduct = Conduct::AlterOrders;
+    world.byzantine = vec![Byzantine { node, conduct }];
+    if with_faults {
+        let nodes = if is_told_alone {
+            vec![NodeRef::Number(node)]
+        } else {
+            vec![NodeRef::All]
+        };
+        let order = ChangeFederation {
+            change: Change::Add,
+            authority: 6,
+            ahead: 8,
+        };
+        plan.steps.push(Step {
+            at: When::Slot(CALM_SLOTS, 0),
+            for_ms: Some(0),
+            nodes,
+            fault: order.into(),
+        });
+    }
+}
+
+/// Draws faults at the first starts of one or two nodes in one of [`FIRST_STARTS_ONE_IN`] worlds:
+/// half of them while the vote state is written and the marker of the fresh key is removed.
+fn draw_first_starts(plan: &mut Plan, rng: &mut Rng) {
+    let is_drawn = rng.below(FIRST_STARTS_ONE_IN) == 0;
+    let nodes = u64::from(plan.world.nodes);
+    let first = rng.below(nodes);
+    for turn in 0..1 + rng.below(2) {
+        let operation = match rng.below(2) {
+            0 => 1 + rng.below(FIRST_OPERATIONS),
+            _ => VOTES_FROM + rng.below(VOTES_OPERATIONS),
+        };
+        let fails = rng.below(3) == 0;
+        if is_drawn {
+            plan.world.first_starts.push(FirstStart {
+                node: 1 + ((first + turn) % nodes) as u8,
+                operation,
+                fails,
+            });
+        }
+    }
+}
+
 /// Draws rare sequences of several faults on one node, which independent faults seldom produce.
 /// Without `with_faults` the sequences are dropped, but the world is drawn the same.
 fn draw_rarities(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
@@ -549,6 +624,17 @@ mod tests {
     }
 
     #[test]
+    fn faults_at_first_starts_are_drawn() {
+        let firsts: Vec<FirstStart> = (0..500)
+            .flat_map(|seed| mixed(seed).world.first_starts)
+            .collect();
+        let is_of_votes = |first: &&FirstStart| (34..=39).contains(&first.operation);
+        assert!(firsts.iter().filter(is_of_votes).any(|first| first.fails));
+        assert!(firsts.iter().filter(is_of_votes).any(|first| !first.fails));
+        assert!(firsts.iter().any(|first| first.operation < VOTES_FROM));
+    }
+
+    #[test]
     fn every_conduct_is_drawn() {
         let drawn: BTreeSet<Conduct> = (0..500)
             .flat_map(|seed| {
@@ -559,7 +645,8 @@ mod tests {
                     .map(|one| one.conduct)
             })
             .collect();
-        assert_eq!(drawn.len(), Conduct::DRAWN, "{drawn:?}");
+        // Those of every world, and the one of worlds with orders.
+        assert_eq!(drawn.len(), Conduct::DRAWN + 1, "{drawn:?}");
     }
 
     #[test]

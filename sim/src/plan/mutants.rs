@@ -218,13 +218,13 @@ planted! {
     "sync-left-out", "storage", "rolling_restarts":
         "The database's file is never synced."
         => "process-ended", "finality-went-back", "signed-twice", "votes-lost",
-            "not-a-transition", "wrong-parent";
+            "not-a-transition", "wrong-parent", "wrong-store";
     "index-before-block", "storage", "power_at_writes":
         "The index of blocks is written before the blocks, in a write of its own."
-        => "no-progress", "process-ended";
+        => "no-progress", "process-ended", "wrong-store";
     "final-index-gaps", "storage", "gaps_in_finality":
         "When several blocks become final at once, only the last one is put into the index."
-        => "error-line";
+        => "error-line", "wrong-store";
     "lost-blocks-not-sent", "execution", "one_execution_client_lost_blocks":
         "Blocks that the execution client lost are not sent again."
         => "execution-behind", "no-progress", "silent-leader", "block-late";
@@ -333,6 +333,16 @@ planted! {
     "untaken-vouch-counted", "network", "authorities_prove_again":
         "A peer counts as vouched for although the NetworkActor had no room for the command."
         [blind] => "not-told-again";
+    "dropped-bodies-kept", "storage", "dropped_blocks_leave_no_rows":
+        "The bodies of blocks beside the final chain are not deleted, and nothing refers to them."
+        [blind] => "wrong-store";
+    "marker-removed-first", "storage", "first_starts":
+        "The marker of a fresh key is removed before its vote state is created: a crash between the \
+         two leaves neither."
+        [blind] => "votes-lost";
+    "order-height-unsigned", "federation", "altered_orders":
+        "Signers and nodes leave the effective height out of the signed message of an order."
+        [blind] => "approved-invalid", "forgery-voted-for";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

@@ -1,6 +1,7 @@
 //! One run of a plan: builds the cluster, injects the plan's faults, ends them, and requires the
 //! cluster to recover.
 
+pub mod archive;
 pub mod audit;
 pub mod bisect;
 pub mod inspect;
@@ -37,11 +38,11 @@ use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
 use crate::cluster::genesis::{Chain, authority_key};
-use crate::cluster::{self, Authority, Exit, Living, Net, Observer, Seat, Shared, now_ms};
+use crate::cluster::{self, Authority, Exit, Living, Markers, Net, Observer, Seat, Shared, now_ms};
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
-use crate::invariants::{ExecutionClients, Judge, Oracles, Violation};
+use crate::invariants::{ExecutionClients, Judge, Keys, Oracles, Violation};
 use crate::params::Slots;
 use crate::params::{Conduct, LimitsPlan, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
@@ -247,6 +248,8 @@ fn collect_counters(
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.forgeries.counts());
     all.extend(oracles.calm.counts().map(|(name, n)| (name.to_owned(), n)));
+    let stores = oracles.stores.counts();
+    all.extend(stores.map(|(name, n)| (name.to_owned(), n)));
     if let Some(least) = oracles.least_final {
         all.insert("expect.min_final".to_owned(), least);
         all.insert("expect.losses".to_owned(), oracles.rejoin.noticed());
@@ -397,6 +400,7 @@ impl Cluster {
             inspect::watch(states, nodes, judge, &living);
         }
         let (exits, ended) = mpsc::unbounded_channel();
+        let (copies, copied) = mpsc::unbounded_channel();
         let slots = Slots {
             start_ms,
             slot_ms: plan.world.slot_ms,
@@ -418,6 +422,7 @@ impl Cluster {
                 .map(|(index, one)| (*index, one.clone() as Arc<dyn Intercept>))
                 .collect(),
             exits,
+            copies,
             mailboxes: mailbox_sizes(&plan.world),
             addresses: plan.world.addresses(),
             stranger_places: plan.world.places,
@@ -425,6 +430,7 @@ impl Cluster {
             public_limits: public_limits(&plan.world),
             planted_bug,
             twins: twins(&plan.world).collect(),
+            markers: Markers::default(),
         };
         run_canaries(world)?;
         register_sets(&shared, judge);
@@ -447,9 +453,15 @@ impl Cluster {
         let faults = Faults::new(world, setup);
         let faults = slot.get_or_init(|| faults).clone();
         reactions.connect(&faults);
+        faults.strike_first_starts();
         spawn(
             "exits",
             watch_exits(world, ended, faults.clone(), judge.clone()),
+        );
+        let genesis = shared.chain.genesis.hash();
+        spawn(
+            "archive",
+            archive::check_copies(world, judge.clone(), genesis, copied),
         );
         add_twins(world, &plan.world, &shared, &faults);
         add_outsiders(world, &plan.world, &shared, &mutators);
@@ -546,12 +558,13 @@ fn register_honest(plan: &WorldPlan, judge: &Judge) {
 
 /// Registers the keys by which orders of governance name authorities.
 fn register_sets(shared: &Shared, judge: &Judge) {
-    if shared.chain.governance.is_none() {
+    let Some(governance) = &shared.chain.governance else {
         return;
-    }
+    };
     let keys = (0..shared.nodes).map(|index| authority_key(index).public_key().to_bytes());
     let sets = judge.look().sets.clone();
     sets.register(shared.chain.genesis.hash(), keys);
+    sets.govern(Keys::new(governance.keys()));
 }
 
 fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
@@ -680,7 +693,8 @@ impl Users {
 /// Ends all faults and restores a core of authorities. Then requires, in this order: progress of
 /// the core, the same states when a fresh execution client executes the final chain, the final
 /// chain and correct balances on the core's execution clients, direct connections between all
-/// authorities of the core, and that every actor becomes idle.
+/// authorities of the core, that every actor becomes idle, and that the block stores of all correct
+/// nodes have the rows of their chains and no others.
 /// Some runs go on until they are calm, see [`crate::invariants::Calm`].
 async fn recover(
     world: World,
@@ -740,6 +754,8 @@ async fn recover(
     recovery::connected(world, judge, &core, healed_ms).await?;
     recovery::rest(world, judge, &shared.living, &core).await?;
     recovery::calm(world, judge, plan.world.slot_ms).await;
+    let genesis = shared.chain.genesis.hash();
+    archive::check_all(world, judge, &plan.world, genesis);
     Ok(())
 }
 

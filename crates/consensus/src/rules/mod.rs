@@ -33,7 +33,7 @@ pub(crate) use certificates::{
     VoteKey, aggregate, check_parents_votes, clock_confirmations, counted_as, equivocation, leader,
     makes_final,
 };
-pub(crate) use changes::{may_carry, takes_effect};
+pub(crate) use changes::{may_carry, order_message, takes_effect};
 pub(crate) use durability::{
     assert_written, certificate_record, persist_body, persist_then_broadcast, restores_highest,
     votes_to_write,

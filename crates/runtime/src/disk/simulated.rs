@@ -255,24 +255,25 @@ fn change<T>(
     detail: impl FnOnce() -> String,
     f: impl FnOnce(&mut Disk) -> io::Result<T>,
 ) -> io::Result<T> {
-    let loses_power = with(|state| {
+    let (loses_power, fails) = with(|state| {
         if !state.is_alive(process) {
             return Err(dead());
         }
         let disk = &mut state.node(process.node).disk;
         disk.accrued += disk.faults.slowness.per_operation;
-        Ok(match &mut disk.faults.power_loss_in {
-            Some(left) => {
-                *left -= 1;
-                *left == 0
-            }
-            None => false,
-        })
+        let loses_power = disk.faults.take_power_loss();
+        let fails = disk.faults.take_failure();
+        disk.damage.failed_writes += u64::from(fails && !loses_power);
+        Ok((loses_power, fails))
     })?;
     if loses_power {
         with(|state| state.count("disk.power_off_at_operation"));
         World::current().power_off(process.node);
         return Err(dead());
+    }
+    if fails {
+        note_fault(process.node, "disk.operation_failed");
+        return Err(io::Error::from_raw_os_error(libc::EIO));
     }
     with(|state| {
         state.note(process.node, kind, payload, detail);

@@ -44,6 +44,28 @@ pub struct Image {
     damage: Damage,
 }
 
+impl Image {
+    /// The content of a file, as processes see it; `None` if there is none.
+    pub fn file(&self, path: &Path) -> Option<&[u8]> {
+        let mut inode = ROOT;
+        for name in Disk::names_of(path).ok()? {
+            let InodeData::Dir(dir) = self.content.inodes.get(&inode)? else {
+                return None;
+            };
+            inode = *dir.live.get(&name)?;
+        }
+        match self.content.inodes.get(&inode)? {
+            InodeData::File(file) => Some(&file.live),
+            InodeData::Dir(_) => None,
+        }
+    }
+
+    /// The effects of faults on the copied content.
+    pub fn damage(&self) -> Damage {
+        self.damage
+    }
+}
+
 /// The content of a disk.
 #[derive(Debug, Clone)]
 struct Content {

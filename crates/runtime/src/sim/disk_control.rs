@@ -85,6 +85,12 @@ impl World {
         with(|state| state.node(id).disk.faults.power_loss_in = Some(k.max(1)));
     }
 
+    /// Makes the node's `k`-th changing disk operation from now fail with EIO, without an effect; 1
+    /// is the next one.
+    pub fn fail_operation(&self, id: NodeId, k: u64) {
+        with(|state| state.node(id).disk.faults.failure_in = Some(k.max(1)));
+    }
+
     /// The pending faults of the node's disk, with the operations that are still to be hit.
     pub fn disk_faults(&self, id: NodeId) -> DiskFaults {
         with(|state| state.node(id).disk.faults)

@@ -17,6 +17,8 @@ pub struct DiskFaults {
     pub stale_reads: u32,
     /// Changing operations until the power is cut in place of the last one.
     pub power_loss_in: Option<u64>,
+    /// Changing operations until the last one fails with EIO, without an effect.
+    pub failure_in: Option<u64>,
     /// Limit of the total size of all files.
     pub capacity: Option<u64>,
     /// Bytes that may still be written at any offset, as on a copy-on-write volume.
@@ -53,7 +55,28 @@ impl Damage {
     }
 }
 
+/// Counts an operation towards the one that a fault hits; true when it is this one, and the fault
+/// is over.
+fn is_due(left: &mut Option<u64>) -> bool {
+    *left = left.map(|left| left.saturating_sub(1));
+    let is_due = *left == Some(0);
+    if is_due {
+        *left = None;
+    }
+    is_due
+}
+
 impl DiskFaults {
+    /// True when the power is cut in place of the current changing operation.
+    pub(crate) fn take_power_loss(&mut self) -> bool {
+        is_due(&mut self.power_loss_in)
+    }
+
+    /// True when the current changing operation fails.
+    pub(crate) fn take_failure(&mut self) -> bool {
+        is_due(&mut self.failure_in)
+    }
+
     /// True when the current write fails.
     pub(crate) fn take_failing_write(&mut self) -> bool {
         let fails = self.failing_writes > 0;

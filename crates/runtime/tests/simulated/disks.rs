@@ -332,6 +332,24 @@ fn the_cost_of_a_slow_disk_is_slept_in_settle() {
 }
 
 #[test]
+fn one_operation_fails_without_an_effect() {
+    two(1, |world, a, _| async move {
+        world.fail_operation(a, 4);
+        let task = world.spawn_on(a, "write", async {
+            // Opening takes two operations, and the write of the file is the second one after it.
+            let dir = Dir::open("/d").expect("opened");
+            let first = dir.write_atomic("f", b"one").is_err();
+            let content = dir.read("f").expect("read");
+            let second = dir.write_atomic("f", b"two").is_ok();
+            (first, content, second)
+        });
+        assert_eq!(task.await.expect("it ends"), (true, None, true));
+        assert_eq!(world.disk_damage(a).failed_writes, 1);
+        assert_eq!(world.disk_faults(a).failure_in, None);
+    });
+}
+
+#[test]
 fn disks_can_be_wiped_restored_and_corrupted() {
     two(1, |world, a, _| async move {
         let write = |byte: u8| {
@@ -353,6 +371,10 @@ fn disks_can_be_wiped_restored_and_corrupted() {
         };
         write(1).await;
         let image = world.disk_image(a);
+        assert_eq!(image.file("/d/f".as_ref()), Some(&[1; 64][..]));
+        assert_eq!(image.file("/d/other".as_ref()), None);
+        assert_eq!(image.file("/d".as_ref()), None, "a directory");
+        assert!(!image.damage().is_any());
         write(2).await;
         assert_eq!(read().await, Some(vec![2; 64]));
         world.restore_disk(a, image);

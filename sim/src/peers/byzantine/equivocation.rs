@@ -18,7 +18,7 @@ use crate::cluster;
 impl Byzantine {
     /// Creates an alternative to an own proposal, with a changed payload. Repeated calls for one
     /// block return the same alternative.
-    fn other(
+    pub(super) fn other(
         &mut self,
         proposal: &Proposal,
         change: impl FnOnce(&mut Rng, &mut Block),

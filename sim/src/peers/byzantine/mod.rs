@@ -9,6 +9,7 @@
 mod equivocation;
 mod flood;
 mod lies;
+mod orders;
 mod twins;
 mod withholding;
 
@@ -19,11 +20,12 @@ use std::time::Duration;
 use alys_net::{Command, Event, InboundId, Protocol, Topic};
 use alys_runtime::sim::{NodeId, Rng, World};
 use alys_types::wire::{Confirmation, Message, Proposal};
-use alys_types::{Genesis, Hash, Header, Slot, Vote, VoteTarget};
+use alys_types::{FederationOrder, Genesis, Hash, Header, Slot, Vote, VoteTarget};
 
 pub(super) use equivocation::seal;
 pub use twins::split as split_twins;
 
+use crate::cluster::Governance;
 use crate::cluster::genesis::{Chain, authority_key};
 use crate::invariants::Judge;
 use crate::params::{Conduct, Slots, WorldPlan};
@@ -57,6 +59,12 @@ pub(super) struct Byzantine {
     shop: Workshop,
     /// Takes own proposals, which another identity of the authority alters.
     mutator: Option<SharedMutator>,
+    /// The last order that a proposal carried.
+    order: Option<FederationOrder>,
+    /// Number of own blocks whose order was altered, or was to be.
+    altered_orders: usize,
+    /// Signs for other chains.
+    governance: Option<Governance>,
     /// Number of messages that the conduct changed.
     changed: u64,
 }
@@ -89,6 +97,9 @@ impl Byzantine {
             questions: BTreeMap::new(),
             shop: mutator::workshop_of(world, plan, chain, Some(index)),
             mutator,
+            order: None,
+            altered_orders: 0,
+            governance: chain.governance.clone(),
             changed: 0,
         })
     }
@@ -106,6 +117,7 @@ impl Byzantine {
             Conduct::Lie => self.lie(command),
             Conduct::Forge => self.forge(command),
             Conduct::Flood => self.flood(command),
+            Conduct::AlterOrders => self.alter_order(command),
         }
     }
 
@@ -123,6 +135,8 @@ impl Byzantine {
                 ..
             } => {
                 if let Ok(proposal) = Proposal::decode(payload) {
+                    let order = proposal.block.body.federation_change.as_ref();
+                    self.note_order(order);
                     self.seen = Some(proposal.block.header);
                 }
             }

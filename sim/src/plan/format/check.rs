@@ -14,6 +14,8 @@ use crate::plan::{MAX_STEPS, Plan, mutants};
 
 /// Longest rejoin margin in slots: a day of one-second slots.
 const MAX_REJOIN_MARGIN: u64 = 86_400;
+/// Disk operations of a first start; it has about 50.
+const FIRST_OPERATIONS: std::ops::RangeInclusive<u64> = 1..=200;
 /// Most strangers that take places. Each has a network service, which costs as much as a node's.
 const MAX_CROWD: u8 = 64;
 
@@ -236,6 +238,7 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
         );
         return problem(["world", "byzantine"], message);
     }
+    check_first_starts(world)?;
     let dead = &world.left_dead;
     let mut faulty = world.suspects();
     faulty.extend(dead.iter().map(|number| number.saturating_sub(1)));
@@ -250,6 +253,29 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
             world.tolerated()
         );
         return problem(["world", word], message);
+    }
+    Ok(())
+}
+
+fn check_first_starts(world: &WorldPlan) -> Result<(), Problem> {
+    let all = &world.first_starts;
+    let is_repeated = |index: usize| {
+        let mut earlier = all[..index].iter();
+        earlier.any(|one| one.node == all[index].node)
+    };
+    if (0..all.len()).any(is_repeated)
+        || !all.iter().all(|one| (1..=world.nodes).contains(&one.node))
+        || !all
+            .iter()
+            .all(|one| FIRST_OPERATIONS.contains(&one.operation))
+    {
+        let message = format!(
+            "first_starts: one for each of the {} nodes, of an operation from {} to {}",
+            world.nodes,
+            FIRST_OPERATIONS.start(),
+            FIRST_OPERATIONS.end()
+        );
+        return problem(["world", "first_starts"], message);
     }
     Ok(())
 }

@@ -1,0 +1,127 @@
+//! Orders of governance, encoded and verified by a second statement of what is signed (section 9 of
+//! the protocol, as far as it is built): the genesis hash, the number, and the encoding of change
+//! and effective height. A field that the node's own function leaves out is left out by signers and
+//! verifiers alike, so that no run of correct nodes shows it.
+
+use alys_types::bls::{PublicKey, Signature, verify};
+use alys_types::{FederationChange, FederationOrder, Hash};
+use sha2::{Digest, Sha256};
+
+/// The tag of the signed hash.
+const TAG: &[u8] = b"alys/order/federation";
+
+/// The keys of governance, and the number of signatures that make an order.
+#[derive(Clone)]
+pub struct Keys {
+    keys: Vec<PublicKey>,
+    threshold: usize,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} keys", self.threshold, self.keys.len())
+    }
+}
+
+impl Keys {
+    pub fn new((keys, threshold): (Vec<PublicKey>, usize)) -> Self {
+        Self { keys, threshold }
+    }
+
+    /// True if enough different keys signed every field of an order.
+    pub fn signed(&self, genesis: &Hash, order: &FederationOrder) -> bool {
+        let message = message(genesis, order);
+        let is_ascending = order.signatures.is_sorted_by(|a, b| a.0 < b.0);
+        let is_valid = |(index, signature): &(u8, Signature)| {
+            let key = self.keys.get(usize::from(*index));
+            key.is_some_and(|key| verify(&[key], &message.0, signature).is_ok())
+        };
+        is_ascending
+            && order.signatures.len() >= self.threshold
+            && order.signatures.iter().all(is_valid)
+    }
+}
+
+/// The signed message of an order.
+pub fn message(genesis: &Hash, order: &FederationOrder) -> Hash {
+    let mut content = vec![TAG.len() as u8];
+    content.extend_from_slice(TAG);
+    content.extend_from_slice(&genesis.0);
+    content.extend_from_slice(&order.number.to_le_bytes());
+    // Integers have their full width, little-endian; the number of a variant has 32 bits.
+    match &order.change {
+        FederationChange::Add(authority) => {
+            content.extend_from_slice(&0_u32.to_le_bytes());
+            content.extend_from_slice(&authority.public_key.0);
+            content.extend_from_slice(&authority.proof_of_possession.0);
+            content.extend_from_slice(&authority.fee_address.0);
+        }
+        FederationChange::Remove(key) => {
+            content.extend_from_slice(&1_u32.to_le_bytes());
+            content.extend_from_slice(&key.0);
+        }
+    }
+    content.extend_from_slice(&order.effective_height.0.to_le_bytes());
+    Hash(Sha256::digest(Sha256::digest(&content)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_types::bls::{PublicKeyBytes, SecretKey};
+    use alys_types::{Address, Authority, Height};
+
+    use super::*;
+
+    const GENESIS: Hash = Hash([7; 32]);
+
+    fn key(index: u8) -> SecretKey {
+        SecretKey::derive_stand_in(&[0xe0 + index; 32])
+    }
+
+    /// Signed by the keys 0 and 2.
+    fn order() -> FederationOrder {
+        let mut order = FederationOrder {
+            number: 3,
+            change: FederationChange::Add(Authority {
+                public_key: PublicKeyBytes([1; 48]),
+                proof_of_possession: Signature([2; 96]),
+                fee_address: Address([3; 20]),
+            }),
+            effective_height: Height(40),
+            signatures: Vec::new(),
+        };
+        let signed = message(&GENESIS, &order);
+        let sign = |index: u8| (index, key(index).sign(&signed.0));
+        order.signatures = vec![sign(0), sign(2)];
+        order
+    }
+
+    #[test]
+    fn the_message_is_that_of_the_protocol() {
+        let mut order = order();
+        assert_eq!(message(&GENESIS, &order), order.message(&GENESIS));
+        order.change = FederationChange::Remove(PublicKeyBytes([4; 48]));
+        assert_eq!(message(&GENESIS, &order), order.message(&GENESIS));
+    }
+
+    #[test]
+    fn an_order_with_any_altered_field_is_not_signed() {
+        let keys = Keys::new(((0..3).map(|index| key(index).public_key()).collect(), 2));
+        assert!(keys.signed(&GENESIS, &order()));
+        assert!(!keys.signed(&Hash([8; 32]), &order()), "another chain");
+        type Change = fn(&mut FederationOrder);
+        let alterations: [Change; 6] = [
+            |order| order.number += 1,
+            |order| order.effective_height = Height(41),
+            |order| order.change = FederationChange::Remove(PublicKeyBytes([1; 48])),
+            |order| drop(order.signatures.pop()),
+            |order| order.signatures[1].0 = 1,
+            |order| order.signatures[1] = order.signatures[0],
+        ];
+        for (number, alter) in alterations.into_iter().enumerate() {
+            let mut altered = order();
+            alter(&mut altered);
+            assert!(!keys.signed(&GENESIS, &altered), "alteration {number}");
+        }
+    }
+}
