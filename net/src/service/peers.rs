@@ -183,6 +183,7 @@ impl Service {
             return;
         };
         tracing::debug!(peer = %id, cause = ?cause.map(ToString::to_string), "disconnected");
+        trace::event("net.closed", &id.to_bytes());
         let now_ms = self.now_ms();
         self.dialler.disconnected(&id, now_ms, rand::u64());
         self.requests.forget_peer(&id);

@@ -8,6 +8,7 @@
 //! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 window, 6.2 pause |
 //! | `validity` | 2.5 limits, 3.6 valid |
 //! | `durability` | 3.14 votes are durable before they are sent |
+//! | `resending` | 3.7 sending again |
 //!
 //! A rule that permits a signature returns a [`Refusal`] otherwise, which the caller traces. Before
 //! a vote is persisted, the caller asserts the postcondition of the rule on the node's own state
@@ -18,6 +19,7 @@ mod certificates;
 mod changes;
 mod durability;
 mod planted;
+mod resending;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -37,6 +39,7 @@ pub(crate) use durability::{
     votes_to_write,
 };
 pub use planted::PlantedBug;
+pub(crate) use resending::{begins_with_finality, is_resending_due};
 pub(crate) use time::{
     block_timestamp, has_clock_jumped, is_approval_ahead, is_near_chain, is_same_time,
     is_too_early, latest_slot, may_sign_in, pause_after_invalid,
