@@ -179,6 +179,7 @@ impl Host {
             interceptor: Default::default(),
             mailboxes: Default::default(),
             stranger_places: None,
+            queued_events: None,
             planted_bug: Default::default(),
         });
         match started.await {

@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub mailboxes: MailboxSizes,
     /// Places for connected strangers in place of the default; a simulation fills few.
     pub stranger_places: Option<usize>,
+    /// Events that the network service queues in place of the default; a simulation queues few.
+    pub queued_events: Option<usize>,
     /// The mistake in the rules of agreement that a simulation plants; none in production.
     pub planted_bug: PlantedBug,
 }

@@ -131,6 +131,7 @@ async fn validator(
         interceptor: Default::default(),
         mailboxes: Default::default(),
         stranger_places: None,
+        queued_events: None,
         planted_bug: Default::default(),
     })
     .await

@@ -31,6 +31,11 @@ pub fn execution_faults(world: World, nodes: u8) -> Vec<ExecutionFaultInjector> 
 /// The store cannot be opened or fails, or the server does not start or stop.
 pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
+    if !seat.is_twin {
+        let at_ms = now_ms(World::current());
+        let mut judge = shared.judge.look();
+        judge.process_started(at_ms, here().node, MachineRole::Execution, seat.index);
+    }
     if here().incarnation > 0 {
         let at_ms = now_ms(World::current());
         shared.judge.look().calm.disturbed(at_ms);

@@ -41,6 +41,7 @@ use alys_runtime::time;
 pub use actors::{Actor, ActorFail};
 pub use disk::{Rot, Wipe};
 pub use draw::{Draw, Drawing};
+pub use execution::ExecutionRefuses;
 pub use link_state::link;
 pub use network::{Reset, Way};
 pub use paths::Class;
@@ -312,9 +313,14 @@ impl Faults {
             .look()
             .calm
             .fault_began(begun_ms, number, is_lasting);
+        self.judge
+            .look()
+            .repairs
+            .fault_began(begun_ms, number, step.fault.name(), &hit.nodes);
         step.fault.begin(&self, &hit);
         if step.fault.is_instant() {
             self.judge.look().calm.fault_ended(begun_ms, number);
+            self.judge.look().repairs.fault_ended(begun_ms, number);
         }
         let Some(ms) = step.for_ms else { return };
         time::sleep(Duration::from_millis(ms)).await;
@@ -329,6 +335,7 @@ impl Faults {
         step.fault.end(&self, &hit);
         let ended_ms = now_ms(self.world);
         self.judge.look().calm.fault_ended(ended_ms, number);
+        self.judge.look().repairs.fault_ended(ended_ms, number);
     }
 
     /// The random stream of a step. It depends on the seed and the step only, and not on the step's

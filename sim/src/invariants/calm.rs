@@ -118,7 +118,8 @@ impl Calm {
             || plan.silent_peers;
         // Nodes join and leave, or wait for room: the limits are those of a fixed federation with
         // the mailboxes of production.
-        let is_usual = !plan.governance && plan.mailboxes.is_empty();
+        let has_usual_queues = plan.mailboxes.is_empty() && plan.queued_events.is_none();
+        let is_usual = !plan.governance && has_usual_queues && plan.publish_again.is_none();
         Self {
             nodes: plan.nodes,
             slot_ms: plan.slot_ms,
