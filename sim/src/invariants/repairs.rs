@@ -3,7 +3,7 @@
 //!
 //! | mechanism | bound |
 //! |---|---|
-//! | rule 3.7: certificates, and the latest approval, after each slot without a new final block | [`Repairs::resends`] |
+//! | rule 3.7: certificates and the latest approval, in slots without finality | [`SILENT_SLOTS`] |
 //! | a fork choice that the execution client does not follow is repeated | [`FIRST_PAUSE_MS`] |
 //! | a status request of the handshake that failed is repeated on its connection | [`STATUS_MS`] |
 //! | a copy of gossip is ignored only if an earlier one was taken within the window | [`WINDOW_MS`] |
@@ -30,8 +30,12 @@ const SILENT_SLOTS: u64 = 2;
 const SILENT_SLOTS_OF_BUGGIFY: u64 = 4;
 /// Time in which a timer fires and its message is handled.
 const SLACK_MS: u64 = 400;
-/// Pause before a fork choice is repeated, doubled with each further refusal.
+/// Pause before a fork choice is repeated. Each further one is twice as long; a refusal during a
+/// pause does not prolong it.
 const FIRST_PAUSE_MS: u64 = 100;
+/// Time before the end of a pause in which a refusal may begin the next one: the node sees it later
+/// than the client.
+const EDGE_MS: u64 = 20;
 /// The longest of these pauses.
 const MAX_PAUSE_MS: u64 = 2_000;
 const MAX_DOUBLINGS: u32 = 5;
@@ -118,8 +122,12 @@ struct Resent {
 /// The conversation with the execution client, as the client sees it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Engine {
-    /// Refused fork choices since the last that the client followed.
+    /// The client followed a fork choice since the last disturbance, so the pause is known.
+    is_known: bool,
+    /// Pauses since the last fork choice that the client followed.
     refusals: u32,
+    /// The end of the last pause.
+    next_ms: u64,
     /// The latest time of the next fork choice.
     due_ms: Option<u64>,
     /// The last call or answer.
@@ -150,11 +158,13 @@ impl Engine {
     }
 
     fn refuse(&mut self, at_ms: u64) {
-        let doublings = self.refusals.min(MAX_DOUBLINGS);
-        self.refusals += 1;
-        let pause_ms = (FIRST_PAUSE_MS << doublings).min(MAX_PAUSE_MS);
-        if at_ms >= self.replays_until_ms {
-            self.due_ms = Some(at_ms + pause_ms + SLACK_MS);
+        if at_ms + EDGE_MS >= self.next_ms {
+            let doublings = self.refusals.min(MAX_DOUBLINGS);
+            self.refusals += 1;
+            self.next_ms = at_ms + (FIRST_PAUSE_MS << doublings).min(MAX_PAUSE_MS);
+        }
+        if self.is_known && at_ms >= self.replays_until_ms {
+            self.due_ms = Some(self.next_ms.max(at_ms) + SLACK_MS);
         }
     }
 
@@ -165,7 +175,9 @@ impl Engine {
             0 => self.has_answered = true,
             1 => {
                 self.has_answered = true;
+                self.is_known = true;
                 self.refusals = 0;
+                self.next_ms = 0;
                 self.due_ms = None;
             }
             2 => {
@@ -656,6 +668,7 @@ impl Oracles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alys_net::NodeKey;
     use alys_types::{Hash, Height, Slot, VoteTarget};
 
     const NODE: NodeId = NodeId(7);
@@ -746,7 +759,9 @@ mod tests {
         };
         let mut all = repairs();
         assert_eq!(look(&mut all, 0, FROM), Ok(()));
+        assert_eq!(call(&mut all, FROM, 1), Ok(()));
         assert_eq!(call(&mut all, FROM, 2), Ok(()));
+        assert_eq!(call(&mut all, FROM + 50, 2), Ok(()));
         assert_eq!(call(&mut all, FROM + 100, 5), Ok(()));
         assert_eq!(call(&mut all, FROM + 300, 1), Ok(()));
         assert_eq!(look(&mut all, FROM + 500, FROM + 3_000), Ok(()));
@@ -789,7 +804,7 @@ mod tests {
 
     #[test]
     fn both_actors_have_the_same_peers_after_a_while() {
-        let peer = PeerId::random();
+        let peer = NodeKey::from_bytes([9; 32]).peer_id();
         let is_expected = true;
         let there = NodeEvent::Peering(PeerEvent::Connected { peer, is_expected });
         let gone = NodeEvent::Peering(PeerEvent::Disconnected { peer });

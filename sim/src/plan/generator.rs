@@ -335,7 +335,7 @@ fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
 /// places. Where nodes find no room on purpose, a copy follows soon.
 fn draw_queues(plan: &mut Plan, rng: &mut Rng) {
     let is_drawn = rng.below(SMALL_QUEUES_ONE_IN) == 0;
-    let events = [1, 4, 32][rng.below(3) as usize];
+    let events = [4, 16, 64][rng.below(3) as usize];
     let again = Ms(1 + rng.below(150));
     if is_drawn && !plan.world.governance {
         plan.world.queued_events = Some(events);
