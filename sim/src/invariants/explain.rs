@@ -469,8 +469,9 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "status-not-repeated",
         "A status request that failed was not repeated",
-        "A peer was busy, or its answer was lost. The network service asks again after a second, as \
-         long as the connection lasts. Look for the time at which the status of the peer is due.",
+        "A peer was busy, or its answer was lost. The network service asks again after a second, \
+         as long as the connection lasts. Look for the time at which the status of the peer is \
+         due.",
     ),
     (
         "copy-ignored",

@@ -5,6 +5,8 @@
 //! observer are the only input from a node. **Never** trusts a node's own judgement of a quorum, a
 //! leader or finality.
 
+// Long, because the violations are one type, and each report of a node passes through one place.
+
 mod accusations;
 mod actors;
 mod arithmetic;
@@ -260,8 +262,8 @@ pub enum Violation {
     },
     /// An actor, or the network service of a node, lacks a fact that it must get after a restart.
     NotToldAgain { node: u8, what: String },
-    /// A node did not send its certificates, or its latest approval, again after slots without a new
-    /// final block.
+    /// A node did not send its certificates, or its latest approval, again after slots without a
+    /// new final block.
     NotResent {
         node: u8,
         what: String,

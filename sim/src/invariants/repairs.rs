@@ -6,7 +6,7 @@
 //! | rule 3.7: certificates and the latest approval, in slots without finality | [`SILENT_SLOTS`] |
 //! | a fork choice that the execution client does not follow is repeated | [`FIRST_PAUSE_MS`] |
 //! | a status request of the handshake that failed is repeated on its connection | [`STATUS_MS`] |
-//! | a copy of gossip is ignored only if an earlier one was taken within the window | [`WINDOW_MS`] |
+//! | a copy of gossip is ignored only if another was taken within the window | [`WINDOW_MS`] |
 //! | the PeerActor has the connected peers of the network service | [`PEERS_MS`] |
 //!
 //! The inputs are the commands of a node to its network service and the events of it, the calls at
@@ -39,8 +39,8 @@ const EDGE_MS: u64 = 20;
 /// The longest of these pauses.
 const MAX_PAUSE_MS: u64 = 2_000;
 const MAX_DOUBLINGS: u32 = 5;
-/// Time after a payload with an unknown parent in which the node may send blocks again: fork choices
-/// of such a replay are not those of the chain.
+/// Time after a payload with an unknown parent in which the node may send blocks again: the fork
+/// choices of such a replay are not those of the chain.
 const REPLAY_MS: u64 = 5_000;
 /// Time until a status request that failed is repeated: a second, and the ticks of the service.
 const STATUS_MS: u64 = 2_000;

@@ -139,8 +139,8 @@ struct Node {
 /// The facts of all nodes.
 #[derive(Debug)]
 pub struct Retold {
-    /// The world has neither small mailboxes or queues, which refuse messages, nor a changing federation, by
-    /// which an authority loses its place.
+    /// The world has neither small mailboxes or queues, which refuse messages, nor a changing
+    /// federation, by which an authority loses its place.
     is_possible: bool,
     /// Nodes lose messages on purpose until everything heals.
     has_buggify: bool,

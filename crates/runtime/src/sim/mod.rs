@@ -300,8 +300,8 @@ impl World {
         with(|state| state.on_reached = Some(handler));
     }
 
-    /// Reports all further events of [`crate::trace::event`] to `handler`, which replaces an earlier
-    /// one. Unlike a sink it may read the world; it runs inside of the process.
+    /// Reports all further events of [`crate::trace::event`] to `handler`, which replaces an
+    /// earlier one. Unlike a sink it may read the world; it runs inside of the process.
     pub fn on_event(&self, handler: EventHandler) {
         with(|state| state.on_event = Some(handler));
     }
