@@ -548,6 +548,22 @@ mod tests {
     }
 
     #[test]
+    fn small_queues_and_refusals_apart_are_drawn() {
+        let plans: Vec<Plan> = (0..200).map(mixed).collect();
+        let has_queues = |plan: &Plan| {
+            let world = &plan.world;
+            world.queued_events.is_some() && world.publish_again.is_some()
+        };
+        assert!(plans.iter().any(has_queues));
+        let refusals = |plan: &Plan| {
+            let names = plan.steps.iter().map(|step| step.fault.name());
+            names.filter(|name| *name == "execution-refuses").count()
+        };
+        let is_refused_often = |plan: &Plan| !plan.world.buggify && refusals(plan) > 4;
+        assert!(plans.iter().any(is_refused_often));
+    }
+
+    #[test]
     fn the_world_does_not_depend_on_the_faults() {
         let scenario = format::load("mixed").expect("the file is there");
         let swarm = scenario.swarm.expect("it is a swarm");
