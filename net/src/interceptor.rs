@@ -27,3 +27,15 @@ pub(crate) fn is_within_request_rate(is_within: bool) -> bool {
 pub(crate) fn is_spared(is_known: bool) -> bool {
     is_known && !active("known-peer-banned-for-load")
 }
+
+/// `dropped-copies-remembered`: gossip that finds no room counts as seen, so the copies of other
+/// peers are repeats.
+pub(crate) fn remembers_dropped() -> bool {
+    active("dropped-copies-remembered")
+}
+
+/// `refused-status-forgotten`: a status request of the handshake that the peer refused is not sent
+/// again on this connection.
+pub(crate) fn repeats_status(is_refused: bool) -> bool {
+    !is_refused || !active("refused-status-forgotten")
+}

@@ -180,6 +180,7 @@ impl Host {
             mailboxes: Default::default(),
             stranger_places: None,
             limits: Default::default(),
+            queued_events: None,
             planted_bug: Default::default(),
         });
         match started.await {

@@ -114,6 +114,17 @@ pub(crate) fn removes_marker_first() -> bool {
     mutant::active("marker-removed-first")
 }
 
+/// True if a timer for another attempt at a fork choice counts as expired; the bug leaves it
+/// pending when the client follows again by then.
+pub(crate) fn retry_has_ended(is_refused: bool) -> bool {
+    is_refused || !mutant::active("retry-flag-kept")
+}
+
+/// True if the list of all connections removes the peers that are gone.
+pub(crate) fn forgets_gone_peers() -> bool {
+    !mutant::active("gone-peers-kept")
+}
+
 /// Durability of a record's write.
 pub(crate) fn record_durability() -> Durability {
     if mutant::active("write-deferred") {

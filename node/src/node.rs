@@ -88,6 +88,8 @@ pub struct NodeConfig {
     pub stranger_places: Option<usize>,
     /// Those of production outside of simulations.
     pub limits: Limits,
+    /// Events that the network service queues in place of the default; a simulation queues few.
+    pub queued_events: Option<usize>,
     /// The mistake in the rules of agreement that a simulation plants; none in production.
     pub planted_bug: PlantedBug,
 }

@@ -388,6 +388,9 @@ fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
     if let Some(places) = config.stranger_places {
         net.limits.max_peers = places;
     }
+    if let Some(events) = config.queued_events {
+        net.limits.max_queued_events = events;
+    }
     Ok(net)
 }
 

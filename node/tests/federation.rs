@@ -133,6 +133,7 @@ async fn validator(
         mailboxes: Default::default(),
         stranger_places: None,
         limits: Default::default(),
+        queued_events: None,
         planted_bug: Default::default(),
     })
     .await

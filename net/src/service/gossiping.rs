@@ -7,6 +7,7 @@ use super::Service;
 use crate::api::{Event, GossipId, GossipVerdict};
 use crate::budgets::Excess;
 use crate::gossip::{self, payload_key, topic_hash};
+use crate::interceptor;
 use crate::scores::Offence;
 use crate::wire::{self, Topic};
 
@@ -86,11 +87,17 @@ impl Service {
         if !self.has_room() {
             alys_runtime::trace::reached("state.net.no_room");
             self.dropped += 1;
+            if interceptor::remembers_dropped() {
+                self.repeats.admit(payload_key(topic, &payload), now_ms);
+            }
             return Err(MessageAcceptance::Ignore);
         }
-        if !self.repeats.admit(payload_key(topic, &payload), now_ms) {
+        let key = payload_key(topic, &payload);
+        if !self.repeats.admit(key, now_ms) {
+            alys_runtime::trace::event("net.gossip.repeat", &key);
             return Err(MessageAcceptance::Ignore);
         }
+        alys_runtime::trace::event("net.gossip.taken", &key);
         let id = GossipId {
             message: id.clone(),
             from,

@@ -183,6 +183,7 @@ impl Service {
             return;
         };
         tracing::debug!(peer = %id, cause = ?cause.map(ToString::to_string), "disconnected");
+        trace::event("net.closed", &id.to_bytes());
         let now_ms = self.now_ms();
         self.dialler.disconnected(&id, now_ms, rand::u64());
         self.requests.forget_peer(&id);
@@ -309,6 +310,7 @@ impl Service {
         self.emit(Event::WrongChain { peer: id, mismatch });
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.closing = Some(DisconnectReason::WrongChain);
+            trace::event("net.closing", &id.to_bytes());
             peer.close_at_ms = Some(now_ms + WRONG_CHAIN_CLOSE_DELAY_MS);
         }
     }
@@ -399,6 +401,7 @@ impl Service {
             && (peer.closing.is_none() || peer.close_at_ms.take().is_some())
         {
             peer.closing = peer.closing.or(Some(reason));
+            trace::event("net.closing", &id.to_bytes());
             // An error means that the connection has already closed, and its event follows.
             let _ = self.swarm.disconnect_peer_id(id);
         }

@@ -328,6 +328,7 @@ impl Service {
 
     /// The status request of the handshake.
     pub(super) fn send_own_status(&mut self, peer: PeerId, status: &[u8]) {
+        alys_runtime::trace::event("net.status.asked", &peer.to_bytes());
         let payload = self.config.chain.prefix(status);
         self.send_request(None, peer, Protocol::Status, payload);
     }
@@ -428,9 +429,16 @@ impl Service {
             (Some(id), result) => self.emit(Event::Response { id, peer, result }),
             (None, Ok(status)) => self.emit(Event::Status { peer, status }),
             (None, Err(RequestError::TooManyStatuses)) => {
+                alys_runtime::trace::event("net.status.dropped", &peer.to_bytes());
                 self.retry_status(&peer, STATUS_DROPPED_RETRY_MS);
             }
-            (None, Err(_)) => self.retry_status(&peer, STATUS_RETRY_MS),
+            (None, Err(error)) => {
+                alys_runtime::trace::event("net.status.failed", &peer.to_bytes());
+                let is_refused = matches!(error, RequestError::Refused(_));
+                if interceptor::repeats_status(is_refused) {
+                    self.retry_status(&peer, STATUS_RETRY_MS);
+                }
+            }
         }
     }
 

@@ -97,6 +97,8 @@ A scenario is a TOML file:
     unlisted = [3]                # authorities whose address the others do not have
     crowd = 6                     # strangers that take the places for strangers
     places = 2                    # places for strangers at each node (50)
+    queued_events = 4             # events that wait between network and node (1,024)
+    publish_again = \"50ms\"        # each message is published a second time, within this time
     mailboxes = {{ chain = 32 }}    # capacities of mailboxes by actor, smaller than in production
     limits = {{ uncertified = 4 }}  # uncertified blocks, bytes of a range, pending bytes of a port
     tcp_timeout = \"3s\"           # timeout of connections (20s to connect, 30s to send)
@@ -298,6 +300,12 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     if let Some(places) = world.places {
         println!("each node has {places} places for strangers");
+    }
+    if let Some(events) = world.queued_events {
+        println!("each network service queues {events} events");
+    }
+    if let Some(Ms(ms)) = world.publish_again {
+        println!("each message is published again within {ms} ms");
     }
     if let Some(Ms(ms)) = world.tcp_timeout {
         println!("connections time out after {ms} ms");

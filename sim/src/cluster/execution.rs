@@ -35,6 +35,11 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     // Before its ports are open, so that no user sees it earlier.
     shared.judge.look().execution_born(seat.index);
+    if !seat.is_twin {
+        let at_ms = now_ms(World::current());
+        let mut judge = shared.judge.look();
+        judge.process_started(at_ms, here().node, MachineRole::Execution, seat.index);
+    }
     if here().incarnation > 0 {
         let at_ms = now_ms(World::current());
         shared.judge.look().calm.disturbed(at_ms);

@@ -105,6 +105,8 @@ pub struct Shared {
     pub addresses: KnownAddresses,
     /// Places for strangers at each node in place of production's.
     pub stranger_places: Option<usize>,
+    /// Events that a network service queues in place of production's.
+    pub queued_events: Option<usize>,
     /// The authorities that run two nodes with one key.
     pub twins: BTreeSet<u8>,
     /// The nodes that got the marker of a fresh key.

@@ -115,6 +115,12 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
     let world = World::current();
     let text = |error: &dyn std::error::Error| error.to_string();
     shared.judge.look().born(index);
+    if !is_twin && !shared.twins.contains(&index) {
+        let at_ms = now_ms(world);
+        let machine = here().node;
+        let mut judge = shared.judge.look();
+        judge.process_started(at_ms, machine, MachineRole::Node, index);
+    }
     if here().incarnation > 0 {
         shared.judge.look().calm.disturbed(now_ms(world));
     }
@@ -188,6 +194,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         mailboxes: shared.mailboxes.clone(),
         stranger_places: shared.stranger_places,
         limits: shared.limits,
+        queued_events: shared.queued_events,
         planted_bug: planted_bug(shared, index),
     };
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);

@@ -43,6 +43,7 @@ pub use actors::{Actor, ActorFail};
 pub use contention::ActorFailOften;
 pub use disk::{Rot, Wipe};
 pub use draw::{Draw, Drawing};
+pub use execution::ExecutionRefuses;
 pub use federation::{Change, ChangeFederation};
 pub use link_state::link;
 pub use network::{Reset, Way};
@@ -315,9 +316,14 @@ impl Faults {
             .look()
             .calm
             .fault_began(begun_ms, number, is_lasting);
+        self.judge
+            .look()
+            .repairs
+            .fault_began(begun_ms, number, step.fault.name(), &hit.nodes);
         step.fault.begin(&self, &hit);
         if step.fault.is_instant() {
             self.judge.look().calm.fault_ended(begun_ms, number);
+            self.judge.look().repairs.fault_ended(begun_ms, number);
         }
         let Some(ms) = step.for_ms else { return };
         time::sleep(Duration::from_millis(ms)).await;
@@ -332,6 +338,7 @@ impl Faults {
         step.fault.end(&self, &hit);
         let ended_ms = now_ms(self.world);
         self.judge.look().calm.fault_ended(ended_ms, number);
+        self.judge.look().repairs.fault_ended(ended_ms, number);
     }
 
     /// The random stream of a step. It depends on the seed and the step only, and not on the step's

@@ -158,6 +158,8 @@ fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
         |plan| plan.world.silent_peers = false,
         |plan| (plan.world.crowd, plan.world.places) = (0, None),
         |plan| plan.world.unlisted.clear(),
+        |plan| plan.world.queued_events = None,
+        |plan| plan.world.publish_again = None,
         |plan| plan.world.tcp_timeout = None,
         |plan| {
             plan.world

@@ -118,7 +118,8 @@ impl Calm {
             || plan.silent_peers;
         // Nodes join and leave, or wait for room: the limits are those of a fixed federation with
         // the mailboxes of production.
-        let is_fixed = !plan.governance && plan.mailboxes.is_empty();
+        let has_usual_queues = plan.mailboxes.is_empty() && plan.queued_events.is_none();
+        let is_fixed = !plan.governance && has_usual_queues && plan.publish_again.is_none();
         // All blocks are large.
         let is_usual = is_fixed && plan.limits.range.is_none();
         Self {

@@ -508,6 +508,41 @@ const TABLE: &[(&str, &str, &str)] = &[
          the node.",
     ),
     (
+        "not-resent",
+        "A node did not send again what it has",
+        "After each slot without a new final block a node sends its highest certificate, its last \
+         finality certificate and its latest votes again (rule 3.7). The node ran, no fault \
+         disturbed its actors, and it published nothing of the kind for several slots. Look at the \
+         ticks of the ChainActor, and at the flag of the slot that had a final block.",
+    ),
+    (
+        "forkchoice-not-repeated",
+        "A fork choice was not repeated",
+        "The execution client refused a fork choice, or did not follow it. The node repeats the \
+         newest one after a pause of 100 ms, which doubles up to 2 s. The client got no other call \
+         in that time, and no fork choice. Look for the timer of the EngineActor.",
+    ),
+    (
+        "status-not-repeated",
+        "A status request that failed was not repeated",
+        "A peer was busy, or its answer was lost. The network service asks again after a second, \
+         as long as the connection lasts. Look for the time at which the status of the peer is \
+         due.",
+    ),
+    (
+        "copy-ignored",
+        "A copy of a message was ignored that was not taken before",
+        "The filter of repeats ignores a payload for half a second after the node took it. Here \
+         the node had not taken it: a first copy found no room, or the filter confuses payloads.",
+    ),
+    (
+        "peers-differ",
+        "The PeerActor has other peers than the network service",
+        "An event about a connection that finds no room is lost, and the list of all connections \
+         replaces it with the next message. Look for peers that came or went while the mailbox of \
+         the PeerActor was full, and at what it does with the list.",
+    ),
+    (
         "authorities-apart",
         "Two honest authorities are not connected",
         "The faults have ended, and one of the two knows the address of the other. Strangers may \

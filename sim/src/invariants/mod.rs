@@ -5,6 +5,8 @@
 //! observer are the only input from a node. **Never** trusts a node's own judgement of a quorum, a
 //! leader or finality.
 
+// Long, because the violations are one type, and each report of a node passes through one place.
+
 mod absence;
 mod accusations;
 mod actors;
@@ -33,6 +35,7 @@ mod outside;
 mod pools;
 mod quorums;
 mod rejoin;
+mod repairs;
 mod requests;
 mod retold;
 mod sets;
@@ -67,10 +70,11 @@ pub use forgeries::{Forgeries, Forgery, Tolerance};
 pub use handed::Handed;
 pub use ledger::{Action, Answered, Asked, Due, Ledger, Receipt, Sent, Taken};
 pub use model::Conformance;
-pub use pools::{journal_is_exact, pool_survives};
 pub use orders::Keys;
+pub use pools::{journal_is_exact, pool_survives};
 pub use quorums::Quorums;
 pub use rejoin::{Loss, Rejoin};
+pub use repairs::Repairs;
 pub use requests::Requests;
 pub use retold::Retold;
 pub use sets::{Changes, Members, Sets};
@@ -288,6 +292,31 @@ pub enum Violation {
     },
     /// An actor, or the network service of a node, lacks a fact that it must get after a restart.
     NotToldAgain { node: u8, what: String },
+    /// A node did not send its certificates, or its latest approval, again after slots without a
+    /// new final block.
+    NotResent {
+        node: u8,
+        what: String,
+        after_ms: u64,
+        limit_ms: u64,
+    },
+    /// A node did not repeat a fork choice that its execution client refused or did not follow.
+    ForkchoiceNotRepeated { node: u8, late_ms: u64 },
+    /// A node did not repeat a status request that failed, though the connection lasts.
+    StatusNotRepeated {
+        node: u8,
+        after_ms: u64,
+        limit_ms: u64,
+    },
+    /// A node ignored gossip as a repeat, and had taken no copy within the window.
+    CopyIgnored { node: u8, window_ms: u64 },
+    /// The PeerActor of a node has other peers than its network service.
+    PeersDiffer {
+        node: u8,
+        connected: u64,
+        known: u64,
+        limit_ms: u64,
+    },
     /// After the faults ended, two honest authorities are not connected; `node` lacks `other`.
     AuthoritiesApart { node: u8, other: u8, within_ms: u64 },
     /// A leader built on another block than the highest certified one that it knew; all slots.
@@ -542,6 +571,8 @@ pub struct Oracles {
     pub model: Conformance,
     /// Authorities that lost their votes and have not resumed voting.
     pub rejoin: Rejoin,
+    /// Mechanisms that send, ask or try again.
+    pub repairs: Repairs,
     /// Requests of the nodes to their peers.
     pub requests: Requests,
     /// Facts that are told again after restarts, and the connections of authorities.
@@ -618,6 +649,7 @@ impl Oracles {
             model: Conformance::new(plan).sharing(&sets),
             sets,
             rejoin: Rejoin::default(),
+            repairs: Repairs::new(plan),
             requests: Requests::new(plan.buggify),
             retold: Retold::new(plan),
             ledger: Ledger::default(),
@@ -719,6 +751,7 @@ impl Oracles {
             self.observe_byzantine(at_ms, node, event);
             return;
         }
+        self.repairs.observe(at_ms, node, event);
         let (kind, result) = match event {
             NodeEvent::Signed { target } => {
                 let kind = match target.kind {
@@ -905,6 +938,8 @@ impl Oracles {
         self.note(at_ms, result);
         let result = self.retold.look(node, tree);
         self.note(at_ms, result);
+        let result = self.repairs.look(at_ms, node);
+        self.note(at_ms, result);
     }
 
     /// Checks the sizes of a node's tables and its work.
@@ -932,6 +967,9 @@ impl Oracles {
         self.note(at_ms, result);
         let result = self.calm.stands(at_ms, node, &summary);
         self.note(at_ms, result);
+        if summary.silent {
+            self.repairs.silent(node);
+        }
         let accused = self.accusations.stands(node);
         let until = summary.votes.silent_until.map(|slot| slot.0);
         let final_slot = summary.finalized.slot.0;

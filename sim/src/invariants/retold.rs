@@ -139,8 +139,8 @@ struct Node {
 /// The facts of all nodes.
 #[derive(Debug)]
 pub struct Retold {
-    /// The world has neither small mailboxes, which refuse messages, nor a changing federation, by
-    /// which an authority loses its place.
+    /// The world has neither small mailboxes or queues, which refuse messages, nor a changing
+    /// federation, by which an authority loses its place.
     is_possible: bool,
     /// Nodes lose messages on purpose until everything heals.
     has_buggify: bool,
@@ -154,7 +154,9 @@ pub struct Retold {
 impl Retold {
     pub fn new(plan: &WorldPlan) -> Self {
         Self {
-            is_possible: plan.mailboxes.is_empty() && !plan.governance,
+            is_possible: plan.mailboxes.is_empty()
+                && plan.queued_events.is_none()
+                && !plan.governance,
             has_buggify: plan.buggify,
             suspects: plan.suspects(),
             full: BTreeMap::new(),
@@ -439,12 +441,14 @@ impl Oracles {
         // The proof of a correct node is valid: it signed its own identity with its own key.
         let (peer, has_proof) = match event {
             Event::PeerConnected { peer, .. } => {
+                self.repairs.connected(node, *peer, true);
                 if let Some(peer) = self.index_of(peer) {
                     self.retold.connected(node, peer, true);
                 }
                 return;
             }
             Event::PeerDisconnected { peer, .. } => {
+                self.repairs.connected(node, *peer, false);
                 if let Some(peer) = self.index_of(peer) {
                     self.retold.connected(node, peer, false);
                 }

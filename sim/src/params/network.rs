@@ -69,6 +69,13 @@ pub struct WorldPlan {
     /// Places for strangers at each node in place of production's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub places: Option<usize>,
+    /// Events that the network service of a node queues in place of production's 1,024; beyond them
+    /// it drops gossip, and refuses requests as busy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_events: Option<usize>,
+    /// Each node publishes each of its messages a second time, after a time of at most this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_again: Option<Ms>,
     /// TCP timeout of connecting and of sending on all machines; 20 s and 30 s by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Ms>,
@@ -113,6 +120,8 @@ impl Default for WorldPlan {
             unlisted: Vec::new(),
             crowd: 0,
             places: None,
+            queued_events: None,
+            publish_again: None,
             tcp_timeout: None,
             mailboxes: BTreeMap::new(),
             limits: LimitsPlan::default(),

@@ -21,7 +21,7 @@ use crate::cluster::genesis::Chain;
 use crate::cluster::now_ms;
 use crate::faults::{Class, GossipRepeater};
 use crate::invariants::{Forgery, Judge};
-use crate::params::{Slots, WorldPlan};
+use crate::params::{Ms, Slots, WorldPlan};
 
 /// The counter of repeated messages, beside the counter of the faults `duplicate-gossip`.
 const REPEATED: &str = "duplicate-gossip.messages";
@@ -68,6 +68,7 @@ pub fn interceptors(
                 answered: BTreeMap::new(),
             },
             rng: world.rng(&format!("interceptor {index}")),
+            publish_again_ms: plan.publish_again.map(|Ms(ms)| ms),
             late: Vec::new(),
             repeated: 0,
             losing: Vec::new(),
@@ -87,6 +88,8 @@ struct Inner {
     byzantine: Option<Byzantine>,
     inspector: Inspector,
     rng: Rng,
+    /// Maximum delay of the second copy of each published message, which has another nonce.
+    publish_again_ms: Option<u64>,
     /// Maximum delay of repeated gossip in milliseconds, one for each active fault.
     late: Vec<u64>,
     /// Number of repeated messages.
@@ -215,6 +218,9 @@ impl Inspector {
 
     fn note_departure(&mut self, command: &Command) {
         self.judge.look().commanded(self.node, command);
+        let at_ms = now_ms(self.world);
+        let node = self.node;
+        self.judge.look().repairs.commanded(at_ms, node, command);
         match command {
             Command::Judge { id, verdict } => {
                 self.note_verdict(id, *verdict);
@@ -315,6 +321,7 @@ impl Intercept for MessageInterceptor {
         if inner.byzantine.is_none() {
             let Inspector { node, judge, .. } = &inner.inspector;
             judge.look().retold.service_started(*node);
+            judge.look().repairs.service_started(*node);
         }
     }
 
@@ -325,7 +332,16 @@ impl Intercept for MessageInterceptor {
             Some(byzantine) => byzantine.leaving(command),
             None => {
                 inner.inspector.note_departure(&command);
-                vec![(Duration::ZERO, command)]
+                let again = match (&command, inner.publish_again_ms) {
+                    (Command::Publish { .. }, Some(most)) => {
+                        // At least a millisecond, because a delay of zero would not yield.
+                        let wait = Duration::from_millis(1 + inner.rng.below(most.max(1)));
+                        Some((wait, command.clone()))
+                    }
+                    _ => None,
+                };
+                let first = (Duration::ZERO, command);
+                [first].into_iter().chain(again).collect()
             }
         }
     }

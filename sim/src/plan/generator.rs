@@ -16,7 +16,7 @@ use serde_json::json;
 use super::Plan;
 use crate::faults::{
     self, Actor, ActorFail, ActorFailOften, Change, ChangeFederation, CrashAgain, Draw, Drawing,
-    Fault, KnownName, Machine, Rot, Step, Stop, Wipe,
+    ExecutionRefuses, Fault, KnownName, Machine, Rot, Step, Stop, Wipe,
 };
 use crate::params::{
     Behaviour, Byzantine, Conduct, FirstStart, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef,
@@ -163,6 +163,10 @@ const FIRST_OPERATIONS: u64 = 50;
 /// The operations among them that write the vote state and remove the marker of the fresh key.
 const VOTES_FROM: u64 = 31;
 const VOTES_OPERATIONS: u64 = 10;
+/// One generated world in this many has small queues of events.
+const SMALL_QUEUES_ONE_IN: u64 = 5;
+/// One generated world in this many has an execution client that refuses fork choices apart.
+const REFUSALS_ONE_IN: u64 = 12;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -191,6 +195,7 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
             &mut Rng::derive(seed, "plan rarities"),
             with_faults,
         );
+        draw_queues(&mut plan, &mut Rng::derive(seed, "plan queues"));
         draw_addresses(&mut plan, &mut Rng::derive(seed, "plan addresses"));
         draw_altered_orders(
             &mut plan,
@@ -198,6 +203,11 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
             with_faults,
         );
         draw_first_starts(&mut plan, &mut Rng::derive(seed, "plan first starts"));
+        draw_refusals(
+            &mut plan,
+            &mut Rng::derive(seed, "plan refusals"),
+            with_faults,
+        );
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() {
@@ -387,6 +397,46 @@ fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
+/// Draws a small queue between the network and the node, and copies of messages, in one of
+/// [`SMALL_QUEUES_ONE_IN`] worlds whose federation stays: more gossip would cost strangers their
+/// places. Where nodes find no room on purpose, a copy follows soon.
+fn draw_queues(plan: &mut Plan, rng: &mut Rng) {
+    let is_drawn = rng.below(SMALL_QUEUES_ONE_IN) == 0;
+    let events = [4, 16, 64][rng.below(3) as usize];
+    let again = Ms(1 + rng.below(150));
+    if is_drawn && !plan.world.governance {
+        plan.world.queued_events = Some(events);
+        plan.world.publish_again = Some(again);
+    }
+}
+
+/// Draws refusals of an execution client that are apart, in one of [`REFUSALS_ONE_IN`] worlds
+/// without anything else that makes a node slow on purpose. Some end with the first call, others
+/// with the last of a slot.
+fn draw_refusals(plan: &mut Plan, rng: &mut Rng, with_faults: bool) {
+    let is_drawn = rng.below(REFUSALS_ONE_IN) == 0;
+    let node = NodeRef::Number(1 + rng.below(u64::from(plan.world.nodes)) as u8);
+    let slots = plan.until_ms / plan.world.slot_ms;
+    let mut slot = CALM_SLOTS + rng.below(4);
+    if !is_drawn {
+        return;
+    }
+    plan.world.buggify = false;
+    if !with_faults {
+        return;
+    }
+    while slot + 2 < slots {
+        let count = 1 + rng.below(4) as u32;
+        plan.steps.push(Step {
+            at: When::Slot(slot, 0),
+            for_ms: Some(plan.world.slot_ms),
+            nodes: vec![node],
+            fault: ExecutionRefuses { count }.into(),
+        });
+        slot += 2 + rng.below(3);
+    }
+}
+
 /// Draws authorities that others do not know by address, and strangers that take all places. A
 /// message that is lost on purpose, or finds a full mailbox, may cost such an authority its place
 /// for a while; others without a proof of a key never get one.
@@ -399,7 +449,8 @@ fn draw_addresses(plan: &mut Plan, rng: &mut Rng) {
     let crowd = [0, 4, 8][rng.below(3) as usize];
     let has_others = world.light_client || world.greedy_peers || world.silent_peers;
     let has_attackers = !world.strangers.is_empty() || !world.suspects().is_empty();
-    let loses_messages = world.buggify || !world.mailboxes.is_empty();
+    let has_small_queues = !world.mailboxes.is_empty() || world.queued_events.is_some();
+    let loses_messages = world.buggify || has_small_queues;
     if !is_drawn || has_others || has_attackers || loses_messages || world.governance {
         return;
     }
@@ -659,6 +710,22 @@ mod tests {
         assert!(has(|limits| limits.uncertified) > 10);
         assert!(has(|limits| limits.range) > 3);
         assert!(has(|limits| limits.pending) > 3);
+    }
+
+    #[test]
+    fn small_queues_and_refusals_apart_are_drawn() {
+        let plans: Vec<Plan> = (0..200).map(mixed).collect();
+        let has_queues = |plan: &Plan| {
+            let world = &plan.world;
+            world.queued_events.is_some() && world.publish_again.is_some()
+        };
+        assert!(plans.iter().any(has_queues));
+        let refusals = |plan: &Plan| {
+            let names = plan.steps.iter().map(|step| step.fault.name());
+            names.filter(|name| *name == "execution-refuses").count()
+        };
+        let is_refused_often = |plan: &Plan| !plan.world.buggify && refusals(plan) > 4;
+        assert!(plans.iter().any(is_refused_often));
     }
 
     #[test]

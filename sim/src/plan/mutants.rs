@@ -343,6 +343,21 @@ planted! {
     "order-height-unsigned", "federation", "altered_orders":
         "Signers and nodes leave the effective height out of the signed message of an order."
         [blind] => "approved-invalid", "forgery-voted-for";
+    "finality-flag-kept", "consensus", "sent_again_in_each_slot":
+        "After the first final block, nothing is sent again after a slot without one (rule 3.7)."
+        [blind] => "not-resent";
+    "dropped-copies-remembered", "network", "copies_after_a_full_queue":
+        "Gossip that finds no room in the queue of events counts as seen: copies are ignored."
+        [blind] => "copy-ignored";
+    "refused-status-forgotten", "network", "copies_after_a_full_queue":
+        "A status request of the handshake that the peer refused is not repeated on its connection."
+        [blind] => "status-not-repeated";
+    "retry-flag-kept", "execution", "refusals_apart":
+        "The timer of a fork choice that the client follows meanwhile counts as pending for ever."
+        [blind] => "forkchoice-not-repeated";
+    "gone-peers-kept", "sync", "lost_connection_events":
+        "The list of connections that repairs lost events adds peers, and removes none."
+        [blind] => "peers-differ";
     "canary-always-fails", "canary", "steady":
         "No mistake: an invariant that is always violated. If the first seed does not find it, \
          the simulator is broken."

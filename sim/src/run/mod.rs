@@ -42,7 +42,7 @@ use crate::cluster::{self, Authority, Exit, Living, Markers, Net, Observer, Seat
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
-use crate::invariants::{ExecutionClients, Judge, Keys, Oracles, Violation};
+use crate::invariants::{ExecutionClients, Judge, Keys, Oracles, Repairs, Violation};
 use crate::params::Slots;
 use crate::params::{Conduct, LimitsPlan, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
@@ -250,6 +250,8 @@ fn collect_counters(
     all.extend(oracles.calm.counts().map(|(name, n)| (name.to_owned(), n)));
     let stores = oracles.stores.counts();
     all.extend(stores.map(|(name, n)| (name.to_owned(), n)));
+    let repairs = oracles.repairs.counts();
+    all.extend(repairs.map(|(name, n)| (name.to_owned(), n)));
     if let Some(least) = oracles.least_final {
         all.insert("expect.min_final".to_owned(), least);
         all.insert("expect.losses".to_owned(), oracles.rejoin.noticed());
@@ -390,6 +392,7 @@ impl Cluster {
         planted_bug: PlantedBug,
     ) -> Result<Self, Violation> {
         configure_world(world, &plan.world);
+        watch_repairs(world, judge);
         let nodes = plan.world.nodes;
         let start_ms = world.wall_ms(NodeId::WORLD);
         judge.look().calm.begin(start_ms);
@@ -428,6 +431,7 @@ impl Cluster {
             stranger_places: plan.world.places,
             limits: node_limits(&plan.world),
             public_limits: public_limits(&plan.world),
+            queued_events: plan.world.queued_events,
             planted_bug,
             twins: twins(&plan.world).collect(),
             markers: Markers::default(),
@@ -472,6 +476,18 @@ impl Cluster {
             users,
         })
     }
+}
+
+/// Has the invariants watch the mechanisms of repair.
+fn watch_repairs(world: World, judge: &Judge) {
+    let judge = judge.clone();
+    let watch = move |machine: NodeId, kind: &'static str, payload: &[u8]| {
+        if Repairs::is_watched(kind) {
+            let at_ms = now_ms(world);
+            judge.look().traced(at_ms, machine, kind, payload);
+        }
+    };
+    world.on_event(Arc::new(watch));
 }
 
 /// Applies the plan's default link, TCP timeouts and buggify switch to the world.
@@ -726,6 +742,7 @@ async fn recover(
     spawn("operators", faults.clone().confirm_clocks(core.clone()));
     world.set_buggify(None);
     judge.look().retold.healed();
+    judge.look().repairs.healed(healed_ms, nodes);
     match recovery::progress(world, judge, plan, &core, &mute).await? {
         Progress::Broken => return Ok(()),
         Progress::Unrecoverable => {

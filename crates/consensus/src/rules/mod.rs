@@ -8,6 +8,7 @@
 //! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 window, 6.2 pause |
 //! | `validity` | 2.5 limits, 3.6 valid |
 //! | `durability` | 3.14 votes are durable before they are sent |
+//! | `resending` | 3.7 sending again |
 //! | `room` | none: the uncertified blocks that give way to others |
 //!
 //! A rule that permits a signature returns a [`Refusal`] otherwise, which the caller traces. Before
@@ -19,6 +20,7 @@ mod certificates;
 mod changes;
 mod durability;
 mod planted;
+mod resending;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ pub(crate) use durability::{
     votes_to_write,
 };
 pub use planted::PlantedBug;
+pub(crate) use resending::{begins_with_finality, is_resending_due};
 pub(crate) use room::{first_to_drop, keeps_newest};
 pub(crate) use time::{
     block_timestamp, has_clock_jumped, is_approval_ahead, is_near_chain, is_same_time,

@@ -4,6 +4,7 @@ use alys_types::{Hash, Slot};
 
 use super::State;
 use crate::input::{Broadcast, Effect, Now};
+use crate::rules;
 use crate::tree::BodyState;
 
 /// Slots for which the body of an uncertified proposal stays in memory.
@@ -14,10 +15,10 @@ impl State {
         let slot = self.slot_at(now);
         if slot != self.last_slot {
             self.last_slot = slot;
-            if !self.has_finalized {
+            if rules::is_resending_due(self.has_finalized) {
                 self.rebroadcast(now, out);
             }
-            self.has_finalized = false;
+            self.has_finalized = rules::begins_with_finality(self.has_finalized, self.bug());
             self.drop_old_bodies(slot);
             if let Some((root, _, to)) = self.sync_gap() {
                 let from = root.next();

@@ -46,7 +46,7 @@ pub use net::{CONNECT_TIMEOUT, TcpTimeouts, USER_TIMEOUT};
 pub use node::WORLD_IP;
 pub use process::{Process, here};
 pub use rng::Rng;
-pub use state::MarkHandler;
+pub use state::{EventHandler, MarkHandler};
 pub use trace::{Detail, Event, MAX_SNAPSHOTS, Sink, Snapshot};
 
 pub(crate) use buggify::buggify_fires;
@@ -298,6 +298,12 @@ impl World {
     /// earlier one. It runs inside of the process, which it may end.
     pub fn on_reached(&self, handler: MarkHandler) {
         with(|state| state.on_reached = Some(handler));
+    }
+
+    /// Reports all further events of [`crate::trace::event`] to `handler`, which replaces an
+    /// earlier one. Unlike a sink it may read the world; it runs inside of the process.
+    pub fn on_event(&self, handler: EventHandler) {
+        with(|state| state.on_event = Some(handler));
     }
 
     /// Records an action of the world as an event.

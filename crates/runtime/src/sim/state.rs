@@ -18,6 +18,9 @@ use super::{NodeId, Options};
 
 /// Receives a coverage mark, inside of the node that reached it.
 pub type MarkHandler = Arc<dyn Fn(NodeId, &'static str) + Send + Sync>;
+/// Receives an event of [`crate::trace::event`] with its payload, inside of the node that recorded
+/// it.
+pub type EventHandler = Arc<dyn Fn(NodeId, &'static str, &[u8]) + Send + Sync>;
 
 thread_local! {
     /// The state of the run, which has its own thread.
@@ -39,6 +42,8 @@ pub(crate) struct WorldState {
     pub counters: BTreeMap<&'static str, u64>,
     /// Receives every coverage mark.
     pub on_reached: Option<MarkHandler>,
+    /// Receives every event that a node records.
+    pub on_event: Option<EventHandler>,
     pub sites: Sites,
     /// Polls of all tasks of all nodes.
     pub polls: u64,
@@ -59,6 +64,7 @@ impl WorldState {
             trace: Trace::new(options.seed),
             counters: BTreeMap::new(),
             on_reached: None,
+            on_event: None,
             sites: Sites::default(),
             polls: 0,
             wake_later: Vec::new(),
@@ -168,12 +174,19 @@ pub(crate) fn try_with(f: impl FnOnce(&mut WorldState)) {
 
 /// Records an event of the current process, unless it is dead.
 pub(crate) fn note_event(kind: &'static str, payload: &[u8]) {
+    let mut reported = None;
     try_with(|state| {
         let process = here();
         if state.is_alive(process) {
             state.note(process.node, kind, payload, String::new);
+            let handler = state.on_event.clone();
+            reported = handler.map(|handler| (handler, process.node));
         }
     });
+    // The handler may look at the world, so the state is released before.
+    if let Some((handler, node)) = reported {
+        handler(node, kind, payload);
+    }
 }
 
 /// Counts a coverage mark of the current process, unless it is dead, and reports it.

@@ -137,6 +137,13 @@ impl ExecutionFaultInjector {
 
     /// Applies the faults to a received call.
     pub(super) async fn before(&self, method: &str, params: &Value) -> CallDecision {
+        if method.starts_with("engine_") {
+            // 1 for a fork choice, 2 for one that begins a payload.
+            let is_forkchoice = method.starts_with("engine_forkchoiceUpdated");
+            let is_building = params.get(1).is_some_and(|found| !found.is_null());
+            let call = u8::from(is_forkchoice) + u8::from(is_forkchoice && is_building);
+            trace::event("execution.called", &[call]);
+        }
         let delay = self.lock().answer_delay;
         if !delay.is_zero() && method.starts_with("engine_") {
             count("execution.late");
@@ -207,11 +214,63 @@ impl ExecutionFaultInjector {
                 fault.spoil(answer);
             }
         }
-        if method.starts_with("engine_") && take(&mut self.lock().lost_answers) {
+        let is_engine = method.starts_with("engine_");
+        let is_lost = is_engine && take(&mut self.lock().lost_answers);
+        if is_engine {
+            let outcome = Outcome::of(method, answer, is_lost);
+            trace::event("execution.answered", &[outcome as u8]);
+        }
+        if is_lost {
             count("execution.cut");
             if let Some(disconnect) = &self.disconnect {
                 disconnect();
             }
+        }
+    }
+}
+
+/// The end of a call of the Engine API, in the trace of a simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// An answer to another call than a fork choice.
+    Answered = 0,
+    /// The client follows a fork choice.
+    Followed = 1,
+    /// The client does not follow a fork choice.
+    NotFollowed = 2,
+    /// The client does not know the parent of a payload.
+    Syncing = 3,
+    /// The error of another call than a fork choice.
+    Error = 4,
+    /// The error of a fork choice.
+    Refused = 5,
+    /// The answer does not arrive.
+    Lost = 6,
+}
+
+impl Outcome {
+    fn of(method: &str, answer: &Result<Value, RpcError>, is_lost: bool) -> Self {
+        let is_forkchoice = method.starts_with("engine_forkchoiceUpdated");
+        let is_payload = method.starts_with("engine_newPayload");
+        let is_one_of = |status: &Value, words: &[&str]| {
+            let word = status.as_str().unwrap_or("");
+            words.contains(&word)
+        };
+        match answer {
+            _ if is_lost => Self::Lost,
+            Err(_) if is_forkchoice => Self::Refused,
+            Err(_) => Self::Error,
+            Ok(answer) if is_forkchoice => {
+                if is_one_of(&answer["payloadStatus"]["status"], &["VALID"]) {
+                    Self::Followed
+                } else {
+                    Self::NotFollowed
+                }
+            }
+            Ok(answer) if is_payload && is_one_of(&answer["status"], &["SYNCING", "ACCEPTED"]) => {
+                Self::Syncing
+            }
+            Ok(_) => Self::Answered,
         }
     }
 }
@@ -296,6 +355,30 @@ mod tests {
         after("engine_newPayloadV3");
         after("engine_newPayloadV3");
         assert_eq!(*disconnects.lock().expect("no panic"), 1);
+    }
+
+    #[test]
+    fn calls_have_their_outcome_in_the_trace() {
+        let forkchoice = "engine_forkchoiceUpdatedV3";
+        let payload = "engine_newPayloadV3";
+        let status = |word: &str| json!({ "payloadStatus": { "status": word } });
+        let table = [
+            (forkchoice, Ok(status("VALID")), Outcome::Followed),
+            (forkchoice, Ok(status("SYNCING")), Outcome::NotFollowed),
+            (forkchoice, Err(()), Outcome::Refused),
+            (payload, Ok(json!({ "status": "VALID" })), Outcome::Answered),
+            (
+                payload,
+                Ok(json!({ "status": "SYNCING" })),
+                Outcome::Syncing,
+            ),
+            (payload, Err(()), Outcome::Error),
+        ];
+        for (method, answer, expected) in table {
+            let answer = answer.map_err(|()| RpcError::new(-38002, "refused"));
+            assert_eq!(Outcome::of(method, &answer, false), expected);
+            assert_eq!(Outcome::of(method, &answer, true), Outcome::Lost);
+        }
     }
 
     #[test]

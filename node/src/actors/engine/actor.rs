@@ -576,7 +576,9 @@ impl AlysActor for EngineActor {
                 self.schedule_retry(ctx);
             }
             EngineMessage::RetryForkchoice => {
-                self.is_retry_scheduled = false;
+                if interceptor::retry_has_ended(self.refused.is_some()) {
+                    self.is_retry_scheduled = false;
+                }
                 if let Some(state) = self.refused
                     && timeout(limit, self.update_forkchoice(state)).await.is_err()
                 {

@@ -379,7 +379,8 @@ impl PeerActor {
         let gone = self
             .planner
             .peers()
-            .filter(|peer| connected.iter().all(|(there, _)| there != *peer));
+            .filter(|peer| connected.iter().all(|(there, _)| there != *peer))
+            .filter(|_| interceptor::forgets_gone_peers());
         for peer in gone.copied().collect::<Vec<_>>() {
             self.disconnect(peer);
         }

@@ -18,6 +18,8 @@ const MAX_REJOIN_MARGIN: u64 = 86_400;
 const FIRST_OPERATIONS: std::ops::RangeInclusive<u64> = 1..=200;
 /// Most strangers that take places. Each has a network service, which costs as much as a node's.
 const MAX_CROWD: u8 = 64;
+/// Longest time until the second copy of a message: the shortest slot.
+const MAX_PUBLISH_AGAIN_MS: u64 = 1_000;
 
 /// A step of the path to a value in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +215,18 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
     }
     check_mailboxes(world)?;
     check_limits(world)?;
+    if world.queued_events == Some(0) {
+        return problem(
+            ["world", "queued_events"],
+            "queued_events: from 1".to_owned(),
+        );
+    }
+    if let Some(Ms(ms)) = world.publish_again
+        && !(1..=MAX_PUBLISH_AGAIN_MS).contains(&ms)
+    {
+        let message = format!("publish_again: from 1ms to {MAX_PUBLISH_AGAIN_MS}ms, found {ms}ms");
+        return problem(["world", "publish_again"], message);
+    }
     if let Some(Ms(ms)) = world.tcp_timeout
         && !TCP_TIMEOUT_MS.contains(&ms)
     {
