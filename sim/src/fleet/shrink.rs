@@ -139,7 +139,7 @@ fn less_time(failing: &mut Failing, lab: &mut impl Lab) {
 }
 
 fn simpler_world(failing: &mut Failing, lab: &mut impl Lab) {
-    let changes: [fn(&mut Plan); 25] = [
+    let changes: [fn(&mut Plan); 27] = [
         |plan| plan.workload.users = 0,
         |plan| plan.workload.watchers = 0,
         |plan| plan.workload.watchers = plan.workload.watchers.min(1),
