@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use alys_actor_system::Abandoned;
 use alys_consensus::PlantedBug;
 use alys_integrations::http::Endpoint;
 use alys_node::interceptor::NetworkInterceptor;
@@ -212,14 +213,17 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 };
                 let faults = node.faults().clone();
                 let report = node.shutdown(STOP).await;
-                // An actor with an injected hang also hangs during the stop.
+                // An actor with an injected hang also hangs during the stop. One that waits for its
+                // restart, because it or an actor that it asks was struck, leaves its messages.
                 let struck = faults.hits();
                 let is_struck = |actor: &str| struck.keys().any(|(path, _)| **path == *actor);
-                let left: Vec<_> = report
-                    .abandoned
-                    .iter()
-                    .filter(|one| one.failure.is_none() || !is_struck(&one.actor))
-                    .collect();
+                let is_excused = |one: &Abandoned| {
+                    let is_running = one.handling.is_some() || one.stopping || one.unresponsive;
+                    one.failure.is_some() && is_struck(&one.actor)
+                        || !is_running && !struck.is_empty()
+                };
+                let left = report.abandoned.iter().filter(|one| !is_excused(one));
+                let left: Vec<_> = left.collect();
                 if left.is_empty() {
                     return Ok(());
                 }
