@@ -92,7 +92,6 @@
 mod actor;
 mod interceptor;
 mod mailbox;
-pub mod squeeze;
 mod supervision;
 mod system;
 pub mod testkit;
@@ -124,6 +123,7 @@ pub use mailbox::{
     mailbox,
     message::{Message, Overflow, Priority, Receipt, Reply},
     queues::MAX_OVERTAKES,
+    squeeze,
 };
 pub use supervision::{
     ChildSpec, Supervisor, SupervisorSpec,

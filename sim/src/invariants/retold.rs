@@ -495,6 +495,7 @@ mod tests {
             health: Health::Healthy,
             incarnation,
             restarts: incarnation - 1,
+            failures: incarnation - 1,
             last_error: None,
             mailbox,
             children: Vec::new(),

@@ -22,9 +22,9 @@ use crate::{
         envelope::{Envelope, MessageId, Meta, Watched},
         error::{AskError, SendError, TellError},
         message::{Message, Overflow, Priority, Receipt, Reply},
+        squeeze,
         waits::{self, Waiting},
     },
-    squeeze,
 };
 
 /// The address of an actor. Cheap to clone and valid across restarts. It is closed once the actor

@@ -12,6 +12,7 @@ pub(crate) mod error;
 pub(crate) mod home;
 pub(crate) mod message;
 pub(crate) mod queues;
+pub mod squeeze;
 pub(crate) mod stats;
 pub(crate) mod waits;
 
