@@ -114,7 +114,9 @@ mod tests {
             |order| order.number += 1,
             |order| order.effective_height = Height(41),
             |order| order.change = FederationChange::Remove(PublicKeyBytes([1; 48])),
-            |order| drop(order.signatures.pop()),
+            |order| {
+                order.signatures.pop();
+            },
             |order| order.signatures[1].0 = 1,
             |order| order.signatures[1] = order.signatures[0],
         ];

@@ -88,7 +88,12 @@ impl State {
     /// its payload, that the payload came too late, or that its blocks got no certificate.
     fn proposes_empty(&self, slot: Slot) -> bool {
         self.refused_slot == Some(slot)
-            || self.uncertified.len() + self.without_payload.len() >= MAX_FAILED_PROPOSALS
+            || self.failed_turns() >= MAX_FAILED_PROPOSALS
+    }
+
+    fn failed_turns(&self) -> usize {
+        let without_payload = self.without_payload.len();
+        self.uncertified.len().saturating_add(without_payload)
     }
 
     /// Counts a turn without a payload in time.
