@@ -309,7 +309,7 @@ planted! {
         => "not-told-again", "too-few-blocks", "no-progress", "block-late";
     "newest-blocks-dropped", "consensus", "proposals_without_a_quorum":
         "Of more uncertified blocks than a node keeps, those of the highest slots are dropped."
-        [blind] => "no-progress", "too-few-blocks";
+        [blind] => "no-progress", "too-few-blocks", "not-resent";
     "late-block-dropped", "consensus", "a_leader_alone":
         "A block of the chain that is older than all uncertified ones that a node keeps is dropped \
          as it arrives."
@@ -322,7 +322,7 @@ planted! {
         [blind] => "budget-wrong";
     "restart-log-kept", "supervision", "a_group_gives_up_once":
         "A supervisor that was restarted still counts the restarts before it gave up."
-        [blind] => "gave-up-early", "process-ended";
+        [blind] => "gave-up-early", "process-ended", "error-line";
     "range-one-block-too-long", "sync", "catching_up_over_changes":
         "A range that ends one block after a change of the federation is not cut, and its tip is \
          checked against the old set."
