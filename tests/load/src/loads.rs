@@ -83,8 +83,9 @@ pub const LOADS: [Load; 8] = [
     Load {
         name: "forged-statuses",
         unit: "connections",
-        // A hundred are tried, and the validators come first on a busy machine.
-        wanted: Amount::PerSecond(80),
+        // A hundred are tried: the validators' budgets refuse many, and the validators come first on
+        // a busy machine.
+        wanted: Amount::PerSecond(15),
         run: forgeries::reconnecting,
     },
     // The last one, because validators hold its votes for a while: should the authority's own
