@@ -87,8 +87,7 @@ impl State {
     /// Rule 6.5 (docs/protocol.md): true when transactions may be the reason that this node refused
     /// its payload, that the payload came too late, or that its blocks got no certificate.
     fn proposes_empty(&self, slot: Slot) -> bool {
-        self.refused_slot == Some(slot)
-            || self.failed_turns() >= MAX_FAILED_PROPOSALS
+        self.refused_slot == Some(slot) || self.failed_turns() >= MAX_FAILED_PROPOSALS
     }
 
     fn failed_turns(&self) -> usize {
