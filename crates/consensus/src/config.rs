@@ -8,7 +8,7 @@ use alys_types::bls::PublicKeyBytes;
 use crate::rules::PlantedBug;
 
 /// Uncertified blocks that are kept in production. Leaders can make two a slot at most before
-/// evidence is out, and a block older than a few slots is not approved any more.
+/// evidence is out, and a block older than a few slots can no longer be approved.
 pub const MAX_UNCERTIFIED: usize = 64;
 
 /// The chain that a node follows, and the key that it signs with.

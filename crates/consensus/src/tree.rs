@@ -212,8 +212,9 @@ impl Tree {
     }
 
     /// Drops uncertified childless blocks of the lowest slots over the limit. The newest entry
-    /// stays: its certificate is taken right after, if it is a block of the chain that this node
-    /// missed while it proposed alone, and of a lower slot than all proposals since.
+    /// stays, because it may be a certified block that this node missed while it proposed alone:
+    /// its slot is then lower than those of all own proposals since, and its certificate is
+    /// recorded right after this insertion.
     fn drop_excess(&mut self, newest: &Hash, config: &Config) {
         let mut uncertified: Vec<(Slot, Hash)> = self
             .entries

@@ -8,8 +8,8 @@
 //! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 window, 6.2 pause |
 //! | `validity` | 2.5 limits, 3.6 valid |
 //! | `durability` | 3.14 votes are durable before they are sent |
-//! | `resending` | 3.7 sending again |
-//! | `room` | none: the uncertified blocks that give way to others |
+//! | `resending` | 3.7 re-sending |
+//! | `room` | none: eviction of uncertified blocks over the limit |
 //!
 //! A rule that permits a signature returns a [`Refusal`] otherwise, which the caller traces. Before
 //! a vote is persisted, the caller asserts the postcondition of the rule on the node's own state

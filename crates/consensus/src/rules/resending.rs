@@ -1,4 +1,5 @@
-//! Rule 3.7: what was signed is sent again after each slot without a new final block.
+//! Rule 3.7: a node rebroadcasts its votes and certificates after each slot without a new final
+//! block.
 
 use super::planted::PlantedBug;
 
@@ -7,8 +8,8 @@ pub(crate) fn is_resending_due(has_finalized: bool) -> bool {
     !has_finalized
 }
 
-/// Whether a slot that begins has a new final block already, which no slot has. With the bug it has
-/// if an earlier one had.
+/// The flag of a new final block at the beginning of a slot: false, because no block was finalized
+/// in it yet. The planted bug keeps the flag of the previous slot.
 pub(crate) fn begins_with_finality(has_finalized: bool, bug: &PlantedBug) -> bool {
     has_finalized && bug.active("finality-flag-kept")
 }

@@ -1,12 +1,12 @@
-//! Room for blocks that are not certified: which of them give way. No rule of the protocol, but
-//! the chain halts if the wrong ones do.
+//! Eviction of uncertified blocks over the limit. Not a rule of the protocol, but the chain halts
+//! if the wrong blocks are evicted.
 
 use alys_types::{Hash, Slot};
 
 use super::PlantedBug;
 
-/// The `excess` blocks to drop: those of the lowest slots, which are approved no more. `blocks` are
-/// sorted.
+/// The `excess` blocks to drop: those of the lowest slots, which can no longer be approved.
+/// `blocks` are sorted by slot.
 pub(crate) fn first_to_drop<'a>(
     blocks: &'a mut [(Slot, Hash)],
     excess: usize,

@@ -51,9 +51,9 @@ pub enum Invalid {
     NotAdmitted { what: &'static str },
 }
 
-/// Checks what [`check_header`] leaves of a block against its parent: body, payload, and the hashes
-/// in the header. Certificates and signatures are checked in [`crate::verify`], the federation's
-/// change in [`crate::federation`].
+/// Checks the rest of a block against its parent, after [`check_header`]: body, payload, and the
+/// hashes in the header. Certificates and signatures are checked in [`crate::verify`], the
+/// federation's change in [`crate::federation`].
 pub(crate) fn check_contents(
     block: &Block,
     context: &ProposalContext,
