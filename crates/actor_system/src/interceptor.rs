@@ -49,7 +49,7 @@ pub(crate) fn tasks_outlive_their_incarnation() -> bool {
     active("dead-incarnation-lives")
 }
 
-/// The pending timers of an incarnation go on in the next one.
+/// The pending timers of an incarnation continue in the next one.
 pub(crate) fn timers_outlive_their_incarnation() -> bool {
     active("timers-outlive-incarnation")
 }

@@ -48,8 +48,8 @@ pub struct Snapshot {
     pub incarnation: u64,
     /// Number of restarts so far, including those caused by siblings.
     pub restarts: u64,
-    /// Number of times at which it ended on its own, by a failure or at its own request, and its
-    /// supervisor had to decide about a restart.
+    /// Number of ends, by a failure or at its own request, after which its supervisor decided about
+    /// a restart. Restarts caused by siblings do not count.
     pub failures: u64,
     /// Last failure with its sources, as one line.
     pub last_error: Option<String>,

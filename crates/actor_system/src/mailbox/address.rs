@@ -77,8 +77,8 @@ impl<M: Message> Addr<M> {
     /// [`TellError`], which returns the message, if there is no room, the access rules refuse it,
     /// the actor's circuit breaker is open, or the actor has terminated.
     pub fn tell(&self, msg: M) -> Result<Receipt, TellError<M>> {
-        // The simulator reports a full mailbox at random, and while it squeezes the mailbox, because
-        // every caller of `tell` must handle one.
+        // The simulator reports a full mailbox at random, and while it squeezes the mailbox,
+        // because every caller of `tell` must handle one.
         let path = self.mailbox.home().map(|home| &*home.path);
         if matches!(msg.overflow(), Overflow::Block | Overflow::Fail)
             && (squeeze::is_squeezed(path) || buggify!("actors.addr.full", 2_000))

@@ -1,8 +1,8 @@
 //! Mailboxes that have no room in a simulation: a message whose sender does not wait is refused.
 //!
 //! The mailboxes of a run are nearly always empty, and a message that is refused once is usually
-//! sent again soon, so a sender that counts a refused message as delivered shows in neither case.
-//! Outside of simulations no mailbox is squeezed.
+//! sent again soon. Neither case exposes a sender that counts a refused message as delivered, so a
+//! squeeze refuses every such message for a while. Outside of simulations no mailbox is squeezed.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
