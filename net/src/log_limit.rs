@@ -1,8 +1,8 @@
 //! A limit on the log lines that remote input causes. Pure; the time is an argument.
 //!
 //! Peer ids cost nothing, so a line for each offence or ban would let strangers fill the log, and
-//! hide what the operator has to read in it. Each kind of line has a limit of its own; lines beyond
-//! it are logged at DEBUG, and the next one above that states their number.
+//! hide the lines that the operator has to read. Each kind of line has a limit of its own. Lines
+//! beyond it are logged at DEBUG, and the next line within it states their number.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// Counts an occurrence. The number of those that were left out since the last line, if another
-    /// line is within the limit.
+    /// Counts an occurrence. Returns the number of those left out since the last line, or `None` if
+    /// another line would exceed the limit.
     pub fn admit(&mut self, now: Instant) -> Option<u64> {
         let is_over = |begun: Instant| now.saturating_duration_since(begun) >= WINDOW;
         if self.begun.is_none_or(is_over) {
@@ -38,7 +38,7 @@ impl LogLimit {
         None
     }
 
-    /// Occurrences since the last line.
+    /// Occurrences left out since the last line.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }

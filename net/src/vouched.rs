@@ -9,12 +9,13 @@ use libp2p::PeerId;
 /// Peers for each key: an authority has one node, and a few more ids after its operator replaced
 /// the node or its network key.
 const MAX_PER_KEY: usize = 4;
-/// Peers of all keys, so that no key takes the place of another one's peer.
+/// Peers of all keys: room for `MAX_PER_KEY` of every authority, so that peers of one key do not
+/// displace those of another.
 pub const MAX_VOUCHED: usize = MAX_AUTHORITIES * MAX_PER_KEY;
 
 /// Peers that proved an authority's key, the oldest proof first. Beyond four peers of a key its
-/// oldest one leaves. Only keys of two sets exceed the limit of all peers, until those of the
-/// earlier set are removed.
+/// oldest one leaves. Beyond [`MAX_VOUCHED`] peers the oldest of all leaves, which happens only
+/// while the peers of an earlier authority set are not removed yet.
 #[derive(Debug, Default)]
 pub struct Vouched(VecDeque<(PeerId, PublicKeyBytes)>);
 
