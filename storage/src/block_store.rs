@@ -34,9 +34,9 @@ use crate::schema::{self, hash_key, height_key};
 const MAX_LISTED: usize = 1 << 16;
 /// Bytes reserved in a range answer for certificates, federation orders and the last final header.
 const RANGE_OVERHEAD_BYTES: usize = 64 * 1024;
-/// The largest part of a smaller limit that is reserved: a tip, and a final header with its
-/// certificate, take 2 KiB.
-const OVERHEAD_OF_RANGE: usize = 64;
+/// At most this fraction of the limit is reserved, as a divisor: a smaller limit than
+/// [`MAX_RANGE_BYTES`] needs room for a tip, and a final header with its certificate, 2 KiB.
+const RANGE_OVERHEAD_DIVISOR: usize = 64;
 
 /// The block store of one node.
 ///
@@ -104,8 +104,8 @@ impl BlockStore {
     }
 
     /// The same store with another limit of the bytes of [`Self::block_range`] than
-    /// [`MAX_RANGE_BYTES`], for simulations, in which few blocks are large. It is at least 256 KiB
-    /// and twice the largest block.
+    /// [`MAX_RANGE_BYTES`], for simulations, in which few blocks are large. It must be at least
+    /// 256 KiB and twice the largest block of the run.
     pub fn with_range_limit(self, bytes: usize) -> Self {
         Self {
             max_range_bytes: bytes,
@@ -327,12 +327,12 @@ impl BlockStore {
 
     /// The answer to a request for blocks: consecutive blocks of the certified chain from `start`
     /// on, at most `count`, [`MAX_RANGE_BLOCKS`] and, unless the first block alone is larger,
-    /// [`MAX_RANGE_BYTES`] or the limit in its place. The range ends before the first block without a
-    /// stored body, and the certificate of its last block is known; it can be empty.
+    /// [`Self::max_range_bytes`]. The range ends before the first block without a stored body, and
+    /// the certificate of its last block is known; it can be empty.
     pub fn block_range(&self, request: RangeRequest) -> Result<BlockRange, Error> {
         let mut blocks = Vec::new();
         let limit = self.max_range_bytes;
-        let mut bytes = RANGE_OVERHEAD_BYTES.min(limit / OVERHEAD_OF_RANGE);
+        let mut bytes = RANGE_OVERHEAD_BYTES.min(limit / RANGE_OVERHEAD_DIVISOR);
         let is_short = buggify!("storage.blocks.short_range");
         for hash in self.certified_hashes(request)? {
             if is_short && !blocks.is_empty() {
@@ -514,9 +514,9 @@ impl BlockStore {
     }
 
     /// Removes blocks at or below the last final height from the list of open ones. They are in it
-    /// if their headers were written after they became final or were dropped, or if memory had no
-    /// room for them when they were to be dropped. Nothing else refers to a block beside the final
-    /// chain, so its other records go too.
+    /// if their headers were written after they became final or were dropped, or if the node had
+    /// evicted them from memory and therefore did not list them as dropped. Those that are not on
+    /// the final chain can never become final, so their other records are deleted too.
     fn prune_open_list(&self) -> Result<(), Error> {
         let floor = self.final_height()?;
         let mut batch = Batch::new();

@@ -21,7 +21,7 @@ pub(crate) fn enters_final_index(is_last: bool) -> bool {
     is_last || !active("final-index-gaps")
 }
 
-/// `dropped-bodies-kept`: the bodies of blocks beside the final chain stay.
+/// `dropped-bodies-kept`: the bodies of blocks that are not on the final chain stay.
 pub(crate) fn deletes_dropped(table: Table) -> bool {
     table != schema::BODIES || !active("dropped-bodies-kept")
 }
