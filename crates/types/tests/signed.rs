@@ -1,5 +1,5 @@
-//! Signed and hashed structures: a single altered field is refused. A field that a message leaves
-//! out is left out by signers and verifiers alike, so that they agree on it.
+//! Signed and hashed structures: a single altered field is refused. Tests of valid messages do
+//! not notice a field that the signed bytes omit, because signers and verifiers omit it alike.
 //!
 //! The alterations are made in the canonical encoding, one byte after the other, so that a new
 //! field is covered without a new row.

@@ -55,8 +55,8 @@ impl Damage {
     }
 }
 
-/// Counts an operation towards the one that a fault hits; true when it is this one, and the fault
-/// is over.
+/// Counts down to the operation that a fault hits. True if it is the current one, which ends the
+/// fault.
 fn is_due(left: &mut Option<u64>) -> bool {
     *left = left.map(|left| left.saturating_sub(1));
     let is_due = *left == Some(0);
