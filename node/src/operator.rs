@@ -81,7 +81,8 @@ pub struct Operated {
 struct Methods {
     token: Token,
     node: Mutex<Option<Operated>>,
-    /// Every program that reaches the port can send wrong tokens.
+    /// Limits the lines about wrong tokens, because every program that reaches the port can send
+    /// them.
     refusal_lines: Mutex<LogLimit>,
 }
 

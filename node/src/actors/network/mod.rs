@@ -185,7 +185,7 @@ impl NetworkActor {
         }
     }
 
-    /// Updates what this actor knows of the service. A newer status, and newer keys, replace those
+    /// Records a command that the service accepted. A newer status, and newer keys, replace those
     /// that were not sent.
     fn on_sent(&mut self, command: Command) {
         match command {
@@ -672,7 +672,7 @@ mod tests {
                 assert_eq!(reads.running(), expected);
                 test.until(|_| storage.depth() == expected).await;
             }
-            // The chain and the engine, and what earlier incarnations of them left behind.
+            // Questions of the chain and the engine, and those of their earlier incarnations.
             let own = table::STORAGE.least_mailbox - storage::MAX_PEER_READS;
             for _ in 0..own {
                 let (reply, _) = Reply::channel();
