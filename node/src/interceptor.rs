@@ -99,12 +99,12 @@ pub(crate) fn requests_connected_peers() -> bool {
     !mutant::active("peers-not-introduced")
 }
 
-/// True if the ChainActor forgets who proved a key to the earlier network service.
+/// True if the ChainActor forgets the peers that proved a key to the earlier network service.
 pub(crate) fn forgets_vouched() -> bool {
     !mutant::active("vouched-after-network-restart")
 }
 
-/// True if a restarted EngineActor tells that open questions get no answer.
+/// True if a restarted EngineActor reports that open questions get no answer.
 pub(crate) fn reports_engine_restart() -> bool {
     !mutant::active("engine-restart-not-told")
 }
@@ -120,7 +120,7 @@ pub(crate) fn retry_has_ended(is_refused: bool) -> bool {
     is_refused || !mutant::active("retry-flag-kept")
 }
 
-/// True if the list of all connections removes the peers that are gone.
+/// True if the list of all connections removes the peers that have disconnected.
 pub(crate) fn forgets_gone_peers() -> bool {
     !mutant::active("gone-peers-kept")
 }
@@ -145,12 +145,13 @@ pub(crate) fn counts_as_broadcast(is_taken: bool) -> bool {
     is_taken || mutant::active("untaken-broadcast-counted")
 }
 
-/// True if a peer counts as vouched for; the bug counts one of which the NetworkActor did not hear.
+/// True if a peer counts as vouched for; the bug counts one whose command the NetworkActor did not
+/// take.
 pub(crate) fn counts_as_vouched(is_taken: bool) -> bool {
     is_taken || mutant::active("untaken-vouch-counted")
 }
 
-/// True if a range of blocks goes on after the block at index `last`, the last one of its
+/// True if a range of blocks continues after the block at index `last`, the last one of its
 /// federation; the bug overlooks a single further block.
 pub(crate) fn range_goes_on(last: usize, blocks: usize) -> bool {
     let overlooked = usize::from(mutant::active("range-one-block-too-long"));
@@ -168,7 +169,7 @@ pub struct NetworkInterceptor {
 
 #[cfg(not(madsim))]
 impl NetworkInterceptor {
-    /// A network service begins.
+    /// Called when a network service starts.
     #[inline]
     pub(crate) fn started(&self) {}
 
@@ -205,7 +206,7 @@ mod simulated {
 
     /// Replaces the messages of a node, in both directions.
     pub trait Intercept: Send + Sync {
-        /// A network service begins, before its first event and command.
+        /// Called when a network service starts, before its first event and command.
         fn started(&self) {}
         /// Commands that leave in place of `command`, each after a delay.
         fn leaving(&self, command: Command) -> Vec<(Duration, Command)>;

@@ -86,7 +86,7 @@ pub struct NodeConfig {
     pub mailboxes: MailboxSizes,
     /// Places for connected strangers in place of the default; a simulation fills few.
     pub stranger_places: Option<usize>,
-    /// Those of production outside of simulations.
+    /// The default in production; a simulation makes them small.
     pub limits: Limits,
     /// Events that the network service queues in place of the default; a simulation queues few.
     pub queued_events: Option<usize>,

@@ -81,7 +81,8 @@ pub struct Operated {
 struct Methods {
     token: Token,
     node: Mutex<Option<Operated>>,
-    /// Every program that reaches the port can send wrong tokens.
+    /// Limits the lines about wrong tokens, because every program that reaches the port can send
+    /// them.
     refusal_lines: Mutex<LogLimit>,
 }
 
@@ -270,35 +271,11 @@ mod tests {
     use alys_integrations::http::{CallError, ClientConfig, HttpClient};
     use alys_runtime::io::{AsyncReadExt, AsyncWriteExt};
     use alys_runtime::net::{Listener, Stream};
-    use alys_types::bls::SecretKey;
-    use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
-    use alys_types::{Address, Authority, FaultModel, Hash};
 
     use super::*;
     use crate::actors::chain::ChainMessage;
+    use crate::actors::testbed::genesis;
     use crate::dev::layout::loopback;
-
-    fn genesis() -> Arc<Genesis> {
-        let key = SecretKey::derive(&[1; 32]);
-        let spec = ChainSpec {
-            evm_chain_id: 1,
-            start_slot: Slot(0),
-            slot_duration_ms: 2_000,
-            fault_model: FaultModel::Byzantine,
-            drift_allowance_ms: 500,
-            rejoin_margin: 3,
-            execution_genesis_hash: Hash([9; 32]),
-            authorities: vec![Authority {
-                public_key: key.public_key().to_bytes(),
-                proof_of_possession: key.prove_possession(),
-                fee_address: Address([1; 20]),
-            }],
-            governance: GovernanceSpec::default(),
-            peg: PegSpec::default(),
-            auxpow: AuxPowSpec::default(),
-        };
-        Arc::new(Genesis::new(spec).expect("a good spec"))
-    }
 
     fn read(dir: &Dir, name: &str) -> String {
         let bytes = dir.read(name).expect("readable").expect("it is there");
@@ -373,7 +350,7 @@ mod tests {
             let (addr, mut mailbox) = Probe::new(8);
             server.serve(Operated {
                 name: "test".to_owned(),
-                genesis: genesis(),
+                genesis: genesis(1, 2_000),
                 authority: None,
                 peer_id: "peer".to_owned(),
                 chain: chain::Handle(addr),

@@ -16,7 +16,7 @@ pub enum Pages {
     Unchecked,
     /// No page may call, not even one of this machine: for servers of command line programs.
     Refused,
-    /// Pages of this machine, browser extensions, and what [`Access`] lists.
+    /// Pages of this machine, browser extensions, and the pages that [`Access`] lists.
     Allowed(Access),
 }
 

@@ -59,8 +59,8 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// Time for a request's body to arrive.
     pub body_timeout: Duration,
-    /// Time after which no further request of a batch is executed, because a connection gives way
-    /// to no other one while a batch of it is.
+    /// Time after which no further request of a batch is executed, because a connection is not
+    /// replaced by another one while the server executes its batch.
     pub batch_timeout: Duration,
     /// Time after which a client that reads nothing of an answer is disconnected.
     pub write_timeout: Duration,

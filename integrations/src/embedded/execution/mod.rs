@@ -53,6 +53,8 @@
 //! balance, nonce, code, storage_at, proof             // nonce(.., pending) counts the pool; the
 //!     (Address, .., BlockId)                          // state of `pending` is the head's
 //! logs(&Filter) -> Result<Vec<Log>, Error>            // count bounded
+//! removed_logs(B256, &Filter)                         // of a block that left the chain; None once
+//!     -> Result<Option<Vec<Log>>, Error>              // it is pruned
 //! pending_header() -> Header                          // of the next block, as far as known
 //! rpc_pending_block() -> alloy_rpc_types_eth::Block   // without transactions; hash zero
 //! call(&TransactionRequest, BlockId)                  // Error::Reverted { data } -> code 3

@@ -89,9 +89,10 @@ pub struct ChainActor {
     pub(super) proof: Option<AuthorityProof>,
     /// Peers that proved an authority's key while this network service runs.
     pub(super) vouched: Vouched,
-    /// The holder of a key can sign contradicting votes in every slot.
+    /// Limits the lines about evidence, because the holder of a key can sign contradicting votes in
+    /// every slot.
     pub(super) evidence_lines: LogLimit,
-    /// Evidence against the own key was logged, once for each incarnation.
+    /// Evidence against the own key was logged by this incarnation.
     pub(super) is_own_evidence_logged: bool,
     pub(super) metrics: Metrics,
 }

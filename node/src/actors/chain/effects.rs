@@ -224,13 +224,12 @@ impl ChainActor {
     fn report_evidence(&mut self, evidence: &Evidence) {
         reached("state.chain.evidence");
         self.metrics.on_evidence();
-        let signer = evidence.first.signer;
-        let slot = evidence.first.target.slot;
         let Evidence {
             first,
             second,
             set_hash,
         } = evidence;
+        let (signer, slot) = (first.signer, first.target.slot);
         let set = self.state.set_for_vote(first);
         let me = self.proof.and_then(|proof| set.index_of(&proof.key));
         if set.hash() == *set_hash && me == Some(signer) && !self.is_own_evidence_logged {

@@ -52,7 +52,8 @@ pub struct EngineActor {
     refusal_logged: Option<Instant>,
     /// Time of the last log line about an empty payload with transactions.
     filled_logged: Option<Instant>,
-    /// A Byzantine leader can propose an invalid payload in each of its slots.
+    /// Limits the lines about invalid payloads, because a Byzantine leader can propose one in each
+    /// of its slots.
     invalid_lines: LogLimit,
     replay: Option<Replay>,
     metrics: Metrics,

@@ -185,7 +185,7 @@ impl NetworkActor {
         }
     }
 
-    /// Updates what this actor knows of the service. A newer status, and newer keys, replace those
+    /// Records a command that the service accepted. A newer status, and newer keys, replace those
     /// that were not sent.
     fn on_sent(&mut self, command: Command) {
         match command {
@@ -584,6 +584,33 @@ mod tests {
         NodeKey::from_bytes(key).peer_id()
     }
 
+    /// Configuration of a service on a free port, without known addresses.
+    fn config() -> Config {
+        let chain_tag = ChainTag {
+            genesis: [1; 32],
+            fork: [2; 32],
+        };
+        let key = NodeKey::from_bytes([1; 32]);
+        Config::new(key, chain_tag, loopback(0), Vec::new())
+    }
+
+    /// Mailboxes of actors that handle nothing, and the probes that keep them open.
+    fn mailboxes(storage: storage::PeerReads) -> (Mailboxes, impl Sized) {
+        let (validation, validation_probe) = Probe::new(1);
+        let (chain, chain_probe) = Probe::new(1);
+        let (peers, peers_probe) = Probe::new(1);
+        let (tx_pool, tx_pool_probe) = Probe::new(1);
+        let mailboxes = Mailboxes {
+            validation,
+            chain,
+            peers,
+            storage,
+            tx_pool,
+        };
+        let probes = (validation_probe, chain_probe, peers_probe, tx_pool_probe);
+        (mailboxes, probes)
+    }
+
     /// Strangers that disconnect at once and return with another identity, and then a known peer
     /// that does so. The network service has forgotten each request when the next one comes.
     #[test]
@@ -591,26 +618,11 @@ mod tests {
         alys_runtime::block_on_main(async {
             const REQUESTS: u16 = 300;
             let test = TestSystem::new();
-            let chain_tag = ChainTag {
-                genesis: [1; 32],
-                fork: [2; 32],
-            };
-            let key = NodeKey::from_bytes([1; 32]);
-            let config = Config::new(key, chain_tag, loopback(0), Vec::new());
-            let (validation, _validation) = Probe::new(1);
-            let (chain, _chain) = Probe::new(1);
-            let (peers, _peers) = Probe::new(1);
+            let config = config();
             // It serves nothing.
             let (storage, mut storage_probe) = Probe::new(table::STORAGE.least_mailbox);
-            let (tx_pool, _tx_pool) = Probe::new(1);
             let reads = storage::PeerReads::new(storage.clone());
-            let mailboxes = Mailboxes {
-                validation,
-                chain,
-                peers,
-                storage: reads.clone(),
-                tx_pool,
-            };
+            let (mailboxes, _probes) = mailboxes(reads.clone());
             let actor = test.start("network", 1024, move || {
                 NetworkActor::bind(
                     config.clone(),
@@ -660,7 +672,7 @@ mod tests {
                 assert_eq!(reads.running(), expected);
                 test.until(|_| storage.depth() == expected).await;
             }
-            // The chain and the engine, and what earlier incarnations of them left behind.
+            // Questions of the chain and the engine, and those of their earlier incarnations.
             let own = table::STORAGE.least_mailbox - storage::MAX_PEER_READS;
             for _ in 0..own {
                 let (reply, _) = Reply::channel();
@@ -678,25 +690,10 @@ mod tests {
     #[test]
     fn messages_for_which_the_service_has_no_room_do_not_count_as_published() {
         alys_runtime::block_on_main(async {
-            let chain_tag = ChainTag {
-                genesis: [1; 32],
-                fork: [2; 32],
-            };
-            let key = NodeKey::from_bytes([1; 32]);
-            let mut config = Config::new(key, chain_tag, loopback(0), Vec::new());
+            let mut config = config();
             config.limits.max_queued_commands = 2;
-            let (validation, _validation) = Probe::new(1);
-            let (chain, _chain) = Probe::new(1);
-            let (peers, _peers) = Probe::new(1);
             let (storage, _storage) = Probe::new(1);
-            let (tx_pool, _tx_pool) = Probe::new(1);
-            let mailboxes = Mailboxes {
-                validation,
-                chain,
-                peers,
-                storage: storage::PeerReads::new(storage),
-                tx_pool,
-            };
+            let (mailboxes, _probes) = mailboxes(storage::PeerReads::new(storage));
             let metrics = Metrics::default();
             let interceptor = NetworkInterceptor::default();
             let bound =

@@ -122,7 +122,7 @@ pub struct PeerActor {
     /// Number of fetches so far, which spreads them over the peers.
     fetches: u64,
     started: Instant,
-    /// Strangers can send any number of invalid answers.
+    /// Limits the lines about invalid answers, because strangers can send any number of them.
     misbehaviour_lines: LogLimit,
     metrics: Metrics,
 }

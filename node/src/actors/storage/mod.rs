@@ -31,8 +31,8 @@ pub use reads::{MAX_PEER_READS, PeerReads, Place};
 
 /// Longest wait for an answer. A slow disk takes seconds; a write that takes longer has hung.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause before a question of the node itself that found the mailbox full is asked again: about the
-/// time of a write, which makes room for one.
+/// Pause before the node asks again after it found the mailbox full: about the time of a write,
+/// after which the mailbox has room.
 const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
 pub enum StorageMessage {
@@ -90,8 +90,8 @@ impl Message for StorageMessage {
     }
 }
 
-/// Access of the node itself to the storage; [`PeerReads`] is that of peers. Safe to await from any handler, because the StorageActor asks no other
-/// actor.
+/// Access of the node to the storage; [`PeerReads`] is that of peers. Safe to await from any
+/// handler, because the StorageActor asks no other actor.
 #[derive(Clone)]
 pub struct Handle(pub Addr<StorageMessage>);
 

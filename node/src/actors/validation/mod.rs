@@ -537,7 +537,8 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
 }
 
 /// Checks that the vote of a proposal is its leader's vote for the block. This function and the two
-/// below only compare what a message must contain twice, so they run before any signature check.
+/// below only compare values that a message must contain twice, so they run before any signature
+/// check.
 fn check_leaders_vote(proposal: &Proposal) -> Result<(), CheckError> {
     let header = &proposal.block.header;
     let target = VoteTarget {
