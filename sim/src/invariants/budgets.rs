@@ -1,5 +1,5 @@
-//! Budgets of memory: the bytes in use are those of what lives. A budget never has more bytes left
-//! than it began with, and has all of them left once nothing is in progress.
+//! Memory budgets: the bytes in use are those of the requests and answers in progress. A budget
+//! never has more bytes left than it began with, and has all of them left once none is in progress.
 
 use alys_integrations::http::Pending;
 

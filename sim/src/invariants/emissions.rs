@@ -1,6 +1,6 @@
-//! The logs of each block by independent arithmetic: what the contracts of the workload emit, from
-//! the transactions as their users signed them, along the branch of the block. No execution client
-//! is asked, and blocks that lose have logs too.
+//! The logs of each block by independent arithmetic: those that the contracts of the workload emit,
+//! computed from the transactions as their users signed them, along the branch of the block. No
+//! execution client takes part, and blocks that are not canonical have logs, too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::params::transactions::Contract;
 /// The topic of the logs of a counter.
 pub const COUNTER_TOPIC: u64 = 0x42;
 
-/// A log as each answer must have it.
+/// A log as it must be in each answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
     /// Hash of the execution block.

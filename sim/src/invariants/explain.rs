@@ -184,7 +184,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "budget-wrong",
-        "A budget of memory is not the sum of what lives",
+        "A memory budget differs from the requests and answers in progress",
         "The port has more bytes left than it began with, or lacks bytes though no request and no \
          answer is in progress. Look for a charge that was refused, or that ended with a broken \
          connection.",
@@ -336,7 +336,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "A node keeps a transaction to itself",
         "The execution client of the node took the transaction, nothing disturbed the run since, \
          and the node did not broadcast it. Look for a broadcast that another actor did not take, \
-         and for what the TxPoolActor counts as announced.",
+         and at the transactions that the TxPoolActor counts as announced.",
     ),
     (
         "not-mined",
@@ -468,7 +468,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "filter-differs",
         "The changes of a filter are not those of the chain",
         "A wallet that adds up the answers to its polls has other blocks or logs than the chain: a \
-         change is missing, told twice, or told in vain. A search over a range gives the same \
+         change is missing, reported twice, or wrong. A search over a range gives the same \
          error. Look for a reorganisation between two polls, and for the blocks that it replaced.",
     ),
     (
@@ -500,16 +500,16 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "not-told-again",
-        "A fact was not told again after a restart",
-        "An actor keeps facts about the incarnation of another one: what the network service has, \
-         which peers are connected, which questions are open. They are void after a restart, and \
-         the new incarnation, or the one that asked, must get them again. All actors between the \
-         two were idle several times, and the message did not come. Look at the last restart in \
-         the node.",
+        "A fact was not sent again after a restart",
+        "An actor keeps facts about the incarnation of another one: the commands that the network \
+         service got, the connected peers, the open requests. They are void after a restart, and \
+         the new incarnation, or the one with the request, must get them again. All actors \
+         between the two were idle several times, and the message did not come. Look at the last \
+         restart in the node.",
     ),
     (
         "not-resent",
-        "A node did not send again what it has",
+        "A node did not rebroadcast its certificates or its votes",
         "After each slot without a new final block a node sends its highest certificate, its last \
          finality certificate and its latest votes again (rule 3.7). The node ran, no fault \
          disturbed its actors, and it published nothing of the kind for several slots. Look at the \
@@ -540,7 +540,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "The PeerActor has other peers than the network service",
         "An event about a connection that finds no room is lost, and the list of all connections \
          replaces it with the next message. Look for peers that came or went while the mailbox of \
-         the PeerActor was full, and at what it does with the list.",
+         the PeerActor was full, and at its handling of the list.",
     ),
     (
         "authorities-apart",

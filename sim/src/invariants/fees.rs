@@ -1,5 +1,5 @@
-//! Answers about fees by a model of their own, with integers, from blocks, receipts, and transactions
-//! as their users signed them.
+//! Answers about fees by an independent model, with integers, from blocks, receipts, and
+//! transactions as their users signed them.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ pub fn rewards(mut paid: Vec<(u128, u64)>, percentiles: &[u64]) -> Vec<u128> {
     percentiles.iter().map(at).collect()
 }
 
-/// A block as the suggestion of a tip sees it.
+/// The part of a block on which the suggested tip depends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampled {
     pub gas_limit: u64,

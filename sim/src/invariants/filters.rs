@@ -1,5 +1,5 @@
-//! Filters of the execution clients' JSON-RPC: the sum of the changes that one has told, added ones
-//! less removed ones, is the chain, and each change is told once.
+//! Filters of the execution clients' JSON-RPC: the sum of the changes that a filter has reported,
+//! added ones less removed ones, is the chain, and each change is reported once.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ pub fn same_logs(found: &[ToldLog], expected: &[Emitted]) -> Result<(), String> 
     }
 }
 
-/// The logs that a filter has told and not taken back.
+/// The logs that a filter has reported, and not reported as removed since.
 #[derive(Debug)]
 pub struct ToldLogs {
     /// The topic of the filter, if it has one.
@@ -77,7 +77,7 @@ pub struct ToldLogs {
 }
 
 impl ToldLogs {
-    /// A filter that was installed on a head with these logs. It tells them only as removed.
+    /// A filter that was installed on a head with these logs. It reports them only as removed.
     pub fn new(topic: Option<B256>, head: u64, logs: Vec<Emitted>) -> Self {
         let mut told = Self {
             topic,
@@ -117,13 +117,15 @@ impl ToldLogs {
                 return odd("another topic than that of the filter");
             }
             if log.number < self.from {
-                return odd("its height cannot change any more");
+                return odd("its height can no longer change");
             }
             let key = key(&log);
             if change.removed {
                 match self.present.remove(&key) {
-                    None => return odd("removed and not told before"),
-                    Some(told) if told != log => return odd("removed and told otherwise before"),
+                    None => return odd("removed and not reported before"),
+                    Some(told) if told != log => {
+                        return odd("removed and reported otherwise before");
+                    }
                     Some(_) => removed += 1,
                 }
                 continue;
@@ -134,14 +136,14 @@ impl ToldLogs {
             }
             last = place;
             if self.present.insert(key, log).is_some() {
-                return odd("told twice");
+                return odd("reported twice");
             }
         }
         Ok(removed)
     }
 
     /// Compares the sum of the changes with all logs from [`Self::lowest`] up to the head, which
-    /// has this number and did not move during the poll. Final blocks cannot change any more after
+    /// has this number and did not move during the poll. Final blocks can no longer change after
     /// it. A block that lost and was pruned may have left without notice, up to the finalized
     /// height.
     ///
@@ -164,7 +166,7 @@ impl ToldLogs {
             .collect();
         for (key, log) in &expected {
             match self.present.get(key) {
-                None => return Err(format!("not told: {log:?}")),
+                None => return Err(format!("not reported: {log:?}")),
                 Some(told) if told != log => return Err(format!("{told:?}, expected {log:?}")),
                 Some(_) => {}
             }
@@ -172,7 +174,7 @@ impl ToldLogs {
         let stays = |key: &&(u64, B256, u64)| !expected.contains_key(*key) && key.0 > finalized;
         if let Some((_, hash, index)) = self.present.keys().find(stays) {
             return Err(format!(
-                "log {index} of block {hash} is told, and the block is not on the chain"
+                "log {index} of block {hash} is reported, and the block is not on the chain"
             ));
         }
         self.present.retain(|key, _| key.0 > finalized);
@@ -185,16 +187,16 @@ fn key(log: &Emitted) -> (u64, B256, u64) {
     (log.number, log.block, log.index)
 }
 
-/// The blocks that a filter has told.
+/// The blocks that a filter has reported.
 #[derive(Debug)]
 pub struct ToldBlocks {
     /// Height of the head on which the filter was installed.
     base: u64,
-    /// The highest height that cannot change any more.
+    /// The highest height that can no longer change.
     settled: u64,
-    /// The last told block of each height, on one branch; also that head.
+    /// The last reported block of each height, on one branch; also that head.
     chain: BTreeMap<u64, B256>,
-    /// False if a poll may have rewound the filter unseen, so that it tells a block again.
+    /// False if a poll may have rewound the filter unseen, so that it reports a block again.
     is_exact: bool,
 }
 
@@ -222,10 +224,10 @@ impl ToldBlocks {
             }
             last = Some(*number);
             if *number <= self.settled {
-                return odd("has a height that cannot change any more");
+                return odd("has a height that can no longer change");
             }
             if self.is_exact && self.chain.get(number) == Some(hash) {
-                return odd("is told twice");
+                return odd("is reported twice");
             }
             self.chain.retain(|height, _| height < number);
             let follows = match self.chain.last_key_value() {
@@ -233,7 +235,7 @@ impl ToldBlocks {
                 None => *number == self.base,
             };
             if !follows {
-                return odd("does not follow the block told before");
+                return odd("does not follow the block reported before");
             }
             self.chain.insert(*number, *hash);
         }
@@ -241,7 +243,7 @@ impl ToldBlocks {
         Ok(())
     }
 
-    /// Compares the last told block with the head, which did not move during the poll.
+    /// Compares the last reported block with the head, which did not move during the poll.
     ///
     /// # Errors
     /// The difference, after which the call can be repeated.
@@ -254,7 +256,7 @@ impl ToldBlocks {
             let told = self.chain.get(&number);
             if told != Some(&head) {
                 return Err(format!(
-                    "told {told:?} at height {number}, the head is {head}"
+                    "reported {told:?} at height {number}, the head is {head}"
                 ));
             }
         }
@@ -336,7 +338,7 @@ mod tests {
         let mut skips = filter();
         assert_eq!(skips.tell(&[gone(&old), added(&next)]), Ok(1));
         let lost = skips.compare(9, chain(), 0).expect_err("a log is missing");
-        assert!(lost.contains("not told"), "{lost}");
+        assert!(lost.contains("not reported"), "{lost}");
         let mut keeps = filter();
         assert_eq!(keeps.tell(&[added(&new), added(&next)]), Ok(0));
         let kept = keeps.compare(9, chain(), 0).expect_err("a log stays");
@@ -344,10 +346,10 @@ mod tests {
         assert_eq!(keeps.compare(9, chain(), 6), Ok(()), "its block was pruned");
         let table: [(Vec<ToldLog>, &str); 6] = [
             (vec![added(&old)], "twice"),
-            (vec![gone(&new)], "not told before"),
-            (vec![gone(&old), gone(&old)], "not told before"),
+            (vec![gone(&new)], "not reported before"),
+            (vec![gone(&old), gone(&old)], "not reported before"),
             (vec![added(&next), added(&new)], "out of order"),
-            (vec![added(&log(4, 8, 0))], "cannot change"),
+            (vec![added(&log(4, 8, 0))], "no longer change"),
             (
                 vec![gone(&Emitted {
                     data: B256::repeat_byte(3),
@@ -385,7 +387,7 @@ mod tests {
             Ok(())
         );
         assert_eq!(filter.compare(7, hash(7), 5), Ok(()));
-        // Two blocks are replaced, then one is told again after the head went back.
+        // Two blocks are replaced, then one is reported again after the head went back.
         assert_eq!(
             filter.tell(&[(6, hash(16), hash(5)), (7, hash(17), hash(16))]),
             Ok(())
@@ -399,7 +401,7 @@ mod tests {
             (vec![(7, hash(17), hash(16))], "twice"),
             (vec![(9, hash(9), hash(8))], "follow"),
             (vec![(8, hash(8), hash(7))], "follow"),
-            (vec![(6, hash(26), hash(5))], "cannot change"),
+            (vec![(6, hash(26), hash(5))], "no longer change"),
             (
                 vec![(8, hash(8), hash(17)), (7, hash(27), hash(16))],
                 "order",

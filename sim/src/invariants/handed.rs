@@ -1,7 +1,7 @@
 //! Transactions of loyal users, who give each transaction to one node and to no other.
 //!
-//! The node must broadcast it soon, and whoever leads must put it into a block. Other users send a
-//! transaction again to another node, which hides that the first one kept it to itself.
+//! The node must broadcast it soon, and a leader must include it in a block. Other users send a
+//! transaction again to another node, which hides that the first one did not broadcast it.
 
 use std::collections::BTreeMap;
 

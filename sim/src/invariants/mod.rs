@@ -384,7 +384,7 @@ pub enum Violation {
     WrongPool { node: u8, what: String },
     /// A final block or a receipt differs from the arithmetic of fees, gas and logs.
     WrongExecution { node: u8, height: u64, what: String },
-    /// The changes that a filter of an execution client has told, or the logs of a range, are not
+    /// The changes that a filter of an execution client reported, or the logs of a range, are not
     /// those of its chain.
     FilterDiffers { node: u8, what: String },
     /// An execution client lost a filter that was in use, without a restart. The times are those
@@ -510,8 +510,8 @@ pub enum Violation {
     },
     /// A node takes a peer for an authority that did not prove its key on this chain.
     ImpostorVouched { node: u8, peer: String },
-    /// A row of a node's block store belongs to no block that is final or may become final, or a row
-    /// of the final chain is missing.
+    /// A row of a node's block store belongs to no block that is final or may become final, or a
+    /// row of the final chain is missing.
     WrongStore { node: u8, what: String },
     /// The canary: a planted bug that every run must report.
     Canary,
@@ -571,11 +571,11 @@ pub struct Oracles {
     pub model: Conformance,
     /// Authorities that lost their votes and have not resumed voting.
     pub rejoin: Rejoin,
-    /// Mechanisms that send, ask or try again.
+    /// Retransmissions and retries.
     pub repairs: Repairs,
     /// Requests of the nodes to their peers.
     pub requests: Requests,
-    /// Facts that are told again after restarts, and the connections of authorities.
+    /// Facts that actors send again after restarts, and the connections of authorities.
     pub retold: Retold,
     /// Transactions and the account balances that follow from them.
     pub ledger: Ledger,
@@ -657,7 +657,7 @@ impl Oracles {
             execution_starts: BTreeMap::new(),
             handed: Handed::default(),
             forgeries: Forgeries::default(),
-            stores: Stores::default(),
+            stores: Stores::new(plan),
             checks: BTreeMap::new(),
             least_final: None,
             found: None,

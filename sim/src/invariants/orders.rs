@@ -1,7 +1,7 @@
-//! Orders of governance, encoded and verified by a second statement of what is signed (section 9 of
-//! the protocol, as far as it is built): the genesis hash, the number, and the encoding of change
-//! and effective height. A field that the node's own function leaves out is left out by signers and
-//! verifiers alike, so that no run of correct nodes shows it.
+//! Orders of governance, with an independent encoding of the signed message (section 9 of the
+//! protocol, as far as it is built): the genesis hash, the number, and the encoding of change and
+//! effective height. Signers and verifiers share the node's own encoding, so a run of correct nodes
+//! does not show a field that it leaves out.
 
 use alys_types::bls::{PublicKey, Signature, verify};
 use alys_types::{FederationChange, FederationOrder, Hash};

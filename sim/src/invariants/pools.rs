@@ -1,5 +1,5 @@
-//! Pools of the execution clients and their journals. Every client forgets alike, so that no other
-//! node disagrees; a user notices when its transaction is gone after a restart.
+//! Pools of the execution clients and their journals. All clients of a run lose the same
+//! transactions, so no other node disagrees, and only a user notices after a restart.
 
 use alloy_primitives::B256;
 

@@ -1,5 +1,5 @@
-//! Mechanisms of repair: what is sent, asked or tried again because something was lost. Another
-//! mechanism hides each that works once or not at all, so each is judged by itself:
+//! Retransmissions and retries after losses. If one of these mechanisms works only once, or not at
+//! all, another one hides it, so each is checked separately:
 //!
 //! | mechanism | bound |
 //! |---|---|
@@ -46,7 +46,7 @@ const REPLAY_MS: u64 = 5_000;
 const STATUS_MS: u64 = 2_000;
 /// The same after an answer beyond the budgets, with a pause of five seconds.
 const STATUS_DROPPED_MS: u64 = 6_000;
-/// Nodes that take rare valid paths wait three times as long.
+/// Factor of these limits in a world with buggify, where a node may wait three times as long.
 const STATUS_FACTOR_OF_BUGGIFY: u64 = 4;
 /// Time for which the repeats of a payload are ignored: half a slot at most.
 const WINDOW_MS: u64 = 500;
@@ -210,7 +210,7 @@ struct Node {
     looked_ms: u64,
     certificates: Resent,
     approval: Resent,
-    /// The highest slot of an approval in this life.
+    /// The highest slot of an approval by this process.
     approved_slot: u64,
     /// Payloads by key, with the time at which the network service took the last copy.
     taken: BTreeMap<Vec<u8>, u64>,
@@ -570,8 +570,8 @@ impl Repairs {
         }
     }
 
-    /// After a new final block the slot after next is the first in which a node sends again what it
-    /// has, and each further one is another.
+    /// After a new final block a node rebroadcasts in the slot after next for the first time, and
+    /// then in each further slot.
     fn resends(&mut self, at_ms: u64, node: u8) -> Result<(), Violation> {
         let quiet = self.quiet_since(at_ms, node, Part::Actors);
         let Some(quiet_ms) = quiet.filter(|_| self.has_room) else {

@@ -1,5 +1,5 @@
 //! Facts that an actor keeps about the incarnation of another one, and that are void after either
-//! restarts. Each must be told to the new incarnation:
+//! restarts. Each must be sent again:
 //!
 //! | restarted | receiver | fact |
 //! |---|---|---|
@@ -34,7 +34,7 @@ use crate::params::WorldPlan;
 /// messages, and a delayed retry needs up to a second; a node is observed twice a second.
 const LOOKS: u32 = 4;
 
-/// A message by which one actor tells another one of its restart.
+/// A message by which one actor reports its restart to another one.
 struct Duty {
     restarted: ActorSpec,
     receiver: ActorSpec,
@@ -165,7 +165,7 @@ impl Retold {
     }
 
     /// A mailbox of a node has no room on purpose from now on, or has room again. Meanwhile nothing
-    /// that is lost is demanded; afterwards it is, as soon as there is a reason to say it again.
+    /// that is lost is demanded; afterwards it is, as soon as there is a reason to send it again.
     pub fn filled(&mut self, node: u8, is_full: bool) {
         let full = self.full.entry(node).or_default();
         *full = if is_full {
@@ -206,7 +206,7 @@ impl Retold {
         });
     }
 
-    /// A new ChainActor does not know what an earlier one told the network.
+    /// A new ChainActor does not know the commands of an earlier one to the network service.
     pub fn chain_restored(&mut self, node: u8, incarnation: u64) {
         let known = self.nodes.entry(node).or_default();
         if let Some(service) = known.service.as_mut().filter(|_| incarnation > 1) {

@@ -1,5 +1,5 @@
-//! Users that read fees, and compare the answers with a model of their own. All execution clients
-//! of a run compute them alike.
+//! Users that read fees, and compare the answers with an independent model, because all execution
+//! clients of a run compute them alike.
 
 use alloy_primitives::{B256, U64, U256};
 use alys_integrations::http::HttpClient;

@@ -53,7 +53,7 @@ async fn call(client: u8, patience: Option<Duration>) {
     };
     match patience {
         Some(patience) => {
-            // The server frees what a broken connection has sent.
+            // The server frees the bytes of a broken connection.
             let _answered = time::timeout(patience, answer).await;
         }
         None => {

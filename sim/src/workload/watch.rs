@@ -1,5 +1,5 @@
 //! Watchers: wallets and indexers that poll filters of one execution client for blocks and logs,
-//! and search logs over ranges. The sum of the changes that a filter has told is the canonical
+//! and search logs over ranges. The sum of the changes that a filter has reported is the canonical
 //! chain.
 //!
 //! A watcher compares while the head of the client stands still, so that it knows the chain of the
@@ -92,8 +92,8 @@ struct Filter {
     /// Time at which the last answered poll was sent.
     used: Instant,
     told: Told,
-    /// The difference that the last comparison has found.
-    doubt: Option<String>,
+    /// The last comparison found a difference.
+    is_doubted: bool,
 }
 
 enum Told {
@@ -121,7 +121,7 @@ async fn head(client: &HttpClient, tag: &str) -> Option<Head> {
 }
 
 async fn uninstall(client: &HttpClient, id: U64) {
-    // An execution client that does not answer removes the unused filter by itself.
+    // An execution client that does not answer removes the unused filter when it expires.
     let _: Result<bool, CallError> = client.call("eth_uninstallFilter", (id,)).await;
 }
 
@@ -212,7 +212,7 @@ impl Watcher {
             None => self.install(client, watched.kind).await,
         };
         let pause = match &watched.filter {
-            Some(filter) if filter.doubt.is_some() => RETRY,
+            Some(filter) if filter.is_doubted => RETRY,
             Some(_) if watched.is_seldom => Duration::from_secs(1 << self.rng.below(LONG_POWERS)),
             Some(_) | None => Duration::from_millis(SHORT_MS + self.rng.below(MORE_MS)),
         };
@@ -249,7 +249,7 @@ impl Watcher {
             installed: begun,
             used: begun,
             told,
-            doubt: None,
+            is_doubted: false,
         })
     }
 
@@ -368,14 +368,14 @@ impl Watcher {
         match compared {
             Ok(()) => {
                 self.count(feature);
-                filter.doubt = None;
+                filter.is_doubted = false;
                 Ok(())
             }
-            Err(what) if filter.doubt.is_some() => {
+            Err(what) if filter.is_doubted => {
                 Err(self.differs(format!("the changes up to block {}: {what}", head.hash)))
             }
-            Err(what) => {
-                filter.doubt = Some(what);
+            Err(_) => {
+                filter.is_doubted = true;
                 Ok(())
             }
         }
