@@ -12,8 +12,9 @@ use super::{Violation, short};
 
 /// Most rows of a table that are read; a run of an hour finalizes 3,600 blocks.
 const MOST_ROWS: usize = 1 << 20;
-/// Most copies of disks that are read while nodes restart. Each is a file of a few megabytes.
-const MOST_COPIES: u64 = 24;
+/// Most copies of disks that are read while nodes restart, and the capacity of their queue. Each is
+/// a file of a few megabytes.
+pub const MOST_COPIES: u64 = 24;
 /// Most blocks beside the final chain, at or below its end, that wait in a store for the next
 /// start, which removes them: a restart leaves those out of memory whose parents it does not know.
 /// GUESSED.
