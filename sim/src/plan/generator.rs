@@ -145,8 +145,8 @@ const SMALL_LIMITS_ONE_IN: u64 = 3;
 const CHANGING_ONE_IN: u64 = 5;
 /// One generated world in this many has strangers that attack.
 const STRANGERS_ONE_IN: u64 = 12;
-/// One generated world in this many has authorities that others do not know by address, if nobody
-/// else needs a place or loses messages on purpose.
+/// One generated world in this many has authorities that others do not know by address, if no other
+/// peer needs a place and no message is lost on purpose.
 const UNLISTED_ONE_IN: u64 = 2;
 /// One generated world in this many has watchers.
 const WATCHERS_ONE_IN: u64 = 4;
@@ -398,7 +398,7 @@ fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
 
 /// Draws a small queue between the network and the node, and copies of messages, in one of
 /// [`SMALL_QUEUES_ONE_IN`] worlds whose federation stays: more gossip would cost strangers their
-/// places. Where nodes find no room on purpose, a copy follows soon.
+/// places. Where messages find no room on purpose, a copy follows soon.
 fn draw_queues(plan: &mut Plan, rng: &mut Rng) {
     let is_drawn = rng.below(SMALL_QUEUES_ONE_IN) == 0;
     let events = [4, 16, 64][rng.below(3) as usize];

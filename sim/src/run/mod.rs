@@ -711,7 +711,7 @@ impl Users {
 /// chain and correct balances on the core's execution clients, direct connections between all
 /// authorities of the core, that every actor becomes idle, and that the block stores of all correct
 /// nodes have the rows of their chains and no others.
-/// Some runs go on until they are calm, see [`crate::invariants::Calm`].
+/// A run that can settle continues until it is calm, see [`crate::invariants::Calm`].
 async fn recover(
     world: World,
     plan: &Plan,
