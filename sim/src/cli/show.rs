@@ -113,7 +113,7 @@ A scenario is a TOML file:
     buggify = true                # nodes and execution clients often take rare valid paths
 
     [links]                       # latency, jitter, tail, tail_ppm, loss_ppm, kbytes_per_s
-    [workload]                    # users, watchers, burst, pause, pool, block_gas, data
+    [workload]                    # users, watchers, loyal, burst, pause, pool, block_gas, data
     behaviours = [\"transfer\"]     {behaviours}
     [expect]
     min_final = 10                # final blocks on every node when the chaos ends (0)

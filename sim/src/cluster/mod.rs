@@ -19,7 +19,7 @@ use alys_node::interceptor::Intercept;
 use alys_node::node::{Limits, NodeEvent};
 use alys_node::wiring::table::MailboxSizes;
 use alys_runtime::sim::{Image, NodeId, World, here};
-use alys_runtime::sync::mpsc::UnboundedSender;
+use alys_runtime::sync::mpsc::{Sender, UnboundedSender};
 
 pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
 pub use execution::execution_faults;
@@ -92,7 +92,7 @@ pub struct Shared {
     /// Receives processes that ended by themselves.
     pub exits: UnboundedSender<Exit>,
     /// Receives copies of the disks of restarting nodes, from 0.
-    pub copies: UnboundedSender<(u8, Image)>,
+    pub copies: Sender<(u8, Image)>,
     /// Capacities of the nodes' mailboxes in place of production's.
     pub mailboxes: MailboxSizes,
     /// The limits of the nodes.

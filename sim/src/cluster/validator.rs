@@ -13,6 +13,7 @@ use alys_node::node::{
 };
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{NodeId, World, here};
+use alys_runtime::sync::mpsc::error::TrySendError;
 use alys_runtime::{select, signal, time};
 use alys_storage::Engine;
 
@@ -103,7 +104,11 @@ fn send_copy(shared: &Shared, index: u8) {
     if is_judged && oracles.stores.wants() {
         let image = World::current().disk_image(here().node);
         // A closed channel means that the run is over.
-        let _ = shared.copies.send((index, image));
+        let sent = shared.copies.try_send((index, image));
+        assert!(
+            !matches!(sent, Err(TrySendError::Full(_))),
+            "the channel has room for all copies of a run"
+        );
     }
 }
 

@@ -78,7 +78,7 @@ pub use repairs::Repairs;
 pub use requests::Requests;
 pub use retold::Retold;
 pub use sets::{Changes, Members, Sets};
-pub use stores::{Rows, Stores};
+pub use stores::{MOST_COPIES, Rows, Stores};
 pub use votes::Votes;
 
 use crate::events::short;

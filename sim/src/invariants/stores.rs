@@ -14,8 +14,9 @@ use crate::params::WorldPlan;
 
 /// Most rows of a table that are read; a run of an hour finalizes 3,600 blocks.
 const MOST_ROWS: usize = 1 << 20;
-/// Most copies of disks that are read while nodes restart. Each is a file of a few megabytes.
-const MOST_COPIES: u64 = 24;
+/// Most copies of disks that are read while nodes restart, and the capacity of their queue. Each is
+/// a file of a few megabytes.
+pub const MOST_COPIES: u64 = 24;
 /// Most blocks beside the final chain, at or below its end, that wait in a store for its next
 /// start, which removes them, and that did not give way to others in memory: a restart leaves out
 /// blocks whose parents are not stored, and a header may be written late. GUESSED.

@@ -1,5 +1,5 @@
-//! Limits of nodes and execution clients in place of production's, which a short run never meets:
-//! what gives way at a limit is reached only with a small one.
+//! Limits of nodes and execution clients in place of production's, which a short run never reaches:
+//! the code that drops blocks or refuses requests at a limit runs only with a small one.
 
 use std::ops::RangeInclusive;
 

@@ -261,7 +261,7 @@ pub struct FirstStart {
     /// The changing disk operation of its first process that does not happen, from 1. The vote
     /// state is complete with about the 37th.
     pub operation: u64,
-    /// The operation fails, and the process ends by itself; otherwise the machine loses power.
+    /// The operation fails, and the process exits; otherwise the machine loses power.
     #[serde(default)]
     pub fails: bool,
 }

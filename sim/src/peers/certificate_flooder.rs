@@ -1,7 +1,6 @@
 //! A peer that gossips forged certificates of blocks far ahead, a hundred in a second, and returns
 //! with another identity. A node cannot know the authority set of such a block, so it cannot blame
-//! the peer for sure; it must not believe the claim for long either, nor let other
-//! checks wait.
+//! the peer for sure; it must not believe the claim for long either, nor let other checks wait.
 
 use std::net::IpAddr;
 use std::time::Duration;

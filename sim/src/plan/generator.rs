@@ -19,7 +19,7 @@ use crate::faults::{
     ExecutionRefuses, Fault, KnownName, Machine, Rot, Step, Stop, Wipe,
 };
 use crate::params::{
-    Behaviour, Byzantine, Conduct, FirstStart, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef,
+    Behaviour, Byzantine, Conduct, FirstStart, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef, POOL,
     Stranger, When, WorldPlan,
 };
 
@@ -145,16 +145,14 @@ const SMALL_LIMITS_ONE_IN: u64 = 3;
 const CHANGING_ONE_IN: u64 = 5;
 /// One generated world in this many has strangers that attack.
 const STRANGERS_ONE_IN: u64 = 12;
-/// One generated world in this many has authorities that others do not know by address, if nobody
-/// else needs a place or loses messages on purpose.
+/// One generated world in this many has authorities that others do not know by address, if no other
+/// peer needs a place and no message is lost on purpose.
 const UNLISTED_ONE_IN: u64 = 2;
 /// One generated world in this many has watchers.
 const WATCHERS_ONE_IN: u64 = 4;
 /// One generated world in this many has a loyal user.
 const LOYAL_ONE_IN: u64 = 3;
-/// Capacity of a pool that users never fill, in which the transactions of a loyal user stay.
-const ROOMY_POOL: usize = 10_240;
-/// One generated world in this many has a leader that alters orders, if nobody else is faulty.
+/// One generated world in this many has a leader that alters orders, if no other node is faulty.
 const ALTERED_ORDERS_ONE_IN: u64 = 12;
 /// One generated world in this many has faults at first starts.
 const FIRST_STARTS_ONE_IN: u64 = 6;
@@ -366,13 +364,14 @@ fn draw_limits(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
-/// Draws a loyal user in one of [`LOYAL_ONE_IN`] worlds.
+/// Draws a loyal user in one of [`LOYAL_ONE_IN`] worlds, and pools that users never fill, in which
+/// its transactions stay.
 fn draw_loyal(plan: &mut Plan, rng: &mut Rng) {
     if rng.below(LOYAL_ONE_IN) == 0 {
         let workload = &mut plan.workload;
         workload.loyal = 1;
         workload.users = workload.users.max(1);
-        workload.pool = ROOMY_POOL;
+        workload.pool = *POOL.end();
     }
 }
 
@@ -399,7 +398,7 @@ fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
 
 /// Draws a small queue between the network and the node, and copies of messages, in one of
 /// [`SMALL_QUEUES_ONE_IN`] worlds whose federation stays: more gossip would cost strangers their
-/// places. Where nodes find no room on purpose, a copy follows soon.
+/// places. Where messages find no room on purpose, a copy follows soon.
 fn draw_queues(plan: &mut Plan, rng: &mut Rng) {
     let is_drawn = rng.below(SMALL_QUEUES_ONE_IN) == 0;
     let events = [4, 16, 64][rng.below(3) as usize];

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_runtime::sim::{Image, World};
-use alys_runtime::sync::mpsc::UnboundedReceiver;
+use alys_runtime::sync::mpsc::Receiver;
 use alys_storage::redb::{Existing, Medium, RedbOptions, RedbStore};
 use alys_storage::{BlockStore, Store};
 use alys_types::Hash;
@@ -127,7 +127,7 @@ pub async fn check_copies(
     world: World,
     judge: Judge,
     genesis: Hash,
-    mut copies: UnboundedReceiver<(u8, Image)>,
+    mut copies: Receiver<(u8, Image)>,
 ) {
     while let Some((node, image)) = copies.recv().await {
         check(&judge, now_ms(world), node, &image, genesis);

@@ -42,7 +42,7 @@ use crate::cluster::{self, Authority, Exit, Living, Markers, Net, Observer, Seat
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
 use crate::faults::{Faults, GossipRepeater, Reactions};
-use crate::invariants::{ExecutionClients, Judge, Keys, Oracles, Repairs, Violation};
+use crate::invariants::{ExecutionClients, Judge, Keys, MOST_COPIES, Oracles, Repairs, Violation};
 use crate::params::Slots;
 use crate::params::{Conduct, LimitsPlan, Ms, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
@@ -403,7 +403,7 @@ impl Cluster {
             inspect::watch(states, nodes, judge, &living);
         }
         let (exits, ended) = mpsc::unbounded_channel();
-        let (copies, copied) = mpsc::unbounded_channel();
+        let (copies, copied) = mpsc::channel(MOST_COPIES as usize);
         let slots = Slots {
             start_ms,
             slot_ms: plan.world.slot_ms,
@@ -711,7 +711,7 @@ impl Users {
 /// chain and correct balances on the core's execution clients, direct connections between all
 /// authorities of the core, that every actor becomes idle, and that the block stores of all correct
 /// nodes have the rows of their chains and no others.
-/// Some runs go on until they are calm, see [`crate::invariants::Calm`].
+/// A run that can settle continues until it is calm, see [`crate::invariants::Calm`].
 async fn recover(
     world: World,
     plan: &Plan,

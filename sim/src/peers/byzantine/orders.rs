@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_turn_alters_what_is_signed_or_who_signed() {
+    fn every_turn_alters_a_signed_field_or_the_signatures() {
         let signed = FederationOrder {
             number: 1,
             change: FederationChange::Remove(authority(2).public_key),
