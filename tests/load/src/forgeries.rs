@@ -17,7 +17,7 @@ use crate::loads::{Counts, Targets};
 
 /// Peers that exist at once. A validator has 50 places for strangers, so each peer gets one.
 const AT_ONCE: u32 = 32;
-/// New peers in a second. Each connects to all four validators: 100 connections.
+/// Most new peers in a second. Each connects to all four validators: 100 connections.
 const PER_SECOND: u32 = 25;
 /// Longest stay of a peer. A connection that is not ready by then is counted as refused.
 const STAY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -56,8 +56,8 @@ pub fn reconnecting(targets: &Targets, counts: &Arc<Counts>) {
     });
 }
 
-/// One peer after the other, the first one after a pause. A peer that is late does not delay those
-/// after it, so that the rate holds.
+/// One peer after the other, the first one after a pause. A late peer is followed at once, so that
+/// the rate holds as long as stays are shorter than the period on average.
 async fn come_and_go(forger: &Forger, counts: &Counts, first: Duration) {
     let period = Duration::from_secs(1) * AT_ONCE / PER_SECOND;
     let mut due = time::now() + first;

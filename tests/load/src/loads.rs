@@ -83,8 +83,8 @@ pub const LOADS: [Load; 8] = [
     Load {
         name: "forged-statuses",
         unit: "connections",
-        // A hundred are tried: the validators' budgets refuse many, and the validators come first on
-        // a busy machine.
+        // A hundred are planned. On a busy machine the validators come first and stays last longer,
+        // and the validators' budgets refuse some.
         wanted: Amount::PerSecond(15),
         run: forgeries::reconnecting,
     },

@@ -134,7 +134,7 @@ fn ask(mut stream: TcpStream, request: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A POST request after whose answer the server closes the connection.
+/// A POST request that asks the server to close the connection after its answer.
 fn post(body: &[u8]) -> Vec<u8> {
     with_headers(
         "Host: localhost\r\nContent-Type: application/json\r\n",
