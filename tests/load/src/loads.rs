@@ -83,9 +83,8 @@ pub const LOADS: [Load; 8] = [
     Load {
         name: "forged-statuses",
         unit: "connections",
-        // A hundred are planned. On a busy machine the validators come first and stays last longer,
-        // and the validators' budgets refuse some.
-        wanted: Amount::PerSecond(15),
+        // A hundred are planned, and the validators come first on a busy machine.
+        wanted: Amount::PerSecond(80),
         run: forgeries::reconnecting,
     },
     // The last one, because validators hold its votes for a while: should the authority's own
