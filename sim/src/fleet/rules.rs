@@ -216,11 +216,9 @@ pub const RULES: &[Rule] = &[
         "7.5",
         "Connections break, hang, are half-open and are re-established; identities persist.",
     ),
-    without(
+    rule(
         "7.6",
         "Authorities that prove their key have a place that no stranger takes.",
-        "a world with more strangers than places costs more than it shows; tests of the network \
-         service hold it",
     ),
 ];
 
