@@ -266,9 +266,14 @@ There are three kinds of planted bugs, each with a table of its own as soon as i
 scenarios. They show that the
   invariants still work, and measure only the mistakes that the authors of the invariants thought \
 of.
-- **Planted blind**: real mistakes whose authors had not read the simulator, and which the \
-authors of the invariants did not
-  see. Only they measure how many other mistakes the simulator finds.
+- **Planted blind**: real mistakes whose authors had not read the simulator. Only the first \
+count of such mistakes, before any
+  invariant is built against them, measures how many other mistakes the simulator finds: 5 of 29 \
+were found, each tried in up to
+  34 of the runs that reach it. The rows are 23 of the 24 that were missed, with the situations \
+and invariants that have been
+  built for their classes since; the one that is left needs hours of traffic. The rows show that \
+these invariants work.
 - **Equivalent or harmless**: no observer can tell the changed code from correct code, or the \
 change has no consequence. The
   table has the argument in place of an invariant, and no run may find such a bug.

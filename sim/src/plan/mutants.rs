@@ -16,7 +16,7 @@ use serde::Serialize;
 pub enum Origin {
     /// Its author knew the simulator's invariants and scenarios.
     InView,
-    /// Its author had not read the simulator, and the invariants were built without knowing it.
+    /// Its author had not read the simulator; invariants may have been built against it since.
     Blind,
     /// No mistake that an observer can tell from correct code, or one without a consequence. The
     /// table argues it, and no run may find it.
