@@ -16,7 +16,7 @@ use crate::chain::{Chain, new_identity, say};
 use crate::loads::{Counts, Targets};
 
 /// Peers that exist at once. A validator has 50 places for strangers, so each peer gets one.
-const AT_ONCE: u32 = 32;
+const AT_ONCE: u32 = 48;
 /// Most new peers in a second. Each connects to all four validators: 100 connections.
 const PER_SECOND: u32 = 25;
 /// Longest stay of a peer. A connection that is not ready by then is counted as refused.
