@@ -5,8 +5,8 @@ mod single;
 use std::sync::Arc;
 
 use alys_consensus::{
-    Broadcast, CertifiedBlock, Effect, Input, MAX_UNCERTIFIED, Notice, Verdict, VerifiedBody,
-    VerifiedProposal, VerifiedVote, VoteState,
+    Broadcast, CertifiedBlock, Effect, Input, Notice, Verdict, VerifiedBody, VerifiedProposal,
+    VerifiedVote, VoteState,
 };
 use alys_types::bls::SecretKey;
 use alys_types::limits::{MAX_BLOCK_BYTES, MAX_GAS_LIMIT};
@@ -526,37 +526,6 @@ fn a_node_that_approved_by_a_clock_that_was_ahead_says_so_once() {
         [Notice::ApprovedAhead { approved, slot }]
     );
     assert!(notices(&w.at_slot(2, 10)).is_empty());
-}
-
-#[test]
-fn approved_blocks_that_gave_way_in_memory_leave_the_store_with_finality() {
-    let mut w = World::new();
-    let genesis = w.genesis.header().clone();
-    let mut stored = Vec::new();
-    // Slots of the node itself are left out: it has no execution client that builds.
-    let mut slots = (1..).filter(|slot| (FIRST + slot) % 4 != 3);
-    while stored.len() < MAX_UNCERTIFIED + 8 {
-        let slot = slots.next().expect("endless");
-        w.at_slot(slot, 10);
-        let p = w.proposal(slot, &genesis, None, 0);
-        let header = p.block.header.clone();
-        let mut effects = w.give_proposal(p);
-        effects.extend(w.executed(&header));
-        assert_eq!(approvals(&effects), 1, "slot {slot}");
-        stored.push(header);
-    }
-    let last = stored.pop().expect("not empty");
-    w.give_certificate(VoteKind::Approval, &last);
-    let effects = w.give_certificate(VoteKind::Confirmation, &last);
-    let dropped = effects.iter().find_map(|e| match e {
-        Effect::Persist(record) => record.finalized.as_ref().map(|f| f.dropped.clone()),
-        _ => None,
-    });
-    let mut dropped = dropped.expect("finality is written");
-    dropped.sort();
-    let mut expected: Vec<Hash> = stored.iter().map(Header::hash).collect();
-    expected.sort();
-    assert_eq!(dropped, expected);
 }
 
 #[test]
