@@ -2,7 +2,9 @@
 //!
 //! The project publishes libraries and no program, so this one opens a store, gives it an
 //! execution genesis, and serves the public JSON-RPC and the Engine API, without peers. The store
-//! is in memory: a restart forgets the chain, as a client does that lost its disk.
+//! is in memory: a restart forgets the chain, as a client does that lost its disk. Of a block in
+//! memory, version 24.0.0 finds the receipt of the first transaction only (lambdaclass/ethrex,
+//! #7137).
 
 use std::collections::HashSet;
 use std::fs::File;
