@@ -3,6 +3,7 @@
 // blocks.
 const assert = require('node:assert/strict')
 const { JsonRpcProvider, Transaction, Wallet, parseUnits } = require('ethers')
+const { poll } = require('./poll.cjs')
 
 const [chainId, ...urls] = process.argv.slice(2)
 // The first accounts of the development chain: of the blob, of the oversize transaction, and of the large ones.
@@ -20,7 +21,8 @@ const FRAME = 200
 // For each of two clients: together they exceed the 8 MiB of a block.
 const LARGE = 40
 const FEES = { maxFeePerGas: parseUnits('200', 'gwei'), maxPriorityFeePerGas: parseUnits('1', 'gwei') }
-const PATIENCE_MS = 120_000
+// Three full blocks or more, of leaders whose client has them, on a busy machine.
+const PATIENCE_MS = 240_000
 
 const providers = urls.map(
   (url) => new JsonRpcProvider(url, Number(chainId), { staticNetwork: true, cacheTimeout: -1, batchMaxCount: 1 }),
@@ -29,7 +31,6 @@ const [ethrex, ethereumjs] = providers
 const reference = providers.at(-1)
 const wallets = KEYS.map((key) => new Wallet(key, reference))
 const send = (provider, raw) => provider.send('eth_sendRawTransaction', [raw])
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** A blob of zeros: the commitment to the polynomial 0 and its proof are the point at infinity. */
 async function blob() {
@@ -65,27 +66,33 @@ const isPooled = async (provider, { hash, from }) => {
   return Object.values(pending[sender] ?? {}).some((transaction) => transaction.hash === hash)
 }
 
-/** Waits until all transactions are in blocks from `first` on. Returns these blocks. */
+/** Waits until the block of a number is final. Returns it. */
+const final = (number, end, what) =>
+  poll(end, what, async () => {
+    // Clients have the last final block as the safe one.
+    const safe = await reference.send('eth_getBlockByNumber', ['safe', false])
+    if (safe === null || Number(safe.number) < number) return null
+    return reference.send('eth_getBlockByNumber', ['0x' + number.toString(16), false])
+  })
+
+/** Waits until all transactions are in final blocks from `first` on. Returns these blocks. */
 async function mined(hashes, first) {
   const missing = new Set(hashes)
   const blocks = []
-  const until = Date.now() + PATIENCE_MS
-  for (let number = first; missing.size > 0; ) {
-    const block = await reference.send('eth_getBlockByNumber', ['0x' + number.toString(16), false])
-    if (block === null) {
-      assert(Date.now() < until, `${missing.size} of ${hashes.length} transactions are in no block`)
-      await sleep(300)
-      continue
-    }
+  const end = Date.now() + PATIENCE_MS
+  for (let number = first; missing.size > 0; number += 1) {
+    const block = await final(number, end, `${missing.size} of ${hashes.length} transactions in block ${number} or later`)
     for (const hash of block.transactions) missing.delete(hash)
     blocks.push(block)
-    number += 1
   }
   return blocks
 }
 
 async function main() {
-  const first = (await reference.getBlockNumber()) + 1
+  // Blocks up to the head may have earlier transactions, and could be replaced if they were not final.
+  const head = await reference.getBlockNumber()
+  await final(head, Date.now() + PATIENCE_MS, `block ${head} to be final`)
+  const first = head + 1
   const sent = []
 
   const withBlob = Transaction.from(await blob())
@@ -132,17 +139,17 @@ async function main() {
     console.log(`a transfer through client ${index} is in block ${Number(blocks.at(-1).number)}`)
   }
 
-  const until = Date.now() + PATIENCE_MS
-  for (const provider of providers) {
-    while ((await provider.getBlockNumber()) < Number(blocks.at(-1).number)) {
-      assert(Date.now() < until, 'a client does not follow')
-      await sleep(300)
-    }
-    assert.equal(await provider.getBalance(recipient), 7n * BigInt(providers.length))
+  const end = Date.now() + PATIENCE_MS
+  for (const [index, provider] of providers.entries()) {
+    await poll(end, `the final blocks at client ${index}`, async () => {
+      const own = await provider.send('eth_getBlockByNumber', [blocks.at(-1).number, false])
+      return own?.hash === blocks.at(-1).hash ? own : null
+    })
     for (const { number, hash } of blocks) {
       const { hash: own } = await provider.send('eth_getBlockByNumber', [number, false])
-      assert.equal(own, hash, `block ${Number(number)}`)
+      assert.equal(own, hash, `block ${Number(number)} of client ${index}`)
     }
+    assert.equal(await provider.getBalance(recipient), 7n * BigInt(providers.length), `client ${index}`)
   }
   const included = blocks.flatMap((block) => block.transactions)
   assert.deepEqual([...included].sort(), [...sent].sort(), 'blocks have the large transactions and the transfers alone')
