@@ -2,8 +2,8 @@
 // The last URL is of a client that gets none directly. Prints what it does; the last line is JSON with the number of those in
 // blocks.
 const assert = require('node:assert/strict')
-const { JsonRpcProvider, Transaction, Wallet, parseUnits } = require('ethers')
-const { poll } = require('./poll.cjs')
+const { Transaction, Wallet, parseUnits } = require('ethers')
+const { connect, poll, submit } = require('./clients.cjs')
 
 const [chainId, ...urls] = process.argv.slice(2)
 // The first accounts of the development chain: of the blob, of the oversize transaction, and of the large ones.
@@ -22,11 +22,9 @@ const FRAME = 200
 const LARGE = 40
 const FEES = { maxFeePerGas: parseUnits('200', 'gwei'), maxPriorityFeePerGas: parseUnits('1', 'gwei') }
 // Three full blocks or more, of leaders whose client has them, on a busy machine.
-const PATIENCE_MS = 240_000
+const PATIENCE_MS = 400_000
 
-const providers = urls.map(
-  (url) => new JsonRpcProvider(url, Number(chainId), { staticNetwork: true, cacheTimeout: -1, batchMaxCount: 1 }),
-)
+const providers = connect(chainId, urls)
 const [ethrex, ethereumjs] = providers
 const reference = providers.at(-1)
 const wallets = KEYS.map((key) => new Wallet(key, reference))
@@ -111,13 +109,14 @@ async function main() {
     if (bytes === LIMIT) sent.push(Transaction.from(raw).hash)
   }
 
+  const sending = Date.now() + PATIENCE_MS
   const senders = [[ethrex, wallets[2]], [ethereumjs, wallets[3]]]
   await Promise.all(senders.map(async ([provider, wallet]) => {
     const nonce = await wallet.getNonce()
     for (let index = 0; index < LARGE; index += 1) {
       const raw = await large(wallet, LIMIT - FRAME, nonce + index)
       assert((raw.length - 2) / 2 <= LIMIT)
-      sent.push(await send(provider, raw))
+      sent.push(await submit(sending, provider, raw))
     }
   }))
   console.log(`${sent.length} large transactions are sent, ${((sent.length * LIMIT) / KIB / KIB).toFixed(1)} MiB`)
@@ -130,10 +129,9 @@ async function main() {
   // Life goes on: a transfer through every client.
   const recipient = Wallet.createRandom().address
   for (const [index, provider] of providers.entries()) {
-    const wallet = new Wallet(KEYS[1], provider)
-    const nonce = await new Wallet(KEYS[1], reference).getNonce()
-    const transfer = { to: recipient, value: 7n, nonce, gasLimit: 21_000n, ...FEES }
-    const { hash } = await wallet.sendTransaction(transfer)
+    const nonce = await wallets[1].getNonce()
+    const transfer = { type: 2, chainId, to: recipient, value: 7n, nonce, gasLimit: 21_000n, ...FEES }
+    const hash = await submit(Date.now() + PATIENCE_MS, provider, await wallets[1].signTransaction(transfer))
     blocks.push(...(await mined([hash], Number(blocks.at(-1).number) + 1)))
     sent.push(hash)
     console.log(`a transfer through client ${index} is in block ${Number(blocks.at(-1).number)}`)
