@@ -294,8 +294,8 @@ fn chain_toml(genesis: &Genesis) -> String {
     )
 }
 
-/// The execution genesis in Geth's format, with the keys that EthereumJS and ethrex require. Its time is that
-/// of the first slot, because the first block is in a later one.
+/// The execution genesis in Geth's format, with the keys that EthereumJS and ethrex require. Its time
+/// is that of the first slot, because the first block is in a later one.
 fn execution_json(new: &NewChain) -> String {
     let mut config = json!({
         "chainId": new.chain_id,
