@@ -98,12 +98,15 @@ async fn main() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     println!("ready: JSON-RPC at {http}, Engine API at {engine}");
-    tokio::select! {
-        result = api.serve() => result.context("the servers ended")?,
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    println!("stopped");
+    let reason = tokio::select! {
+        result = api.serve() => {
+            result.context("the servers ended")?;
+            "the servers ended"
+        }
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    println!("stopped: {reason}");
     // Threads of ethrex wait for messages that never come.
     std::process::exit(0);
 }
