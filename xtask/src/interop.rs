@@ -11,7 +11,8 @@ use crate::{cargo, root};
 /// The end of `cargo xtask interop --help`.
 pub const HELP: &str = "\
 ethrex takes about 12 CPU-minutes to build for the first time, and needs pkg-config and the headers
-of OpenSSL; the test needs Node.js and npm.";
+of OpenSSL; the test needs Node.js, npm and two otherwise idle cores. ALYS_INTEROP_SLOT_MS=6000
+doubles its slots.";
 
 /// The variable from which the test has the path of the client.
 const BINARY: &str = "ALYS_ETHREX_BIN";
