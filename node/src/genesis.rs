@@ -1,9 +1,9 @@
 //! The two files that all nodes of a chain share: `chain.toml`, the chain spec, and
 //! `execution-genesis.json`, block 0 of the execution chain in Geth's format.
 //!
-//! Guarantees that a new pair of files belongs together, that Geth, Reth and EthereumJS accept the
-//! execution genesis unmodified and refuse blob transactions by it, and that a pair of different
-//! chains is refused.
+//! Guarantees that a new pair of files belongs together, that Geth, Reth, ethrex and EthereumJS
+//! accept the execution genesis unmodified, that its blob schedule permits no blobs, and that a pair
+//! of different chains is refused.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -294,8 +294,8 @@ fn chain_toml(genesis: &Genesis) -> String {
     )
 }
 
-/// The execution genesis in Geth's format, with the keys that EthereumJS and ethrex require. Its time
-/// is that of the first slot, because the first block is in a later one.
+/// The execution genesis in Geth's format, with the keys that EthereumJS and ethrex require. Its
+/// time is that of the first slot, because the first block is in a later one.
 fn execution_json(new: &NewChain) -> String {
     let mut config = json!({
         "chainId": new.chain_id,

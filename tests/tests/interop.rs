@@ -149,7 +149,8 @@ fn all_propose(world: &World, nodes: &[Process], limit: Duration) -> Result<()> 
         all.then(|| (new.len(), last.slot + 1 - first.slot))
     })?;
     world.say(&format!(
-        "{blocks} final blocks in {slots} slots, at the end {TURNS} turns in a row of each authority"
+        "{blocks} final blocks in {slots} slots, at the end {TURNS} turns in a row of each \
+         authority"
     ));
     Ok(())
 }
