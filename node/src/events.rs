@@ -311,7 +311,7 @@ fn remedy(rule: &Invalid) -> String {
     match rule {
         Invalid::GasLimit { .. } => format!(
             "start Geth with --miner.gaslimit {MAX_GAS_LIMIT}, Reth with \
-             --builder.gaslimit {MAX_GAS_LIMIT}"
+             --builder.gaslimit {MAX_GAS_LIMIT}, ethrex with --builder.gas-limit {MAX_GAS_LIMIT}"
         ),
         Invalid::Blobs { .. } | Invalid::TransactionType { .. } => {
             "initialise the client with the execution genesis of the chain, which permits 0 blobs \

@@ -37,6 +37,7 @@ pub fn place(path: &str) -> Place {
         "xtask/",
         "tests/",
         "fuzz/",
+        "interop/",
         "crates/actor_system/comparison/",
     ];
     let tests = ["/tests/", "/benches/", "/examples/"];
