@@ -27,6 +27,7 @@ pub const PURE: &[&str] = &[
     "crates/types/",
     "crates/consensus/",
     "crates/peg/",
+    "crates/pow/",
     "crates/sync_planner/",
 ];
 
