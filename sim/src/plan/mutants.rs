@@ -313,7 +313,7 @@ planted! {
     "late-block-dropped", "consensus", "a_leader_alone":
         "A block of the chain that is older than all uncertified ones that a node keeps is dropped \
          as it arrives."
-        => "no-progress", "too-few-blocks";
+        => "block-late", "no-progress", "too-few-blocks";
     "range-limit-late", "sync", "ranges_of_large_blocks":
         "The bytes of an answer with blocks are compared before a block is added to it."
         [blind] => "error-line", "no-progress";
