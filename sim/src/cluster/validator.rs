@@ -218,13 +218,21 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
                 };
                 let faults = node.faults().clone();
                 let report = node.shutdown(STOP).await;
-                // An actor with an injected hang also hangs during the stop. One that waits for its
-                // restart, because it or an actor that it asks was struck, leaves its messages.
+                // An actor with an injected hang also hangs during the stop, which cuts the message
+                // off if it is sooner than the watchdog. One that waits for its restart, because it
+                // or an actor that it asks was struck, leaves its messages.
                 let struck = faults.hits();
                 let is_struck = |actor: &str| struck.keys().any(|(path, _)| **path == *actor);
+                let hangs = |one: &Abandoned| {
+                    one.handling.is_some_and(|handled| {
+                        let mut hits = struck.keys();
+                        hits.any(|(path, kind)| **path == *one.actor && *kind == handled)
+                    })
+                };
                 let is_excused = |one: &Abandoned| {
                     let is_running = one.handling.is_some() || one.stopping || one.unresponsive;
                     one.failure.is_some() && is_struck(&one.actor)
+                        || hangs(one)
                         || !is_running && !struck.is_empty()
                 };
                 let left = report.abandoned.iter().filter(|one| !is_excused(one));
