@@ -87,3 +87,35 @@ macro_rules! display {
 }
 
 display!(Height, Slot, Sats);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_and_timestamps_round_down() {
+        // Slot duration, slot, its start in milliseconds, and its timestamp.
+        let table = [
+            (2_000, 7, 14_000, 14),
+            (1_500, 1, 1_500, 1),
+            (1_500, 2, 3_000, 3),
+            (999, 1, 999, 0),
+            (999, 2, 1_998, 1),
+            (1_001, 1, 1_001, 1),
+            (400, 4_250_000_001, 1_700_000_000_400, 1_700_000_000),
+        ];
+        for (duration_ms, slot, start_ms, timestamp) in table {
+            let context = format!("slot {slot} of {duration_ms} ms");
+            let slot = Slot(slot);
+            assert_eq!(slot.start_ms(duration_ms), start_ms, "{context}");
+            assert_eq!(slot.timestamp(duration_ms), timestamp, "{context}");
+            for (now_ms, wanted) in [
+                (start_ms - 1, slot.saturating_sub(1)),
+                (start_ms, slot),
+                (start_ms + duration_ms - 1, slot),
+            ] {
+                assert_eq!(Slot::at(now_ms, duration_ms), wanted, "{context}: {now_ms}");
+            }
+        }
+    }
+}
