@@ -555,6 +555,41 @@ mod tests {
     }
 
     #[test]
+    fn a_single_block_makes_up_for_one_failure_and_shortens_no_backoff() {
+        // Failures, single blocks that arrive after them, and the failures that remain.
+        let table = [
+            (0, 1, 0),
+            (1, 1, 0),
+            (2, 1, 1),
+            (4, 1, 3),
+            (4, 3, 1),
+            (2, 5, 0),
+        ];
+        for (failures, blocks, left) in table {
+            let context = format!("{failures} failures, {blocks} blocks");
+            let mut planner = Planner::default();
+            planner.connected("a", false);
+            for _ in 0..failures {
+                planner.range_failed(&"a", 0);
+            }
+            let before = planner.peers[&"a"].record;
+            for _ in 0..blocks {
+                planner.block_received(&"a");
+            }
+            let after = planner.peers[&"a"].record;
+            assert_eq!(after.failures, left, "{context}");
+            let times = |record: &Record| (record.avoided_until_ms, record.behind_until_ms);
+            assert_eq!(times(&after), times(&before), "{context}");
+            // The next failure costs as much as after those that remain.
+            let later = 1_000 * FAILURE_BACKOFF_MS;
+            planner.range_failed(&"a", later);
+            let behind_ms = FAILURE_BACKOFF_MS << left;
+            let record = planner.peers[&"a"].record;
+            assert_eq!(record.behind_until_ms, later + behind_ms, "{context}");
+        }
+    }
+
+    #[test]
     fn a_new_peer_ranks_behind_those_connected_before() {
         let mut planner = Planner::default();
         planner.connected("b", false);
