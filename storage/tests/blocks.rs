@@ -370,6 +370,42 @@ fn ranges_follow_the_certified_chain_within_their_limits() {
 }
 
 #[test]
+fn a_range_carries_the_finality_certificate_of_its_highest_block_that_has_one() {
+    let blocks = chain(12, 10);
+    let store = stored(&blocks, 0);
+    for (from, to) in [(0, 2), (2, 5), (5, 9)] {
+        let mut batch = Batch::new();
+        finalize(&mut batch, &blocks, from, to, &[]);
+        store.write(batch, Durability::Durable).expect("write");
+    }
+    // First height and length of the range, and height of the final block; the last final block,
+    // 9, if none of the range has a certificate.
+    let table = [
+        (1, 1, 9),
+        (1, 2, 2),
+        (1, 4, 2),
+        (1, 5, 5),
+        (2, 7, 5),
+        (3, 2, 9),
+        (1, 9, 9),
+        (1, 12, 9),
+        (5, 8, 9),
+        (10, 3, 9),
+    ];
+    for (start, count, height) in table {
+        let request = RangeRequest {
+            start: Height(start),
+            count,
+        };
+        let wanted = Some(certified(&blocks[height - 1], VoteKind::Confirmation));
+        let range = store.block_range(request).expect("range");
+        assert_eq!(range.finalized, wanted, "{request:?}");
+        let headers = store.header_range(request).expect("headers");
+        assert_eq!(headers.finalized, wanted, "{request:?}");
+    }
+}
+
+#[test]
 fn a_block_larger_than_half_a_range_is_served_alone() {
     let blocks = chain(2, 8 * 1024 * 1024 - 4096);
     let answer = stored(&blocks, 2)
