@@ -10,7 +10,8 @@ use alys_actor_system::{
     SendError, Snapshot, State, Strategy, Supervisor, SupervisorSpec, SystemEvent, TellError,
 };
 use alys_runtime::time;
-use futures::{FutureExt, poll};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, poll};
 
 use crate::{doer::*, kit::*};
 
@@ -126,6 +127,37 @@ fn an_open_breaker_refuses_askers_and_waiting_senders_at_once() {
             world.system.health(),
             Health::Degraded("waits for a restart")
         );
+    });
+}
+
+#[test]
+fn an_opening_breaker_wakes_all_senders_that_wait_for_room() {
+    supervised(0, |world, supervisor| async move {
+        const CAPACITY: u64 = 8;
+        const OPEN: Duration = Duration::from_secs(1);
+        let events = events(&world);
+        let pace = RestartDelay::CircuitBreaker(breaker(1, OPEN));
+        let spec = ChildSpec::new("a").restart_delay(pace);
+        let doing = doer_as(&supervisor, spec, CAPACITY as usize);
+        let gate = doing.hold().await;
+        doing.addr.tell(fails()).unwrap();
+        for n in 1..CAPACITY {
+            doing.addr.tell(note(n)).unwrap();
+        }
+        // Polled once, and again only when woken. The single place that the failing message leaves
+        // admits none of them.
+        let mut waiting: FuturesUnordered<_> = (0..3).map(|n| doing.addr.send(note(n))).collect();
+        assert!(poll!(waiting.next()).is_pending());
+        gate.open();
+        assert_eq!(restart(&events).await, (OPEN, true));
+        for _ in 0..3 {
+            let told = time::timeout(LONG, waiting.next()).await.unwrap();
+            assert!(
+                matches!(told, Some(Err(SendError::Unavailable(_)))),
+                "{told:?}"
+            );
+        }
+        doing.log.wait_for("a", "7").await;
     });
 }
 
