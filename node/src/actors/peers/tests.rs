@@ -272,6 +272,42 @@ fn a_request_without_an_answer_is_given_up() {
 }
 
 #[test]
+fn a_block_is_not_requested_again_before_the_retry_delay_after_any_answer() {
+    alys_runtime::block_on_main(async {
+        let hash = Hash([1; 32]);
+        let peer = NodeKey::from_bytes([1; 32]).peer_id();
+        let answers = [
+            Err(RequestError::Timeout),
+            Ok(Vec::<Block>::new().encode()),
+            Ok(vec![1]),
+        ];
+        for answer in answers {
+            let (network, _network) = Probe::new(64);
+            let (chain, _chain) = Probe::new(64);
+            let mut actor = PeerActor::new(network, chain, None, Metrics::default());
+            actor.connect(peer, true);
+            actor.fetch(hash);
+            let tags: Vec<u64> = actor.pending.keys().copied().collect();
+            let [tag] = tags[..] else {
+                panic!("{tags:?}");
+            };
+            let before = alys_runtime::time::now();
+            actor.on_answer(tag, peer, true, answer.clone());
+            let after = alys_runtime::time::now();
+            let until = actor.fetching.get(&hash).copied().expect("delayed");
+            assert!(until >= before + FETCH_RETRY_DELAY, "{answer:?}");
+            assert!(until <= after + FETCH_RETRY_DELAY, "{answer:?}");
+            actor.fetch(hash);
+            assert!(actor.pending.is_empty(), "{answer:?}");
+            // The delay is over.
+            actor.fetching.insert(hash, before);
+            actor.fetch(hash);
+            assert_eq!(actor.pending.len(), 1, "{answer:?}");
+        }
+    });
+}
+
+#[test]
 fn a_list_of_connections_replaces_lost_events() {
     alys_runtime::block_on_main(async {
         let test = TestSystem::new();
