@@ -140,9 +140,12 @@ fn held_bodies_fill_the_public_port_and_small_calls_are_served_meanwhile() {
         for _ in 0..PUBLIC_PENDING_BYTES / longest {
             held.push(begin(addr, longest, longest - 1).await);
         }
-        // Another one does not fit beside them once they have arrived.
+        // Another one does not fit beside them once they have arrived. Until then it may take the
+        // room of one of them, which is refused in its place and needs a successor.
         let refused = timeout(Duration::from_secs(60), async {
-            while status_of(addr, longest).await != "HTTP/1.1 503" {}
+            while status_of(addr, longest).await != "HTTP/1.1 503" {
+                held.push(begin(addr, longest, longest - 1).await);
+            }
         });
         refused.await.expect("held bodies fill the budget");
         assert_eq!(client.get("eth_blockNumber", json!([])).await, "0x0");
