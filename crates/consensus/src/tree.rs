@@ -128,16 +128,17 @@ impl Entry {
     }
 }
 
-/// Most blocks that are remembered after they gave way in memory: a day of slots of 2 s with
-/// room to spare, and 4 MiB. The store forgets the others at its next start.
+/// Most blocks that are remembered after they gave way in memory: a day of slots of 2 s with room
+/// to spare, and 4 MiB. The store forgets the others at its next start.
 const MAX_EVICTED: usize = 65_536;
 
 /// Entries by hash. The last final block is always one of them and the root of all.
 #[derive(Debug)]
 pub(crate) struct Tree {
     entries: BTreeMap<Hash, Entry>,
-    /// Heights of blocks that gave way in memory. They stay in the store until finality passes them, because an approver may be the only one that can still serve the body of a
-    /// block whose certificate comes late.
+    /// Heights of blocks that gave way in memory. They stay in the store until finality passes
+    /// them, because an approver may be the only one that can still serve the body of a block
+    /// whose certificate comes late.
     evicted: BTreeMap<Hash, Height>,
     root: Hash,
     /// Final blocks, the root included, oldest first; consecutive heights.

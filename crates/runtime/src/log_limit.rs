@@ -1,8 +1,8 @@
 //! A limit on the log lines that remote input causes. Pure; the time is an argument.
 //!
 //! Peer ids and connections cost nothing, so a line for each offence would let strangers fill the
-//! log, and hide the lines that the operator has to read. Each kind of line has a limit of its own. Lines
-//! beyond it are logged at DEBUG, and the next line within it states their number.
+//! log, and hide the lines that the operator has to read. Each kind of line has a limit of its own.
+//! Lines beyond it are logged at DEBUG, and the next line within it states their number.
 
 use std::time::Duration;
 
