@@ -250,9 +250,11 @@ async fn accept<H: RpcHandler>(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
+                let server = service.config.name;
                 if let Some(left_out) = lines.admit(alys_runtime::time::now()) {
-                    let server = service.config.name;
                     tracing::warn!(server, %error, left_out, "cannot accept a connection");
+                } else {
+                    tracing::debug!(server, %error, "cannot accept a connection");
                 }
                 alys_runtime::time::sleep(RETRY_DELAY).await;
                 continue;
