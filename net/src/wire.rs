@@ -251,10 +251,10 @@ mod tests {
         let chain = ChainTag {
             genesis: [0x0f; 32],
         };
-        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/2");
+        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/3");
         assert_eq!(
             Protocol::BlocksByHash.full_name(&chain),
-            "/alys/0f0f0f0f/blocks_by_hash/2"
+            "/alys/0f0f0f0f/blocks_by_hash/3"
         );
     }
 
