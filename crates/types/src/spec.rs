@@ -442,8 +442,8 @@ impl Genesis {
     }
 
     /// Skips the bounds of section 10, for tests whose clock must stand in one slot.
-    #[cfg(feature = "unbounded-spec")]
-    pub fn unbounded(spec: ChainSpec) -> Result<Genesis, SpecError> {
+    #[cfg(feature = "unchecked-spec")]
+    pub fn without_bounds(spec: ChainSpec) -> Result<Genesis, SpecError> {
         Genesis::of(spec)
     }
 

@@ -30,5 +30,5 @@ pub(crate) fn genesis(authorities: u8, slot_duration_ms: u64) -> Arc<Genesis> {
         )
     };
     // Some tests have slots of years, so that the clock stands in one of them.
-    Arc::new(Genesis::unbounded(spec).expect("good keys"))
+    Arc::new(Genesis::without_bounds(spec).expect("good keys"))
 }
