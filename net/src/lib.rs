@@ -57,7 +57,6 @@ mod gossip;
 pub mod handshake;
 mod handshakes;
 mod interceptor;
-mod log_limit;
 #[cfg(feature = "plaintext")]
 mod plaintext;
 pub mod rate;
@@ -81,7 +80,6 @@ pub use dial::DialPolicy;
 pub use gossip::GossipSetupError;
 pub use handshake::{ChainTag, Mismatch};
 pub use libp2p::PeerId;
-pub use log_limit::{LogLimit, MAX_LINES};
 #[cfg(feature = "plaintext")]
 pub use plaintext::use_plaintext;
 pub use scores::Offence;

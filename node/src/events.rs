@@ -309,7 +309,8 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
 fn remedy(rule: &Invalid) -> String {
     match rule {
         Invalid::GasLimit { limit, .. } => format!(
-            "start Geth with --miner.gaslimit {limit}, Reth with --builder.gaslimit {limit}"
+            "start Geth with --miner.gaslimit {limit}, Reth with --builder.gaslimit {limit}, \
+             ethrex with --builder.gas-limit {limit}"
         ),
         Invalid::Blobs { .. } | Invalid::TransactionType { .. } => {
             "initialise the client with the execution genesis of the chain, which permits 0 blobs \

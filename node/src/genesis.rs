@@ -1,9 +1,9 @@
 //! The two files that all nodes of a chain share: `chain.toml`, the chain spec, and
 //! `execution-genesis.json`, block 0 of the execution chain in Geth's format.
 //!
-//! Guarantees that a new pair of files belongs together, that Geth, Reth and EthereumJS accept the
-//! execution genesis unmodified and refuse blob transactions by it, and that a pair of different
-//! chains is refused.
+//! Guarantees that a new pair of files belongs together, that Geth, Reth, ethrex and EthereumJS
+//! accept the execution genesis unmodified, that its blob schedule permits no blobs, and that a pair
+//! of different chains is refused.
 
 mod spec_text;
 
@@ -332,8 +332,8 @@ pub fn execution_hash(file: &str, genesis: &alloy_genesis::Genesis) -> Result<Ha
     Ok(core.genesis_hash().into())
 }
 
-/// The execution genesis in Geth's format, with the keys that EthereumJS requires. Its time is that
-/// of the first slot, because the first block is in a later one.
+/// The execution genesis in Geth's format, with the keys that EthereumJS and ethrex require. Its
+/// time is that of the first slot, because the first block is in a later one.
 fn execution_json(new: &NewChain) -> String {
     let mut config = json!({
         "chainId": new.chain_id,
@@ -351,6 +351,8 @@ fn execution_json(new: &NewChain) -> String {
         "terminalTotalDifficulty": 0,
         "terminalTotalDifficultyPassed": true,
         "shanghaiTime": 0,
+        // ethrex requires it, and no fork of the chain uses it.
+        "depositContractAddress": Address::default(),
     });
     let mut alloc = Map::new();
     for (address, wei) in &new.funded {
@@ -573,6 +575,18 @@ mod tests {
                 unchanged.expect("its rules are known"),
                 "the same chain"
             );
+        }
+    }
+
+    #[test]
+    fn the_execution_genesis_has_the_keys_that_single_clients_require() {
+        for fork in [ExecutionFork::Shanghai, ExecutionFork::Cancun] {
+            let (_, texts) = ChainFiles::new(&new_chain(fork)).expect("a good chain");
+            let text: Value = serde_json::from_str(&texts.execution).expect("JSON");
+            // EthereumJS, then ethrex.
+            for key in ["eip155Block", "eip158Block", "depositContractAddress"] {
+                assert!(!text["config"][key].is_null(), "{key} of {fork:?}");
+            }
         }
     }
 

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alys_integrations::http::{
     Args, HttpServer, Pages, RpcError, RpcHandler, ServeError, ServerConfig,
 };
-use alys_net::LogLimit;
 use alys_runtime::disk::Dir;
+use alys_runtime::log_limit::LogLimit;
 use alys_runtime::{clock, time};
 use alys_types::bls::PublicKeyBytes;
 use alys_types::{Genesis, Slot};
@@ -137,11 +137,11 @@ impl Methods {
         let admitted = lines
             .unwrap_or_else(PoisonError::into_inner)
             .admit(time::now());
+        const LINE: &str = "a call of an admin_ method with a wrong token is refused";
         if let Some(left_out) = admitted {
-            tracing::warn!(
-                left_out,
-                "a call of an admin_ method with a wrong token is refused"
-            );
+            tracing::warn!(left_out, "{LINE}");
+        } else {
+            tracing::debug!("{LINE}");
         }
         let message = format!(
             "the token is not the one in {TOKEN_FILE} of this node's data directory; does the \

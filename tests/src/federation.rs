@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::alys::{self, Final};
+use crate::client::Client;
 use crate::{Process, Rpc, World, ports};
 
 /// Accounts funded at genesis: those of Anvil and Hardhat, whose keys are public.
@@ -175,6 +176,34 @@ impl Federation {
     /// JSON-RPC of a member with an embedded execution client.
     pub fn rpc(&self, index: usize) -> Rpc {
         Rpc::on(self.members[index].http_port)
+    }
+
+    /// Writes another execution client into the configuration of a member, with the URL of its pool
+    /// if the Engine API does not serve it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn use_client(&self, index: usize, client: &Client, pool: Option<&Rpc>) -> Result<()> {
+        let config = &self.members[index].config;
+        let mut chosen = format!(
+            "url = \"{}\"\njwt_secret = \"{}\"",
+            client.engine_url(),
+            text(client.secret())?
+        );
+        if let Some(pool) = pool {
+            chosen += &format!("\npool_url = \"{}\"", pool.url());
+        }
+        let before = fs::read_to_string(config)?;
+        let lines = before.lines().map(|line| {
+            if line.starts_with("embedded = ") {
+                &chosen
+            } else {
+                line
+            }
+        });
+        let after: String = lines.map(|line| format!("{line}\n")).collect();
+        ensure!(after != before, "{} names no client", config.display());
+        Ok(fs::write(config, after)?)
     }
 
     /// Starts a member with further arguments and waits until it runs.

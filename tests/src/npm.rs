@@ -9,14 +9,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
 
+use crate::client::{Client, Place};
 use crate::federation::text;
 use crate::process::Stream;
-use crate::{Process, Rpc, World, alys, ports};
-
-/// For the start of an execution client, which takes 1.3 s on a quiet machine and 7 s under load.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::{Process, World, alys, ports};
 
 /// The directory of the scripts.
 fn sources() -> PathBuf {
@@ -101,130 +98,59 @@ pub fn script<S: AsRef<OsStr>>(
     Ok(out.lines().last().unwrap_or_default().to_owned())
 }
 
-/// EthereumJS, an independent execution client, as a process.
-pub struct EthereumJs {
-    process: Process,
-    name: String,
-    command: Command,
-    http_port: u16,
-    engine_port: u16,
-    secret: PathBuf,
-}
-
-impl EthereumJs {
-    /// Starts it in a directory of its own with an execution genesis.
-    ///
-    /// # Errors
-    /// When it does not answer in time.
-    pub fn start(world: &World, name: &str, genesis: &Path) -> Result<EthereumJs> {
-        let dir = world.dir().join(name);
-        fs::create_dir_all(&dir)?;
-        let secret = dir.join("jwt.hex");
-        // Worthless: the port is on loopback and open as long as the test runs.
-        fs::write(&secret, format!("{:064x}\n", std::process::id()))?;
-        let [http_port, engine_port, ws_port, ws_engine_port, peer_port] =
-            std::array::from_fn(|_| ports::free());
-        let mut command = Command::new("node");
-        command.arg("--require").arg(sources().join("loopback.cjs"));
-        command.arg(installed()?.join("node_modules/@ethereumjs/client/dist/esm/bin/cli.js"));
-        command.args([
-            "--gethGenesis",
-            text(genesis)?,
-            "--dataDir",
-            text(&dir.join("data"))?,
-        ]);
-        command.args([
-            "--rpc",
-            "--rpcAddr",
-            "127.0.0.1",
-            "--rpcPort",
-            &http_port.to_string(),
-        ]);
-        command.args(["--rpcEngine", "--rpcEngineAddr", "127.0.0.1"]);
-        command.args([
-            "--rpcEnginePort",
-            &engine_port.to_string(),
-            "--jwtSecret",
-            text(&secret)?,
-        ]);
-        command.args([
-            "--wsPort",
-            &ws_port.to_string(),
-            "--wsEnginePort",
-            &ws_engine_port.to_string(),
-        ]);
-        // No peers, and still "synchronized", without which it accepts no transactions.
-        command.args([
-            "--isSingleNode",
-            "--discDns=false",
-            "--discV4=false",
-            "--maxPeers",
-            "0",
-        ]);
-        command.args([
-            "--port",
-            &peer_port.to_string(),
-            "--extIP",
-            "127.0.0.1",
-            "--dnsAddr",
-            "127.0.0.1",
-        ]);
-        // After a restart it gets many blocks in a row and must execute each at once.
-        command.args(["--engineNewpayloadMaxExecute", "100000", "--logFile=false"]);
-        command
-            .current_dir(&dir)
-            .env_remove("NODE_OPTIONS")
-            .env("HOME", &dir);
-        let process = Process::start(world, name, &command)?;
-        let client = EthereumJs {
-            process,
-            name: name.to_owned(),
-            command,
-            http_port,
-            engine_port,
-            secret,
-        };
-        client.wait_answer(world)?;
-        Ok(client)
-    }
-
-    fn wait_answer(&self, world: &World) -> Result<()> {
-        world.wait(&format!("{} to answer", self.name), START_TIMEOUT, || {
-            self.rpc()
-                .call("web3_clientVersion", json!([]))
-                .map(|_| Some(()))
-        })
-    }
-
-    /// Its JSON-RPC.
-    pub fn rpc(&self) -> Rpc {
-        Rpc::on(self.http_port)
-    }
-
-    /// Its Engine API.
-    pub fn engine_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.engine_port)
-    }
-
-    /// The file with its JWT secret.
-    pub fn secret(&self) -> &Path {
-        &self.secret
-    }
-
-    /// Sends SIGKILL.
-    ///
-    /// # Errors
-    /// When it has exited already.
-    pub fn kill(&mut self) -> Result<()> {
-        self.process.kill()
-    }
-
-    /// Starts it again with the same data.
-    ///
-    /// # Errors
-    /// When it does not answer in time.
-    pub fn restart(&mut self, world: &World) -> Result<()> {
-        self.process = Process::start(world, &format!("{} again", self.name), &self.command)?;
-        self.wait_answer(world)
-    }
+/// Starts EthereumJS, an execution client of another team, in a directory of its own with an
+/// execution genesis.
+///
+/// # Errors
+/// When it does not answer in time.
+pub fn ethereumjs(world: &World, name: &str, genesis: &Path) -> Result<Client> {
+    let place = Place::new(world, name)?;
+    let [ws_port, ws_engine_port, peer_port] = std::array::from_fn(|_| ports::free().to_string());
+    let mut command = Command::new("node");
+    command.arg("--require").arg(sources().join("loopback.cjs"));
+    command.arg(installed()?.join("node_modules/@ethereumjs/client/dist/esm/bin/cli.js"));
+    command.args([
+        "--gethGenesis",
+        text(genesis)?,
+        "--dataDir",
+        text(&place.dir.join("data"))?,
+    ]);
+    command.args([
+        "--rpc",
+        "--rpcAddr",
+        "127.0.0.1",
+        "--rpcPort",
+        &place.http_port.to_string(),
+    ]);
+    command.args(["--rpcEngine", "--rpcEngineAddr", "127.0.0.1"]);
+    command.args([
+        "--rpcEnginePort",
+        &place.engine_port.to_string(),
+        "--jwtSecret",
+        text(&place.secret)?,
+    ]);
+    command.args(["--wsPort", &ws_port, "--wsEnginePort", &ws_engine_port]);
+    // No peers, and still "synchronized", without which it accepts no transactions.
+    command.args([
+        "--isSingleNode",
+        "--discDns=false",
+        "--discV4=false",
+        "--maxPeers",
+        "0",
+    ]);
+    command.args([
+        "--port",
+        &peer_port,
+        "--extIP",
+        "127.0.0.1",
+        "--dnsAddr",
+        "127.0.0.1",
+    ]);
+    // After a restart it gets many blocks in a row and must execute each at once.
+    command.args(["--engineNewpayloadMaxExecute", "100000", "--logFile=false"]);
+    command
+        .current_dir(&place.dir)
+        .env_remove("NODE_OPTIONS")
+        .env("HOME", &place.dir);
+    Client::start(world, name, command, place)
 }

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use alys_tests::client::{Client, restart_under_way};
 use alys_tests::federation::{Federation, Ledger, Setup, check_sound, text};
-use alys_tests::npm::{self, EthereumJs};
+use alys_tests::npm;
 use alys_tests::rpc::number;
 use alys_tests::{Process, Rpc, World, scenario};
 use anyhow::{Context, Result, ensure};
@@ -46,7 +47,7 @@ fn a_federation_of_processes_runs_on_ethereumjs() {
         let sent: Value = serde_json::from_str(&sent)?;
 
         let last = clients.last_mut().context("there are clients")?;
-        restarted_client_catches_up(world, last, &nodes)?;
+        restart_under_way(world, last, &nodes, MEMBERS - 1, PROGRESS_TIMEOUT)?;
         for node in &nodes {
             node.wait_final(world, BLOCKS, Duration::from_secs(400))?;
         }
@@ -67,29 +68,25 @@ fn a_federation_of_processes_runs_on_ethereumjs() {
     });
 }
 
-fn start_clients(world: &World, federation: &Federation) -> Result<Vec<EthereumJs>> {
+fn start_clients(world: &World, federation: &Federation) -> Result<Vec<Client>> {
     let genesis = federation.dir().join("execution-genesis.json");
-    let client = |index| EthereumJs::start(world, &format!("ethereumjs-{index}"), &genesis);
+    let client = |index| npm::ethereumjs(world, &format!("ethereumjs-{index}"), &genesis);
     let clients = (EMBEDDED + 1..MEMBERS).map(client).collect::<Result<_>>()?;
     world.say("the execution clients answer");
     Ok(clients)
 }
 
 /// The public ports of all execution clients, the embedded one first.
-fn rpcs(federation: &Federation, clients: &[EthereumJs]) -> Vec<Rpc> {
+fn rpcs(federation: &Federation, clients: &[Client]) -> Vec<Rpc> {
     let embedded = federation.rpc(EMBEDDED);
-    let others = clients.iter().map(EthereumJs::rpc);
+    let others = clients.iter().map(Client::rpc);
     std::iter::once(embedded).chain(others).collect()
 }
 
 /// Starts the nodes with their configuration files, which name the embedded client. Except for
 /// [`EMBEDDED`], the arguments replace it by EthereumJS.
-fn start_nodes(
-    world: &World,
-    federation: &Federation,
-    clients: &[EthereumJs],
-) -> Result<Vec<Process>> {
-    let start = |(index, client): (usize, &EthereumJs)| {
+fn start_nodes(world: &World, federation: &Federation, clients: &[Client]) -> Result<Vec<Process>> {
+    let start = |(index, client): (usize, &Client)| {
         let url = client.engine_url();
         let args = [
             "--execution-url",
@@ -104,35 +101,6 @@ fn start_nodes(
         nodes.push(started?);
     }
     Ok(nodes)
-}
-
-/// Kills and restarts the client of node 3. The node sends it the missed blocks and proposes again.
-fn restarted_client_catches_up(
-    world: &World,
-    client: &mut EthereumJs,
-    nodes: &[Process],
-) -> Result<()> {
-    let height = nodes[0].written(|written| written.height());
-    world.say(&format!("kill -9 ethereumjs-3 after final block {height}"));
-    client.kill()?;
-    nodes[0].wait_final(world, height + 6, PROGRESS_TIMEOUT)?;
-    client.restart(world)?;
-    let last = nodes[0].written(|written| written.finals.last().map(|(_, block)| block.clone()));
-    let last = last.context("node 0 has final blocks")?;
-    nodes[3].wait_final(world, last.height, PROGRESS_TIMEOUT)?;
-    nodes[0].wait(
-        world,
-        "a final block of authority 3",
-        PROGRESS_TIMEOUT,
-        |written| {
-            let mut finals = written.finals.iter().map(|(_, block)| block);
-            finals
-                .any(|block| block.proposer == 3 && block.slot > last.slot)
-                .then_some(())
-        },
-    )?;
-    world.say("its node proposes again");
-    Ok(())
 }
 
 /// Number of slots from the first final block to the final block at height [`BLOCKS`].

@@ -1,7 +1,8 @@
 //! The repository's own tasks: the steps of CI, which a developer runs before sending a change.
 //!
 //! **Owns** the rules of the house that a machine can check ([`tidy`]) and the list of CI's steps
-//! ([`steps`]), and runs the fuzzer ([`fuzz`]) and the measurement under load ([`load`]).
+//! ([`steps`]), and runs the fuzzer ([`fuzz`]), the measurement under load ([`load`]) and the test
+//! with an execution client that CI does not build ([`interop`]).
 //! **Promises** that a finding names file, line and remedy, that every exception stands in one
 //! table with its reason, and that a failed step fails the run.
 //! **Never** ships with the node, changes a file of the repository (only `fuzz --keep` adds inputs
@@ -9,6 +10,7 @@
 
 mod binaries;
 pub mod fuzz;
+pub mod interop;
 pub mod load;
 pub mod steps;
 pub mod tidy;

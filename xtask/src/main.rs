@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{fuzz, load, root, steps, tidy};
+use xtask::{fuzz, interop, load, root, steps, tidy};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The repository's own tasks")]
@@ -41,6 +41,9 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Runs a federation with ethrex beside other execution clients. CI does not.
+    #[command(after_help = interop::HELP)]
+    Interop,
     /// Measures blocks and memory of a federation of four processes, without a load and under each
     /// load that users, strangers and an authority can make.
     #[command(after_help = load::HELP)]
@@ -108,6 +111,7 @@ fn run(task: Task) -> Result<bool> {
             minutes,
             keep,
         } => fuzz::run(target.as_deref(), minutes, keep),
+        Task::Interop => interop::run(),
         Task::Load {
             list: true,
             release,

@@ -128,10 +128,17 @@ impl Entry {
     }
 }
 
+/// Most blocks that are remembered after they gave way in memory: a day of slots of 2 s with
+/// room to spare, and 4 MiB. The store forgets the others at its next start.
+const MAX_EVICTED: usize = 65_536;
+
 /// Entries by hash. The last final block is always one of them and the root of all.
 #[derive(Debug)]
 pub(crate) struct Tree {
     entries: BTreeMap<Hash, Entry>,
+    /// Heights of blocks that gave way in memory. They stay in the store until finality passes them, because an approver may be the only one that can still serve the body of a
+    /// block whose certificate comes late.
+    evicted: BTreeMap<Hash, Height>,
     root: Hash,
     /// Final blocks, the root included, oldest first; consecutive heights.
     finals: VecDeque<FinalHeader>,
@@ -170,6 +177,7 @@ impl Tree {
         let finals = VecDeque::from([FinalHeader::of(hash, &root)]);
         Tree {
             entries: BTreeMap::from([(hash, root)]),
+            evicted: BTreeMap::new(),
             root: hash,
             finals,
         }
@@ -208,6 +216,7 @@ impl Tree {
     /// Adds a block whose parent is an entry. An entry that exists stays.
     pub(crate) fn insert(&mut self, hash: Hash, entry: Entry, config: &Config) {
         self.entries.entry(hash).or_insert(entry);
+        self.evicted.remove(&hash);
         self.drop_excess(&hash, config);
     }
 
@@ -232,9 +241,30 @@ impl Tree {
         for (_, hash) in excess {
             let is_kept = hash == newest && rules::keeps_newest(bug);
             if !is_kept && self.children(hash).next().is_none() {
-                self.entries.remove(hash);
+                self.evict(hash);
             }
         }
+    }
+
+    fn evict(&mut self, hash: &Hash) {
+        if let Some(entry) = self.entries.remove(hash)
+            && self.evicted.len() < MAX_EVICTED
+        {
+            self.evicted.insert(*hash, entry.header.height);
+        }
+    }
+
+    /// The evicted blocks that can no longer become final, which are forgotten.
+    fn take_passed(&mut self, floor: Height) -> Vec<Hash> {
+        let mut passed = Vec::new();
+        self.evicted.retain(|hash, height| {
+            let is_open = *height > floor;
+            if !is_open {
+                passed.push(*hash);
+            }
+            is_open
+        });
+        passed
     }
 
     pub(crate) fn children<'a>(
@@ -334,8 +364,10 @@ impl Tree {
             .copied()
             .collect();
         let is_beside = |h: &&Hash| !kept.contains(*h) && !path.contains(*h) && **h != old_root;
-        let dropped = self.entries.keys().filter(is_beside).copied().collect();
+        let mut dropped: Vec<Hash> = self.entries.keys().filter(is_beside).copied().collect();
         self.entries.retain(|h, _| kept.contains(h));
+        let floor = self.root_entry().header.height;
+        dropped.extend(self.take_passed(floor));
         Some(NewlyFinal { chain, dropped })
     }
 }

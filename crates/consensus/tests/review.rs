@@ -2,7 +2,7 @@
 
 mod single;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alys_consensus::{
@@ -190,6 +190,28 @@ fn the_oldest_uncertified_blocks_give_way() {
     assert!(w.state.summary().entries <= MAX_UNCERTIFIED + 1);
     let newest = w.proposal(MANY, &genesis, None, 0).block.header;
     assert_eq!(approvals(&w.executed(&newest)), 1);
+}
+
+#[test]
+fn approved_blocks_that_gave_way_leave_the_store_with_finality() {
+    let mut w = World::new();
+    let genesis = w.genesis.header().clone();
+    let mut stored = Vec::new();
+    for slot in 1..=MANY {
+        w.at_slot(slot, 10);
+        let proposal = w.proposal(slot, &genesis, None, 0);
+        let header = proposal.block.header.clone();
+        w.give_proposal(proposal);
+        stored.extend((approvals(&w.executed(&header)) == 1).then_some(header));
+    }
+    let last = stored.pop().expect("approved");
+    assert!(stored.len() > MAX_UNCERTIFIED, "{}", stored.len());
+    w.give_certificate(VoteKind::Approval, &last);
+    let effects = w.give_certificate(VoteKind::Confirmation, &last);
+    let finality = records(&effects).find_map(|record| record.finalized.as_ref());
+    let dropped = finality.map(|finality| finality.dropped.iter().copied());
+    let dropped: BTreeSet<Hash> = dropped.into_iter().flatten().collect();
+    assert_eq!(dropped, stored.iter().map(Header::hash).collect());
 }
 
 #[test]

@@ -17,6 +17,7 @@
 //! | [`trace`] | no effect | a rolling hash of all events |
 //! | [`signal`] | SIGINT and SIGTERM | the world's request to stop a node |
 //! | [`mutant`] | no effect | a planted bug, active for one run |
+//! | [`log_limit`] | pure | the same |
 //! | [`io`], [`sync`] | tokio's traits, channels and locks | the same |
 //!
 //! **Promises**
@@ -38,6 +39,7 @@ pub mod buggify;
 pub mod clock;
 pub mod disk;
 pub mod io;
+pub mod log_limit;
 pub mod mutant;
 pub mod net;
 pub mod rand;

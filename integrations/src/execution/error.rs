@@ -45,7 +45,7 @@ pub enum ExecutionError {
          eth_newPendingTransactionFilter and eth_getRawTransactionByHash nor by txpool_content, so \
          the transactions that it gets reach other leaders only through its own network: give the \
          URL of its public JSON-RPC as pool_url in [execution], and enable eth there (Reth: --http \
-         --http.api eth,txpool)"
+         --http.api eth,txpool; ethrex: --http.api eth,txpool)"
     )]
     PoolNotServed,
     /// A fault of the node: no supported method accepts a payload of this version.

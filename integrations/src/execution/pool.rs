@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | Geth | either | `eth_newPendingTransactionFilter`, `eth_getRawTransactionByHash` |
 //! | Reth | public | the same |
+//! | ethrex | public | `txpool_content` |
 //! | EthereumJS, embedded | either | `txpool_content`, which the embedded client bounds |
 //!
 //! A filter reports the hashes of new transactions, each of which is fetched once, so the cost of a

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use alys_runtime::log_limit::LogLimit;
 use alys_runtime::net::{Listener, Stream};
 use alys_runtime::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use alys_runtime::{JoinHandle, buggify, buggify_pause};
@@ -237,6 +238,7 @@ async fn accept<H: RpcHandler>(
     /// Accepting fails when the process has no file descriptors left; the delay lets connections
     /// end.
     const RETRY_DELAY: Duration = Duration::from_millis(100);
+    let mut lines = LogLimit::default();
     loop {
         let accepted = {
             let next = pin!(listener.accept());
@@ -248,7 +250,10 @@ async fn accept<H: RpcHandler>(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(server = service.config.name, %error, "cannot accept a connection");
+                if let Some(left_out) = lines.admit(alys_runtime::time::now()) {
+                    let server = service.config.name;
+                    tracing::warn!(server, %error, left_out, "cannot accept a connection");
+                }
                 alys_runtime::time::sleep(RETRY_DELAY).await;
                 continue;
             }

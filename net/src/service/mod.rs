@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use alys_runtime::log_limit::LogLimit;
 use alys_runtime::net::Listener;
 use alys_runtime::sync::mpsc;
 use alys_runtime::time::{self, Instant};
@@ -32,7 +33,6 @@ use crate::config::Config;
 use crate::dial::Dialler;
 use crate::gossip::GossipSetupError;
 use crate::handshakes::Upgrades;
-use crate::log_limit::LogLimit;
 use crate::repeats::RepeatFilter;
 use crate::scores::Scores;
 use crate::transport;

@@ -471,8 +471,8 @@ impl Service {
 mod tests {
     use super::*;
     use crate::addr::tests::peer;
-    use crate::log_limit::MAX_LINES;
     use crate::tests::config;
+    use alys_runtime::log_limit::MAX_LINES;
 
     /// A stranger returns with another identity after each ban.
     #[test]

@@ -6,6 +6,7 @@
 
 mod chain;
 mod keys;
+mod mine;
 mod node;
 mod operator;
 
@@ -78,6 +79,9 @@ enum Command {
     /// Change a running node.
     #[command(subcommand)]
     Admin(operator::AdminCommand),
+    /// Help for pools and miners.
+    #[command(subcommand)]
+    Mine(mine::MineCommand),
     /// Create and show a node's keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -143,6 +147,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             init_log(&log, None, None, "warn")?;
             operator::admin(command).await
         }
+        Command::Mine(command) => mine::run(command),
         Command::Keys(command) => {
             init_log(&log, None, None, "warn")?;
             keys::run(command)
@@ -286,6 +291,9 @@ mod tests {
             "alys keys show --datadir d",
             "alys genesis new --out d --authorities-file a.toml --chain-id 7 --fault-model crash \
              --start-in 60",
+            "alys mine explain - --chain-id 98 --bits 1d00ffff --json",
+            "alys mine explain @proof.hex --commitment \
+             0000000000000000000000000000000000000000000000000000000000000001",
             "alys config example",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
@@ -310,6 +318,12 @@ mod tests {
             ("alys node --config f --listen here", "is not ip:port"),
             ("alys node --config f --metrics-addr :9", "is not ip:port"),
             ("alys admin confirm-clock", "--datadir"),
+            ("alys mine explain", "<HEX>"),
+            ("alys mine explain 00 --bits 1d80ffff", "negative target"),
+            (
+                "alys mine explain 00 --commitment 00",
+                "expected 64 hex digits",
+            ),
             (
                 "alys node --config f --execution-url https://1.2.3.4",
                 "only http://",

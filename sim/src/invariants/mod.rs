@@ -657,7 +657,7 @@ impl Oracles {
             execution_starts: BTreeMap::new(),
             handed: Handed::default(),
             forgeries: Forgeries::default(),
-            stores: Stores::new(plan),
+            stores: Stores::default(),
             checks: BTreeMap::new(),
             least_final: None,
             found: None,

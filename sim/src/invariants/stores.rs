@@ -4,13 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alys_consensus::MAX_UNCERTIFIED;
 use alys_storage::{Direction, Error, Store, Table, schema};
 use alys_types::wire::CertifiedHeader;
 use alys_types::{Hash, Header, codec};
 
 use super::{Violation, short};
-use crate::params::WorldPlan;
 
 /// Most rows of a table that are read; a run of an hour finalizes 3,600 blocks.
 const MOST_ROWS: usize = 1 << 20;
@@ -18,11 +16,9 @@ const MOST_ROWS: usize = 1 << 20;
 /// a file of a few megabytes.
 pub const MOST_COPIES: u64 = 24;
 /// Most blocks beside the final chain, at or below its end, that wait in a store for its next
-/// start, which removes them, and that did not give way to others in memory: a restart leaves out
-/// blocks whose parents are not stored, and a header may be written late. GUESSED.
+/// start, which removes them: a restart leaves out blocks whose parents are not stored, and a
+/// header may be written late. GUESSED.
 const MOST_BESIDE: u64 = 16;
-/// Most uncertified blocks of a slot: a leader that equivocates makes two until there is evidence.
-const MOST_OF_SLOT: u64 = 2;
 /// Tables whose keys are hashes of blocks, final or open.
 const OF_BLOCKS: [Table; 4] = [
     schema::HEADERS,
@@ -266,11 +262,8 @@ fn named(hash: [u8; 32]) -> String {
 }
 
 /// The stores that were read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stores {
-    slot_ms: u64,
-    /// Uncertified blocks that a node keeps in memory.
-    max_uncertified: u64,
     restarts: u64,
     read: u64,
     most_beside: u64,
@@ -278,38 +271,11 @@ pub struct Stores {
 }
 
 impl Stores {
-    pub fn new(plan: &WorldPlan) -> Self {
-        let max_uncertified = plan.limits.uncertified.unwrap_or(MAX_UNCERTIFIED);
-        Self {
-            slot_ms: plan.slot_ms,
-            max_uncertified: max_uncertified as u64,
-            restarts: 0,
-            read: 0,
-            most_beside: 0,
-            most_open: 0,
-        }
-    }
-
     /// True if the disk of a node that restarts is to be copied, which counts.
     pub fn wants(&mut self) -> bool {
         let is_wanted = self.restarts < MOST_COPIES;
         self.restarts += u64::from(is_wanted);
         is_wanted
-    }
-
-    /// The largest number of blocks beside the final chain that a store with this final height may
-    /// list before its next start.
-    ///
-    /// Finality deletes the blocks beside it that memory still holds. An uncertified block is
-    /// stored because the node approved it, which it does once a slot at most (rule 3.2), and gives
-    /// way in memory to the uncertified blocks of higher slots once there are too many, as in a
-    /// node that proposes alone for minutes. All of these blocks are of slots without a final
-    /// block, and those still in memory fill at least `max_uncertified / MOST_OF_SLOT` slots.
-    fn beside_limit(&self, at_ms: u64, final_height: u64) -> u64 {
-        let begun = at_ms / self.slot_ms + 1;
-        let without_final = begun.saturating_sub(final_height);
-        let in_memory = self.max_uncertified / MOST_OF_SLOT;
-        MOST_BESIDE + without_final.saturating_sub(in_memory)
     }
 
     /// Checks the rows of a node's store: as the node left them, and after the start of the store.
@@ -319,14 +285,12 @@ impl Stores {
     /// [`Violation::WrongStore`].
     pub fn look(
         &mut self,
-        at_ms: u64,
         node: u8,
         left: &Rows,
         started: &Rows,
         orders: usize,
     ) -> Result<(), Violation> {
         let beside = left.beside() as u64;
-        let limit = self.beside_limit(at_ms, left.final_height());
         self.read += 1;
         self.most_beside = self.most_beside.max(beside);
         self.most_open = self.most_open.max(started.count(schema::OPEN) as u64);
@@ -336,8 +300,8 @@ impl Stores {
             .check_chain()
             .and_then(|()| started.check_reachable(sets));
         let result = match result {
-            Ok(()) if beside > limit => Err(format!(
-                "{beside} blocks beside the final chain, of {limit} that there can be"
+            Ok(()) if beside > MOST_BESIDE => Err(format!(
+                "{beside} blocks beside the final chain, of {MOST_BESIDE} that there can be"
             )),
             other => other,
         };
@@ -380,8 +344,7 @@ mod tests {
     use alys_types::{Bitmap, Block, Certificate, Height, VoteKind, VoteTarget};
 
     use super::*;
-    use crate::invariants::blocks::tests::{block, plan};
-    use crate::params::LimitsPlan;
+    use crate::invariants::blocks::tests::block;
 
     const GENESIS: Hash = Hash([9; 32]);
 
@@ -425,7 +388,7 @@ mod tests {
     }
 
     fn judged(rows: &Rows) -> Result<(), String> {
-        match Stores::new(&plan()).look(0, 0, rows, rows, 0) {
+        match Stores::default().look(0, rows, rows, 0) {
             Ok(()) => Ok(()),
             Err(Violation::WrongStore { node: 1, what }) => Err(what),
             Err(other) => panic!("{other:?}"),
@@ -505,37 +468,19 @@ mod tests {
     }
 
     #[test]
-    fn blocks_that_give_way_in_memory_wait_in_the_store_for_its_next_start() {
-        let left = |more: u64| {
-            rows(|batch, beside| {
-                for slot in 10..10 + more {
+    fn few_blocks_beside_the_final_chain_wait_for_the_next_start() {
+        let started = rows(|_, _| {});
+        let is_right = |beside_chain: u64| {
+            let left = rows(|batch, beside| {
+                for slot in 10..10 + beside_chain {
                     let (_, other) = block(2, slot, beside.header.parent_hash);
                     BlockStore::batch_block(batch, &other);
                 }
-            })
+            });
+            Stores::default().look(0, &left, &started, 0).is_ok()
         };
-        let started = rows(|_, _| {});
-        let is_right = |uncertified: Option<usize>, at_ms: u64, more: u64| {
-            let limits = LimitsPlan {
-                uncertified,
-                ..LimitsPlan::default()
-            };
-            let plan = WorldPlan { limits, ..plan() };
-            let looked = Stores::new(&plan).look(at_ms, 0, &left(more), &started, 0);
-            looked.is_ok()
-        };
-        // Two of the slots have final blocks, and those of the blocks in memory follow.
-        let table = [
-            (None, 33_000, 0),
-            (None, 43_000, 10),
-            (Some(4), 3_000, 0),
-            (Some(4), 13_000, 10),
-        ];
-        for (uncertified, at_ms, gave_way) in table {
-            let most = MOST_BESIDE + gave_way;
-            assert!(is_right(uncertified, at_ms, most));
-            assert!(!is_right(uncertified, at_ms, most + 1));
-        }
+        assert!(is_right(MOST_BESIDE));
+        assert!(!is_right(MOST_BESIDE + 1));
     }
 
     /// The store of an execution client with two canonical blocks, a listed one beside them, and a
@@ -558,7 +503,7 @@ mod tests {
         change(&mut batch);
         store.write(batch, Durability::Durable).expect("written");
         let rows = Rows::of_execution(&store).expect("read");
-        match Stores::new(&plan()).look_at_execution(0, &rows) {
+        match Stores::default().look_at_execution(0, &rows) {
             Err(Violation::WrongStore { what, .. }) => Err(what),
             other => {
                 assert_eq!(other, Ok(()));
@@ -591,7 +536,7 @@ mod tests {
 
     #[test]
     fn copies_of_restarting_nodes_are_few() {
-        let mut stores = Stores::new(&plan());
+        let mut stores = Stores::default();
         let wanted = (0..MOST_COPIES + 5).filter(|_| stores.wants()).count();
         assert_eq!(wanted as u64, MOST_COPIES);
     }

@@ -77,7 +77,7 @@ pub fn check(judge: &Judge, at_ms: u64, node: u8, image: &Image, genesis: Hash) 
     let result = {
         let mut oracles = judge.look();
         let orders = oracles.sets.orders();
-        oracles.stores.look(at_ms, node, &left, &started, orders)
+        oracles.stores.look(node, &left, &started, orders)
     };
     if let Err(violation) = result {
         judge.accuse(at_ms, violation);

@@ -16,10 +16,14 @@ use crate::chain::{Chain, new_identity, say};
 use crate::loads::{Counts, Targets};
 
 /// Peers that exist at once. A validator has 50 places for strangers, so each peer gets one.
-const AT_ONCE: u32 = 32;
+const AT_ONCE: u32 = 48;
 /// Most new peers in a second. Each connects to all four validators: 100 connections.
 const PER_SECOND: u32 = 25;
-/// Longest stay of a peer. A connection that is not ready by then is counted as refused.
+/// Longest wait for the first validator that asks for the status. A validator whose places or whose
+/// budget for statuses of strangers are taken does not ask, and an attacker's next identity costs
+/// less than the wait.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest stay of a peer that a validator has asked.
 const STAY_TIMEOUT: Duration = Duration::from_secs(3);
 /// From the last answer to the end of the connections, so that the answer leaves before it.
 const LINGER: Duration = Duration::from_millis(100);
@@ -78,8 +82,12 @@ async fn stay(forger: &Forger, counts: &Counts) {
     let status = forger.status().encode();
     say(&handle, Command::SetStatus { status });
     let running = spawn("service", service.run());
-    let mut deadline = time::now() + STAY_TIMEOUT;
+    let begun = time::now();
+    let mut deadline = begun + FIRST_TIMEOUT;
     let validators = forger.chain.validators();
+    for _ in 0..validators {
+        counts.made();
+    }
     let mut answered: BTreeSet<PeerId> = BTreeSet::new();
     loop {
         let left = deadline.saturating_duration_since(time::now());
@@ -95,12 +103,12 @@ async fn stay(forger: &Forger, counts: &Counts) {
             } => {
                 let response = forger.answer(&payload);
                 say(&handle, Command::Respond { id, response });
-                if answered.insert(peer) {
-                    counts.made();
-                    if answered.len() == validators {
-                        deadline = time::now() + LINGER;
-                    }
-                }
+                answered.insert(peer);
+                deadline = if answered.len() < validators {
+                    begun + STAY_TIMEOUT
+                } else {
+                    time::now() + LINGER
+                };
             }
             // A validator that cannot judge a certificate looks for blocks up to it.
             Event::Request { id, .. } => {

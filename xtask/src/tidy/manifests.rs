@@ -8,8 +8,13 @@ const INHERITED: &[&str] = &["version", "edition", "rust-version", "license", "p
 /// The findings in one manifest.
 pub fn check(path: &str, content: &str) -> Vec<Finding> {
     // The root lists versions; a shim has the version and dependencies of the crate that it
-    // replaces; fuzzing and the comparison with other frameworks are separate workspaces.
-    let separate = ["crates/shims/", "fuzz/", "crates/actor_system/comparison/"];
+    // replaces; fuzzing, ethrex and the comparison with other frameworks are separate workspaces.
+    let separate = [
+        "crates/shims/",
+        "fuzz/",
+        "interop/",
+        "crates/actor_system/comparison/",
+    ];
     if path == "Cargo.toml" || separate.iter().any(|directory| path.starts_with(directory)) {
         return Vec::new();
     }

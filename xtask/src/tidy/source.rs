@@ -27,6 +27,7 @@ pub const PURE: &[&str] = &[
     "crates/types/",
     "crates/consensus/",
     "crates/peg/",
+    "crates/pow/",
     "crates/sync_planner/",
 ];
 
@@ -37,6 +38,7 @@ pub fn place(path: &str) -> Place {
         "xtask/",
         "tests/",
         "fuzz/",
+        "interop/",
         "crates/actor_system/comparison/",
     ];
     let tests = ["/tests/", "/benches/", "/examples/"];

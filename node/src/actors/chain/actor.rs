@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{BlockRef, Config, Effect, Input, Now, Sizes, State, Summary};
-use alys_net::{Command, GossipVerdict, LogLimit, PeerId, Vouched};
+use alys_net::{Command, GossipVerdict, PeerId, Vouched};
+use alys_runtime::log_limit::LogLimit;
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::Goal;

@@ -9,7 +9,7 @@ use alys_consensus::{PayloadRequest, Verdict};
 use alys_integrations::execution::{
     BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
 };
-use alys_net::LogLimit;
+use alys_runtime::log_limit::LogLimit;
 use alys_runtime::time::{self, Instant, timeout};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use alys_actor_system::{Addr, AlysActor, Context, Message};
-use alys_net::{Command, Event, LogLimit, Offence, PeerId, Protocol, RequestError};
+use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
+use alys_runtime::log_limit::LogLimit;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::{Goal, Planner, RANGE_TIMEOUT_MS};
 use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
@@ -473,8 +474,11 @@ impl PeerActor {
             }
             Ok(blocks) if blocks.iter().all(|block| block.header.hash() == hash) => {
                 self.planner.block_received(&peer);
-                self.tell_chain(ChainMessage::BodiesReceived { peer, blocks });
-                Ending::Answered
+                if self.tell_chain(ChainMessage::BodiesReceived { peer, blocks }) {
+                    Ending::Answered
+                } else {
+                    Ending::Failed
+                }
             }
             Ok(_) => {
                 self.report_misbehaviour(peer, &CheckError::UnrequestedBlocks);

@@ -368,7 +368,7 @@ fn a_few_invalid_answers_are_logged_for_the_operator_and_the_others_counted() {
             let peer = NodeKey::from_bytes([number; 32]).peer_id();
             actor.report_misbehaviour(peer, &CheckError::UnrequestedBlocks);
         }
-        let expected = 100 - u64::from(alys_net::MAX_LINES);
+        let expected = 100 - u64::from(alys_runtime::log_limit::MAX_LINES);
         assert_eq!(actor.misbehaviour_lines.left_out(), expected);
     });
 }

@@ -1,12 +1,12 @@
 //! A limit on the log lines that remote input causes. Pure; the time is an argument.
 //!
-//! Peer ids cost nothing, so a line for each offence or ban would let strangers fill the log, and
-//! hide the lines that the operator has to read. Each kind of line has a limit of its own. Lines
+//! Peer ids and connections cost nothing, so a line for each offence would let strangers fill the
+//! log, and hide the lines that the operator has to read. Each kind of line has a limit of its own. Lines
 //! beyond it are logged at DEBUG, and the next line within it states their number.
 
 use std::time::Duration;
 
-use alys_runtime::time::Instant;
+use crate::time::Instant;
 
 /// Lines of one kind within [`WINDOW`]: enough to show that it is not a single peer.
 pub const MAX_LINES: u32 = 5;
@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn lines_follow_the_table() {
-        alys_runtime::block_on_main(async {
-            let start = alys_runtime::time::now();
+        crate::block_on_main(async {
+            let start = crate::time::now();
             // (seconds, occurrences, lines, the number left out in the first of them)
             let table = [
                 (0, 3, 3, Some(0)),
