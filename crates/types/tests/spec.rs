@@ -247,7 +247,7 @@ fn the_genesis_hash_covers_all_fields_but_three() {
         |s| s.fault_model = FaultModel::Crash,
         |s| s.max_gas_limit = 29_999_999,
         |s| s.execution_genesis_hash = hash(1),
-        |s| drop(s.authorities.pop()),
+        |s| s.authorities.truncate(s.authorities.len() - 1),
         |s| *s = main_spec(),
         |s| s.bitcoin.network = BitcoinNetwork::Test,
         |s| s.bitcoin.start = 1,
