@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alys_runtime::sync::mpsc;
 use alys_types::bls::PublicKeyBytes;
+use alys_types::forks::ForkMismatch;
 use libp2p::PeerId;
 use libp2p::gossipsub::MessageId;
 
@@ -114,6 +115,12 @@ pub enum Command {
     Dial { addr: PeerAddr },
     /// Charges the peer with an offence that only the node can recognise.
     Report { peer: PeerId, offence: Offence },
+    /// The peer is on our chain and follows other upgrades: disconnects it like a peer of another
+    /// chain.
+    Refuse {
+        peer: PeerId,
+        mismatch: ForkMismatch,
+    },
     /// Disconnects the peer and refuses it for `duration`.
     Ban { peer: PeerId, duration: Duration },
     /// The peer has proven that it holds this key of an authority. From now on it has a place that

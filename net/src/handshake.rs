@@ -6,20 +6,20 @@
 
 use std::fmt;
 
+use alys_types::forks::ForkMismatch;
+
 use crate::wire::WIRE_VERSION;
 
-/// The identity of a chain that two nodes must share: its genesis, and its past and scheduled
-/// upgrades.
+/// The identity of a chain that two nodes must share. The node compares the upgrades, which the
+/// status names, because the comparison depends on its head ([`crate::Command::Refuse`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChainTag {
     /// Hash of the genesis block.
     pub genesis: [u8; 32],
-    /// Digest of the upgrades, as the chain specification computes it.
-    pub fork: [u8; 32],
 }
 
 /// Bytes of the tag in front of a status message.
-pub const TAG_BYTES: usize = 64;
+pub const TAG_BYTES: usize = 32;
 
 impl ChainTag {
     /// The first eight hex digits of the genesis hash, as in protocol ids and topics.
@@ -31,22 +31,14 @@ impl ChainTag {
     pub fn prefix(&self, status: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(TAG_BYTES + status.len());
         bytes.extend_from_slice(&self.genesis);
-        bytes.extend_from_slice(&self.fork);
         bytes.extend_from_slice(status);
         bytes
     }
 
     /// Splits a status message into tag and status. `None` when it is too short for a tag.
     pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let (genesis, rest) = bytes.split_first_chunk::<32>()?;
-        let (fork, status) = rest.split_first_chunk::<32>()?;
-        Some((
-            Self {
-                genesis: *genesis,
-                fork: *fork,
-            },
-            status,
-        ))
+        let (genesis, status) = bytes.split_first_chunk::<TAG_BYTES>()?;
+        Some((Self { genesis: *genesis }, status))
     }
 
     /// The protocol version in identify: `/alys/<genesis hash>/<wire version>`.
@@ -67,8 +59,8 @@ pub enum Mismatch {
         theirs: String,
     },
     /// The peer has the same genesis but other upgrades.
-    #[error("wrong fork id: ours is {ours}, the peer's is {theirs}")]
-    Fork { ours: String, theirs: String },
+    #[error("wrong fork id: {0}")]
+    Fork(#[from] ForkMismatch),
     /// The peer supports none of our protocols.
     #[error("not an Alys node: it supports none of our protocols ({version:?})")]
     Foreign {
@@ -83,12 +75,6 @@ pub fn check_tag(ours: &ChainTag, theirs: &ChainTag) -> Result<(), Mismatch> {
         return Err(Mismatch::Genesis {
             ours: Hex(&ours.genesis).to_string(),
             theirs: Hex(&theirs.genesis).to_string(),
-        });
-    }
-    if ours.fork != theirs.fork {
-        return Err(Mismatch::Fork {
-            ours: Hex(&ours.fork).to_string(),
-            theirs: Hex(&theirs.fork).to_string(),
         });
     }
     Ok(())
@@ -144,18 +130,12 @@ mod tests {
 
     const OURS: ChainTag = ChainTag {
         genesis: [0xab; 32],
-        fork: [1; 32],
     };
 
     #[test]
     fn tags_of_other_chains_are_mismatches() {
         let other_genesis = ChainTag {
             genesis: [0xcd; 32],
-            ..OURS
-        };
-        let other_fork = ChainTag {
-            fork: [2; 32],
-            ..OURS
         };
         assert_eq!(check_tag(&OURS, &OURS), Ok(()));
         assert_eq!(
@@ -163,13 +143,6 @@ mod tests {
             Err(Mismatch::Genesis {
                 ours: "ab".repeat(32),
                 theirs: "cd".repeat(32)
-            })
-        );
-        assert_eq!(
-            check_tag(&OURS, &other_fork),
-            Err(Mismatch::Fork {
-                ours: "01".repeat(32),
-                theirs: "02".repeat(32)
             })
         );
     }
@@ -191,7 +164,6 @@ mod tests {
         let our_version = OURS.identify_version();
         let their_version = ChainTag {
             genesis: [0xcd; 32],
-            ..OURS
         }
         .identify_version();
         let genesis = |theirs: &str| {

@@ -14,7 +14,7 @@ use crate::handshake::{ChainTag, TAG_BYTES};
 /// or protocols, increments it, because
 /// [`Event::PeerSubscribed`](crate::Event::PeerSubscribed) waits for all topics: a peer with
 /// another list would never receive the votes that are rebroadcast on a connection.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;
 
 /// Declares an enum from a table of variants, each with its name on the wire and its limits.
 macro_rules! table {
@@ -250,12 +250,11 @@ mod tests {
     fn names_carry_genesis_and_version() {
         let chain = ChainTag {
             genesis: [0x0f; 32],
-            fork: [0; 32],
         };
-        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/2");
+        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/3");
         assert_eq!(
             Protocol::BlocksByHash.full_name(&chain),
-            "/alys/0f0f0f0f/blocks_by_hash/2"
+            "/alys/0f0f0f0f/blocks_by_hash/3"
         );
     }
 

@@ -35,14 +35,10 @@ use alys_node::actors::storage::batch_of;
 use alys_runtime::disk::Dir;
 use alys_storage::{BlockStore, Durability, Engine, Store};
 use alys_types::bls::SecretKey;
-use alys_types::spec::{
-    AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao,
-    vault_address,
-};
+use alys_types::spec::{ChainSpec, HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
 use alys_types::wire::{CertifiedHeader, Message, Proposal};
 use alys_types::{
-    Authority, Block, Body, Certificate, FaultModel, Genesis, Hash, Header, Slot, Vote, VoteKind,
-    VoteTarget,
+    Authority, Block, Body, Certificate, Genesis, Hash, Header, Slot, Vote, VoteKind, VoteTarget,
 };
 use criterion::{BenchmarkId, Criterion};
 use k256::ecdsa::SigningKey;
@@ -123,17 +119,15 @@ fn genesis(execution: &ExecutionCore) -> Arc<Genesis> {
         fee_address: alys_types::Address([index as u8; 20]),
     });
     let spec = ChainSpec {
-        evm_chain_id: CHAIN_ID,
-        start_slot: Slot(1_000_000),
-        slot_duration_ms: SLOT_MS,
-        fault_model: FaultModel::Byzantine,
         drift_allowance_ms: 300,
         rejoin_margin: 20,
-        execution_genesis_hash: execution.genesis_hash().into(),
-        authorities: authorities.collect(),
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
+        ..ChainSpec::development(
+            CHAIN_ID,
+            Slot(1_000_000),
+            SLOT_MS,
+            execution.genesis_hash().into(),
+            authorities.collect(),
+        )
     };
     Arc::new(Genesis::new(spec).expect("a spec"))
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use alys_consensus::rules::validity::Invalid;
 use alys_consensus::{BlockRef, Notice as AgreementNotice};
 use alys_net::{Mismatch, PeerId};
-use alys_types::limits::MAX_GAS_LIMIT;
 use alys_types::{Block, Hash, Height, Slot, VoteTarget};
 
 /// Receives every event inside of the actor that causes it: must return at once.
@@ -309,18 +308,18 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
 /// The setting of the execution client to change when it builds payloads that break a rule.
 fn remedy(rule: &Invalid) -> String {
     match rule {
-        Invalid::GasLimit { .. } => format!(
-            "start Geth with --miner.gaslimit {MAX_GAS_LIMIT}, Reth with \
-             --builder.gaslimit {MAX_GAS_LIMIT}, ethrex with --builder.gas-limit {MAX_GAS_LIMIT}"
+        Invalid::GasLimit { limit, .. } => format!(
+            "start Geth with --miner.gaslimit {limit}, Reth with --builder.gaslimit {limit}, \
+             ethrex with --builder.gas-limit {limit}"
         ),
         Invalid::Blobs { .. } | Invalid::TransactionType { .. } => {
             "initialise the client with the execution genesis of the chain, which permits 0 blobs \
              and no later forks, or remove the transaction from its pool"
                 .to_owned()
         }
-        Invalid::Limit(_) => format!(
-            "configure the client to build smaller blocks (a lower gas limit than {MAX_GAS_LIMIT})"
-        ),
+        Invalid::Limit(_) => {
+            "configure the client to build smaller blocks (a lower gas limit)".to_owned()
+        }
         Invalid::Version { .. }
         | Invalid::OtherChain { .. }
         | Invalid::Parent { .. }
@@ -331,7 +330,8 @@ fn remedy(rule: &Invalid) -> String {
         | Invalid::BodyHash
         | Invalid::LedgerHash
         | Invalid::Payload { .. }
-        | Invalid::NotAdmitted { .. } => {
+        | Invalid::NotAdmitted { .. }
+        | Invalid::OrderNotAdmitted { .. } => {
             "check the version of the client: it does not use the payload attributes that it is \
              given"
                 .to_owned()
@@ -368,7 +368,10 @@ mod tests {
         };
         let table = [
             (
-                Invalid::GasLimit { found: 36_000_000 },
+                Invalid::GasLimit {
+                    limit: 30_000_000,
+                    found: 36_000_000,
+                },
                 "--miner.gaslimit 30000000",
             ),
             (Invalid::Blobs { used: 131_072 }, "0 blobs"),

@@ -5,6 +5,8 @@
 //! accept the execution genesis unmodified, that its blob schedule permits no blobs, and that a pair
 //! of different chains is refused.
 
+mod spec_text;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +17,8 @@ use alys_integrations::embedded::execution::{CoreConfig, Error as ExecutionError
 use alys_runtime::disk::Dir;
 use alys_types::bls::PublicKeyBytes;
 use alys_types::limits::MAX_GAS_LIMIT;
-use alys_types::spec::{GovernanceSpec, SpecError};
+use alys_types::peg::{BitcoinKey, FederationScript};
+use alys_types::spec::{AuxPowSpec, BitcoinNetwork, BitcoinSpec, GovernanceSpec, SpecError};
 use alys_types::{Address, Authority, ChainSpec, FaultModel, Genesis, Hash, Slot};
 use serde_json::{Map, Value, json};
 
@@ -60,6 +63,8 @@ pub struct NewChain {
     /// The keys that change the federation.
     pub governance: GovernanceSpec,
     pub fork: ExecutionFork,
+    /// Network, start and first script of deposits. Regtest makes a development chain.
+    pub bitcoin: BitcoinSpec,
     /// Balances at genesis, in wei. Development only.
     pub funded: Vec<(Address, U256)>,
 }
@@ -88,11 +93,23 @@ pub enum GenesisError {
         file: String,
         source: ExecutionError,
     },
-    /// The gas limit would let blocks grow over the protocol's limit.
+    /// Every block would break the rule on its gas limit.
+    #[error("{file}: gasLimit {found} is above max_gas_limit of the chain spec, which is {limit}")]
+    GasLimit {
+        file: String,
+        limit: u64,
+        found: u64,
+    },
+    /// An account that no bitcoin stands behind, on a chain that is not for development.
     #[error(
-        "{file}: gasLimit {found} is above {MAX_GAS_LIMIT}: a full block would be too large to send"
+        "{file}: alloc of {address} {reason}: only a development chain (bitcoin.network = \
+         \"regtest\") allocates other accounts than contracts without balance"
     )]
-    GasLimit { file: String, found: u64 },
+    Allocation {
+        file: String,
+        address: Address,
+        reason: &'static str,
+    },
     /// The files belong to different chains, by the hash of block 0.
     #[error(
         "{file} gives block 0 the hash {found}, but {spec} expects {expected}: the two files \
@@ -128,23 +145,30 @@ impl ChainFiles {
         };
         let execution_text = execution_json(new);
         let execution = parse_execution(EXECUTION_FILE, &execution_text)?;
-        let spec = ChainSpec {
-            evm_chain_id: new.chain_id,
-            start_slot: new.start_slot,
-            slot_duration_ms: new.slot_duration_ms,
-            fault_model: new.fault_model,
-            // A quarter of a slot where that is less than the usual half second.
-            drift_allowance_ms: (new.slot_duration_ms / 4).min(500),
-            rejoin_margin: 1800,
-            execution_genesis_hash: execution_hash(EXECUTION_FILE, &execution)?,
-            authorities: new.authorities.clone(),
-            governance: new.governance.clone(),
-            peg: Default::default(),
-            auxpow: Default::default(),
+        let hash = execution_hash(EXECUTION_FILE, &execution)?;
+        let development = ChainSpec::development(
+            new.chain_id,
+            new.start_slot,
+            new.slot_duration_ms,
+            hash,
+            new.authorities.clone(),
+        );
+        let auxpow = if new.bitcoin.network.is_development() {
+            development.auxpow.clone()
+        } else {
+            AuxPowSpec::of_slots(new.slot_duration_ms)
         };
+        let spec = ChainSpec {
+            fault_model: new.fault_model,
+            governance: new.governance.clone(),
+            bitcoin: new.bitcoin.clone(),
+            auxpow,
+            ..development
+        };
+        check_execution(EXECUTION_FILE, &execution, &spec)?;
         let genesis = Arc::new(Genesis::new(spec).map_err(spec_error)?);
         let texts = Texts {
-            chain: chain_toml(&genesis),
+            chain: spec_text::chain_toml(&genesis),
             execution: execution_text,
         };
         Ok((ChainFiles { genesis, execution }, texts))
@@ -169,6 +193,7 @@ impl ChainFiles {
                 expected,
             });
         }
+        check_execution(&file, &execution, genesis.spec())?;
         let found = execution_hash(&file, &execution)?;
         let expected = genesis.spec().execution_genesis_hash;
         if found != expected {
@@ -248,20 +273,48 @@ pub fn parse_chain(file: &str, text: &str) -> Result<Genesis, GenesisError> {
 /// Reads an execution genesis.
 ///
 /// # Errors
-/// [`GenesisError::Json`] and [`GenesisError::GasLimit`].
+/// [`GenesisError::Json`].
 pub fn parse_execution(file: &str, text: &str) -> Result<alloy_genesis::Genesis, GenesisError> {
-    let genesis: alloy_genesis::Genesis =
-        serde_json::from_str(text).map_err(|error| GenesisError::Json {
-            file: file.to_owned(),
-            reason: error.to_string(),
-        })?;
-    if genesis.gas_limit > MAX_GAS_LIMIT {
+    serde_json::from_str(text).map_err(|error| GenesisError::Json {
+        file: file.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Rules 2.1 and 2.5 of the protocol: the gas limit of block 0 is one that blocks may have, and
+/// outside of development only contracts without balance are allocated.
+fn check_execution(
+    file: &str,
+    execution: &alloy_genesis::Genesis,
+    spec: &ChainSpec,
+) -> Result<(), GenesisError> {
+    let limit = spec.max_gas_limit;
+    if execution.gas_limit > limit {
         return Err(GenesisError::GasLimit {
             file: file.to_owned(),
-            found: genesis.gas_limit,
+            limit,
+            found: execution.gas_limit,
         });
     }
-    Ok(genesis)
+    if spec.bitcoin.network.is_development() {
+        return Ok(());
+    }
+    for (address, account) in &execution.alloc {
+        let has_code = account.code.as_ref().is_some_and(|code| !code.is_empty());
+        let reason = if !account.balance.is_zero() {
+            "has a balance"
+        } else if !has_code {
+            "has no code"
+        } else {
+            continue;
+        };
+        return Err(GenesisError::Allocation {
+            file: file.to_owned(),
+            address: (*address).into(),
+            reason,
+        });
+    }
+    Ok(())
 }
 
 /// The hash of execution block 0.
@@ -277,21 +330,6 @@ pub fn execution_hash(file: &str, genesis: &alloy_genesis::Genesis) -> Result<Ha
                 source,
             })?;
     Ok(core.genesis_hash().into())
-}
-
-fn chain_toml(genesis: &Genesis) -> String {
-    let spec = genesis.spec();
-    let body = toml::to_string(spec)
-        .expect("a spec has a TOML form: its numbers were read from 63-bit ones");
-    format!(
-        "# The chain spec of an Alys chain. Every node of the chain has the same file; a change \
-         of anything but comments\n\
-         # is another chain. Genesis hash: {}\n\
-         # Starts at slot {}, which is {} ms after the Unix epoch.\n\n{body}",
-        genesis.hash(),
-        spec.start_slot,
-        spec.start_slot.start_ms(spec.slot_duration_ms),
-    )
 }
 
 /// The execution genesis in Geth's format, with the keys that EthereumJS and ethrex require. Its
@@ -394,15 +432,43 @@ pub fn parse_fund(text: &str) -> Result<(Address, U256), String> {
 
 /// The governance of a chain; `threshold` defaults to more than half of the keys.
 pub fn governance(keys: Vec<PublicKeyBytes>, threshold: Option<u8>) -> GovernanceSpec {
-    let majority = if keys.is_empty() {
-        0
-    } else {
-        (keys.len() / 2 + 1) as u8
-    };
     GovernanceSpec {
-        threshold: threshold.unwrap_or(majority),
+        threshold: threshold.unwrap_or(majority(keys.len())),
         keys,
     }
+}
+
+/// The Bitcoin chain of a spec; `threshold` defaults to more than half of the keys. Without keys the
+/// script is that of development on regtest, and none elsewhere, which the spec refuses.
+pub fn bitcoin(
+    network: BitcoinNetwork,
+    start: u32,
+    keys: Vec<BitcoinKey>,
+    threshold: Option<u8>,
+) -> BitcoinSpec {
+    let development = BitcoinSpec::regtest();
+    let epoch_0 = if keys.is_empty() && network.is_development() {
+        development.epoch_0
+    } else {
+        FederationScript {
+            threshold: threshold.unwrap_or(majority(keys.len())),
+            keys,
+        }
+    };
+    BitcoinSpec {
+        network,
+        start,
+        epoch_0,
+        ..development
+    }
+}
+
+/// More than half of a number of keys; 0 of none.
+fn majority(keys: usize) -> u8 {
+    if keys == 0 {
+        return 0;
+    }
+    u8::try_from(keys / 2 + 1).unwrap_or(u8::MAX)
 }
 
 #[cfg(test)]
@@ -411,7 +477,7 @@ mod tests {
     use crate::keys::PublicAuthority;
     use alys_types::bls::SecretKey;
 
-    fn new_chain(fork: ExecutionFork) -> NewChain {
+    pub(super) fn new_chain(fork: ExecutionFork) -> NewChain {
         let authority = |i| {
             let key = SecretKey::derive(&[i; 32]);
             PublicAuthority::of(&key, Some(Address([i; 20]))).complete()
@@ -424,6 +490,7 @@ mod tests {
             authorities: (1..=4).map(authority).collect(),
             governance: GovernanceSpec::default(),
             fork,
+            bitcoin: BitcoinSpec::regtest(),
             funded: vec![
                 parse_fund("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266=10000").expect("right"),
             ],
@@ -535,7 +602,7 @@ mod tests {
             (
                 "slot_duration_ms = 2000",
                 "slot_duration_ms = 20",
-                "at least 1000",
+                "from 1000 to 60000",
             ),
             ("\"byzantine\"", "\"byzantin\"", "did you mean `byzantine`?"),
             (
@@ -555,6 +622,26 @@ mod tests {
                 "evm_chain_id: must be above 0",
             ),
             ("threshold = 0", "threshold = 3", "governance.threshold"),
+            (
+                "network = \"regtest\"",
+                "network = \"regtst\"",
+                "did you mean `regtest`?",
+            ),
+            (
+                "network = \"regtest\"",
+                "network = \"main\"",
+                "governance.threshold",
+            ),
+            (
+                "min_deposit = 100000",
+                "min_deposit = 1",
+                "peg.min_deposit: must be at least 10000, found 1",
+            ),
+            (
+                "chain_id = 21212",
+                "chain_id = 8193",
+                "auxpow.chain_id: must be outside of 0x2000..0x3fff",
+            ),
         ];
         for (from, to, expected) in table {
             let edited = texts.chain.replacen(from, to, 1);
@@ -582,6 +669,44 @@ mod tests {
                 .contains("authorities[0].proof_of_possession"),
             "{error}"
         );
+    }
+
+    /// A chain for Bitcoin's main chain, with these balances.
+    fn main_chain(funded: Vec<(Address, U256)>) -> NewChain {
+        let key = SecretKey::derive(&[9; 32]).public_key().to_bytes();
+        NewChain {
+            governance: governance(vec![key], None),
+            bitcoin: BitcoinSpec {
+                network: BitcoinNetwork::Main,
+                start: 900_000,
+                ..BitcoinSpec::regtest()
+            },
+            funded,
+            ..new_chain(ExecutionFork::Cancun)
+        }
+    }
+
+    #[test]
+    fn only_a_development_chain_allocates_balances() {
+        let (files, _) = ChainFiles::new(&main_chain(Vec::new())).expect("contracts only");
+        let spec = files.genesis.spec();
+        assert_eq!(spec.auxpow.max_blocks_without_pow, 600);
+        let address = Address([1; 20]);
+        for (wei, reason) in [(1u64, "has a balance"), (0, "has no code")] {
+            let refused = ChainFiles::new(&main_chain(vec![(address, U256::from(wei))]));
+            let refused = refused.map(drop).expect_err(reason);
+            assert!(
+                matches!(&refused, GenesisError::Allocation { reason: found, .. } if *found == reason),
+                "{refused}"
+            );
+            assert!(
+                refused.to_string().contains(&address.to_string()),
+                "{refused}"
+            );
+        }
+        let (development, _) = ChainFiles::new(&new_chain(ExecutionFork::Cancun)).expect("good");
+        let auxpow = &development.genesis.spec().auxpow;
+        assert_eq!((auxpow.spacing, auxpow.max_blocks_without_pow), (20, 0));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use alys_types::limits::MAX_RANGE_BYTES;
-use alys_types::{FederationOrder, Genesis};
+use alys_types::{Genesis, Order};
 use zeroize::Zeroizing;
 
 use crate::actors::chain;
@@ -157,7 +157,7 @@ impl Node {
 
     /// Submits a change of the federation, signed by governance; false when the ChainActor is
     /// overloaded or stopping. Any leader that has the order may include it.
-    pub fn order(&self, order: FederationOrder) -> bool {
+    pub fn order(&self, order: Order) -> bool {
         self.chain.order(order)
     }
 

@@ -373,7 +373,6 @@ fn network_config(config: &NodeConfig) -> Result<alys_net::Config, StartError> {
         .collect::<Result<Vec<_>, _>>()?;
     let chain = ChainTag {
         genesis: config.genesis.hash().0,
-        fork: config.genesis.fork_id().0,
     };
     let mut net = alys_net::Config::new(
         NodeKey::from_bytes(*config.identity),

@@ -11,9 +11,10 @@ use alys_integrations::http::JwtSecret;
 use alys_node::node::{ExecutionEndpoint, Node, NodeConfig, NodeEvent};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
-use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
+use alys_types::spec::{ChainSpec, GovernanceSpec};
 use alys_types::{
-    Address, Authority, FaultModel, FederationChange, FederationOrder, Genesis, Height, Slot,
+    Address, Authority, FaultModel, FederationChange, Genesis, Height, Order, OrderContent,
+    SetChange, Slot,
 };
 
 const SLOT_MS: u64 = 1000;
@@ -61,20 +62,20 @@ fn genesis(n: usize, fault_model: FaultModel) -> Arc<Genesis> {
         })
         .collect();
     let spec = ChainSpec {
-        evm_chain_id: 1337,
-        start_slot: Slot::at(alys_runtime::clock::wall_ms(), SLOT_MS),
-        slot_duration_ms: SLOT_MS,
         fault_model,
         drift_allowance_ms: 300,
         rejoin_margin: 20,
-        execution_genesis_hash: core.genesis_hash().into(),
-        authorities,
         governance: GovernanceSpec {
             threshold: 1,
             keys: vec![governance().public_key().to_bytes()],
         },
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
+        ..ChainSpec::development(
+            1337,
+            Slot::at(alys_runtime::clock::wall_ms(), SLOT_MS),
+            SLOT_MS,
+            core.genesis_hash().into(),
+            authorities,
+        )
     };
     Arc::new(Genesis::new(spec).expect("a spec"))
 }
@@ -241,10 +242,13 @@ fn a_validator_that_was_away_while_the_federation_changed_catches_up() {
 
         // The remaining three decide without the first.
         let effective = final_height(&validators[0]).await + 6;
-        let mut order = FederationOrder {
-            number: 1,
+        let content = OrderContent::Federation(SetChange {
             change: FederationChange::Remove(key(0).public_key().to_bytes()),
             effective_height: Height(effective),
+        });
+        let mut order = Order {
+            number: 1,
+            content,
             signatures: Vec::new(),
         };
         order

@@ -19,9 +19,7 @@ use alys_runtime::trace::reached;
 use alys_types::hash::{tagged, tags};
 use alys_types::limits::{MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
 use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, RangeRequest};
-use alys_types::{
-    Authority, Block, Body, Certificate, FederationOrder, Hash, Header, Height, Slot, codec,
-};
+use alys_types::{Authority, Block, Body, Certificate, Hash, Header, Height, Order, Slot, codec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -140,7 +138,7 @@ impl BlockStore {
         let hash = block.header.hash();
         batch_header(batch, hash, &block.header);
         batch.put(schema::BODIES, hash_key(&hash), codec::encode(&block.body));
-        if let Some(order) = &block.body.federation_change {
+        if let Some(order) = block.body.federation_order() {
             batch.put(schema::ORDERS, hash_key(&hash), codec::encode(order));
         }
     }
@@ -382,7 +380,7 @@ impl BlockStore {
             let Some(header) = self.header(&hash)? else {
                 break;
             };
-            let order: Option<FederationOrder> = self.record(schema::ORDERS, &hash_key(&hash))?;
+            let order: Option<Order> = self.record(schema::ORDERS, &hash_key(&hash))?;
             changes.extend(order.map(|order| (header.height, order)));
             headers.push(header);
         }

@@ -228,8 +228,8 @@ pub enum Error {
     NotInSimulation { engine: &'static str },
     /// The block store was written with another layout.
     #[error(
-        "storage has layout version {found}, this program reads version {wanted}; run the program \
-         that wrote it, or sync into an empty directory"
+        "storage has layout version {found}, this program reads version {wanted}: run the release \
+         that wrote it, or make the chain again (`alys genesis new`) with empty data directories"
     )]
     Schema { found: u32, wanted: u32 },
     /// The block store belongs to another chain.

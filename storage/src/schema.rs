@@ -9,7 +9,7 @@ use alys_types::{Hash, Height};
 use crate::kv::{MAX_VALUE_BYTES, Table};
 
 /// The version of this layout. [`crate::BlockStore::open`] refuses a store of another version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Single records, by the keys below.
 pub const META: Table = Table("meta");

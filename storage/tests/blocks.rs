@@ -10,8 +10,8 @@ use alys_types::bls::Signature;
 use alys_types::limits::{MAX_BLOCK_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
 use alys_types::wire::{CertifiedHeader, Message, RangeRequest};
 use alys_types::{
-    Address, Bitmap, Block, Body, Certificate, ExecutionPayload, FederationChange, FederationOrder,
-    Hash, Header, Height, Slot, VoteKind, VoteTarget, codec,
+    Address, Bitmap, Block, Body, Certificate, ExecutionPayload, FederationChange, Hash, Header,
+    Height, Order, OrderContent, SetChange, Slot, VoteKind, VoteTarget, codec,
 };
 use serde::{Deserialize, Serialize};
 use support::{PowerDisk, Random, seeds};
@@ -499,13 +499,16 @@ fn the_certificate_of_a_tip_may_come_from_its_child() {
 fn header_ranges_carry_the_federation_orders() {
     let mut with_order = body(1, 10);
     let change = FederationChange::Remove(alys_types::bls::PublicKeyBytes([1; 48]));
-    let order = FederationOrder {
+    let effective_height = Height(9);
+    let order = Order {
         number: 1,
-        change,
-        effective_height: Height(9),
+        content: OrderContent::Federation(SetChange {
+            change,
+            effective_height,
+        }),
         signatures: vec![],
     };
-    with_order.federation_change = Some(order.clone());
+    with_order.orders = vec![order.clone()];
     let first = block(None, 1, 10);
     let second = block_with(Some(&first), 2, with_order);
     let third = block(Some(&second), 3, 10);
@@ -536,7 +539,7 @@ fn another_layout_and_another_chain_are_refused() {
         "{error}"
     );
     let mut batch = Batch::new();
-    batch.put(schema::META, schema::SCHEMA, 2u32.to_be_bytes());
+    batch.put(schema::META, schema::SCHEMA, 1u32.to_be_bytes());
     engine.write(batch, Durability::Durable).expect("write");
     let error = BlockStore::open(engine, GENESIS)
         .map(drop)
@@ -545,13 +548,13 @@ fn another_layout_and_another_chain_are_refused() {
         matches!(
             error,
             Error::Schema {
-                found: 2,
-                wanted: 1
+                found: 1,
+                wanted: 2
             }
         ),
         "{error}"
     );
-    assert!(error.to_string().contains("sync into an empty directory"));
+    assert!(error.to_string().contains("empty data directories"));
 }
 
 #[test]

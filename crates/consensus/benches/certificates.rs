@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 use alys_consensus::{CertifiedBlock, Config};
 use alys_types::bls::{Claim, SecretKey, verify_batch};
 use alys_types::hash::tagged;
-use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec};
+use alys_types::spec::ChainSpec;
 use alys_types::wire::CertifiedHeader;
 use alys_types::{
-    Address, Authority, Certificate, FaultModel, Genesis, Hash, Header, Height, Slot, VoteKind,
-    VoteTarget,
+    Address, Authority, Certificate, Genesis, Hash, Header, Height, Slot, VoteKind, VoteTarget,
 };
 use blst::BLST_ERROR;
 use blst::min_pk::{AggregatePublicKey, PublicKey, Signature};
@@ -53,17 +52,9 @@ fn federation(n: usize, count: usize) -> Federation {
         fee_address: Address([0; 20]),
     });
     let spec = ChainSpec {
-        evm_chain_id: 1337,
-        start_slot: Slot(1),
-        slot_duration_ms: 2_000,
-        fault_model: FaultModel::Byzantine,
         drift_allowance_ms: 500,
         rejoin_margin: 20,
-        execution_genesis_hash: Hash([1; 32]),
-        authorities: authorities.collect(),
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
+        ..ChainSpec::development(1337, Slot(1), 2_000, Hash([1; 32]), authorities.collect())
     };
     let genesis = Arc::new(Genesis::new(spec).expect("a good spec"));
     let set = Arc::new(genesis.set().clone());

@@ -3,19 +3,15 @@
 use std::sync::Arc;
 
 use alys_types::federation::Error as SetError;
+pub use alys_types::limits::FINALITY_WINDOW;
 use alys_types::{
-    Authority, AuthoritySet, Body, Certificate, FederationChange, FederationOrder, Genesis, Hash,
-    Header, Height, VoteKind, bls,
+    Authority, AuthoritySet, Body, Certificate, FederationChange, Genesis, Hash, Header, Height,
+    Order, SetChange, VoteKind, bls,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::rules::{self, CertificateError};
-
-/// Largest distance, in blocks, between a body and the ancestor whose finality it shows. Nodes keep
-/// headers and sets of that many final blocks in memory, so that validity does not depend on
-/// pruning.
-pub const FINALITY_WINDOW: u64 = 1024;
 
 /// The federation after a block: the set that decides on its children, and the change under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +57,7 @@ pub struct Ancestor {
     pub set: Arc<AuthoritySet>,
 }
 
-/// The reason for which a body's finality certificates or federation change are refused.
+/// The reason for which a body's finality certificates or orders are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FederationError {
     #[error("finality certificate of {hash}, which is no ancestor within {FINALITY_WINDOW} blocks")]
@@ -70,6 +66,10 @@ pub enum FederationError {
     NotFinality,
     #[error("finality certificate in the body: {0}")]
     Certificate(#[from] CertificateError),
+    #[error("the finality certificate of {hash} in the body serves no purpose")]
+    NoPurpose { hash: Hash },
+    #[error("order {number} is a {kind}, which this version of the rules does not admit")]
+    NotAdmitted { number: u64, kind: &'static str },
     #[error("a federation change is already under way")]
     ChangeUnderWay,
     #[error("order has number {found}, the next one is {expected}")]
@@ -130,9 +130,12 @@ impl FederationState {
     ) -> Result<FederationState, FederationError> {
         let mut next = self.clone();
         for certificate in &body.finality {
-            next.on_shown_final(check_finality(certificate, config, &ancestor)?);
+            let shown = check_finality(certificate, config, &ancestor)?;
+            // The end of the range of `body.auxpow` is a purpose too, once the rules admit one.
+            let has_purpose = next.on_shown_final(shown);
+            rules::check_purpose(has_purpose, certificate)?;
         }
-        if let Some(order) = &body.federation_change {
+        for order in &body.orders {
             next.on_order(config, height, order)?;
         }
         next.on_height(height, config);
@@ -156,7 +159,7 @@ impl FederationState {
     }
 
     /// True when a change may be carried by the next block.
-    pub fn accepts(&self, order: &FederationOrder) -> bool {
+    pub fn accepts(&self, order: &Order) -> bool {
         self.pending.is_none() && order.number == self.next_order()
     }
 
@@ -169,13 +172,21 @@ impl FederationState {
         self.last_order.saturating_add(1)
     }
 
-    fn on_shown_final(&mut self, height: Height) {
+    /// A block at a height was shown final. True if the change under way awaited it, which is the
+    /// purpose of a certificate (rule 2.3).
+    fn on_shown_final(&mut self, height: Height) -> bool {
         match &mut self.pending {
             Some(Pending::Carried {
                 at, shown_final, ..
-            }) => *shown_final |= height >= *at,
-            Some(Pending::Settling { effective }) if height >= *effective => self.pending = None,
-            Some(Pending::Settling { .. }) | None => {}
+            }) if !*shown_final && height >= *at => {
+                *shown_final = true;
+                true
+            }
+            Some(Pending::Settling { effective }) if height >= *effective => {
+                self.pending = None;
+                true
+            }
+            Some(Pending::Carried { .. } | Pending::Settling { .. }) | None => false,
         }
     }
 
@@ -183,8 +194,15 @@ impl FederationState {
         &mut self,
         config: &Config,
         height: Height,
-        order: &FederationOrder,
+        order: &Order,
     ) -> Result<(), FederationError> {
+        let SetChange {
+            change,
+            effective_height,
+        } = order.set_change().ok_or(FederationError::NotAdmitted {
+            number: order.number,
+            kind: order.content.kind(),
+        })?;
         if !rules::may_carry(self.pending.is_some(), &config.planted_bug) {
             return Err(FederationError::ChangeUnderWay);
         }
@@ -194,15 +212,15 @@ impl FederationState {
                 found: order.number,
             });
         }
-        if order.effective_height <= height.next() {
+        if *effective_height <= height.next() {
             return Err(FederationError::TooSoon {
                 carried: height,
-                effective: order.effective_height,
+                effective: *effective_height,
             });
         }
         check_signatures(config, order)?;
         let mut authorities = self.set.authorities().to_vec();
-        match &order.change {
+        match change {
             FederationChange::Add(authority) => authorities.push(authority.clone()),
             FederationChange::Remove(key) => {
                 let before = authorities.len();
@@ -216,7 +234,7 @@ impl FederationState {
         self.last_order = order.number;
         self.pending = Some(Pending::Carried {
             at: height,
-            effective: order.effective_height,
+            effective: *effective_height,
             next,
             shown_final: false,
         });
@@ -323,7 +341,7 @@ fn check_finality(
     Ok(target.height)
 }
 
-fn check_signatures(config: &Config, order: &FederationOrder) -> Result<(), FederationError> {
+fn check_signatures(config: &Config, order: &Order) -> Result<(), FederationError> {
     let genesis = &config.genesis;
     let threshold = usize::from(genesis.spec().governance.threshold);
     let is_ascending = order.signatures.is_sorted_by(|a, b| a.0 < b.0);
@@ -339,4 +357,197 @@ fn check_signatures(config: &Config, order: &FederationOrder) -> Result<(), Fede
         bls::verify(&[key], &message.0, signature).map_err(|_| FederationError::NotSigned)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_types::bls::SecretKey;
+    use alys_types::order::Halt;
+    use alys_types::spec::{ChainSpec, GovernanceSpec};
+    use alys_types::{Address, ExecutionPayload, OrderContent, Slot, VoteTarget};
+
+    use super::*;
+
+    fn key(index: u8) -> SecretKey {
+        SecretKey::derive_stand_in(&[index + 1; 32])
+    }
+
+    /// The key of governance.
+    const GOVERNANCE: u8 = 100;
+
+    struct World {
+        config: Config,
+        four: Arc<AuthoritySet>,
+        /// Without authority 3, from height 20 on.
+        three: Arc<AuthoritySet>,
+    }
+
+    impl World {
+        fn new() -> World {
+            let authorities: Vec<Authority> = (0..4).map(authority).collect();
+            let three = authorities.iter().take(3).cloned().collect();
+            let spec = ChainSpec {
+                governance: GovernanceSpec {
+                    threshold: 1,
+                    keys: vec![key(GOVERNANCE).public_key().to_bytes()],
+                },
+                ..ChainSpec::development(1, Slot(1), 2000, Hash([9; 32]), authorities)
+            };
+            let genesis = Arc::new(Genesis::new(spec).expect("a good spec"));
+            World {
+                four: Arc::new(genesis.set().clone()),
+                three: Arc::new(
+                    AuthoritySet::new(three, genesis.set().fault_model()).expect("good"),
+                ),
+                config: Config::new(genesis, None),
+            }
+        }
+
+        fn set_at(&self, height: u64) -> &Arc<AuthoritySet> {
+            if height < 20 { &self.four } else { &self.three }
+        }
+
+        fn header(&self, height: u64) -> Header {
+            Header {
+                height: Height(height),
+                slot: Slot(height + 1),
+                ..self.config.genesis.header().clone()
+            }
+        }
+
+        /// The finality certificate of the block at a height.
+        fn certificate(&self, height: u64) -> Certificate {
+            let header = self.header(height);
+            let target = VoteTarget {
+                kind: VoteKind::Confirmation,
+                height: header.height,
+                slot: header.slot,
+                hash: header.hash(),
+            };
+            let set = self.set_at(height);
+            let message = target.message(&self.config.genesis.chain_id());
+            let sign = |index| (index, key(index).sign(&message.0));
+            let votes: Vec<_> = (0..set.len() as u8).map(sign).collect();
+            Certificate::aggregate(target, &votes, set).expect("all of the set")
+        }
+
+        fn order(&self, content: OrderContent) -> Order {
+            let mut order = Order {
+                number: 1,
+                content,
+                signatures: Vec::new(),
+            };
+            let message = order.message(&self.config.genesis.hash());
+            order.signatures = vec![(0, key(GOVERNANCE).sign(&message.0))];
+            order
+        }
+
+        fn next(
+            &self,
+            before: &FederationState,
+            height: u64,
+            shown: &[u64],
+            orders: Vec<Order>,
+        ) -> Result<FederationState, FederationError> {
+            let body = Body {
+                finality: shown
+                    .iter()
+                    .map(|height| self.certificate(*height))
+                    .collect(),
+                orders,
+                ..Body::of(empty_payload())
+            };
+            let ancestor = |wanted: &Hash| {
+                let all = (1..height).map(|height| self.header(height));
+                let header = all.into_iter().find(|header| header.hash() == *wanted)?;
+                let set = self.set_at(header.height.0).clone();
+                Some(Ancestor { header, set })
+            };
+            before.next(&self.config, Height(height), &body, ancestor)
+        }
+
+        fn check_no_purpose(
+            &self,
+            before: &FederationState,
+            height: u64,
+            shown: &[u64],
+            last: u64,
+        ) {
+            let refused = self.next(before, height, shown, Vec::new());
+            let hash = self.header(last).hash();
+            assert_eq!(
+                refused,
+                Err(FederationError::NoPurpose { hash }),
+                "{height}: {shown:?}"
+            );
+        }
+    }
+
+    fn authority(index: u8) -> Authority {
+        Authority {
+            public_key: key(index).public_key().to_bytes(),
+            proof_of_possession: key(index).prove_possession(),
+            fee_address: Address([index; 20]),
+        }
+    }
+
+    fn empty_payload() -> ExecutionPayload {
+        ExecutionPayload {
+            parent_hash: Hash::ZERO,
+            fee_recipient: Address::default(),
+            state_root: Hash::ZERO,
+            receipts_root: Hash::ZERO,
+            logs_bloom: [0; 256],
+            prev_randao: Hash::ZERO,
+            block_number: 0,
+            gas_limit: 0,
+            gas_used: 0,
+            timestamp: 0,
+            extra_data: Vec::new(),
+            base_fee_per_gas: [0; 32],
+            block_hash: Hash::ZERO,
+            transactions: Vec::new(),
+            withdrawals: Vec::new(),
+            blob_gas: None,
+        }
+    }
+
+    #[test]
+    fn a_certificate_without_a_purpose_makes_a_body_invalid() {
+        let world = World::new();
+        let first = FederationState::genesis(&world.config.genesis);
+        world.check_no_purpose(&first, 5, &[4], 4);
+
+        let removal = world.order(OrderContent::Federation(SetChange {
+            change: FederationChange::Remove(key(3).public_key().to_bytes()),
+            effective_height: Height(20),
+        }));
+        let next = |before, height, shown: &[u64]| world.next(before, height, shown, Vec::new());
+        let carried = world.next(&first, 10, &[], vec![removal]).expect("carried");
+        assert_eq!(carried.awaited_finality(), Some(Height(10)));
+        world.check_no_purpose(&carried, 11, &[9], 9);
+        world.check_no_purpose(&carried, 13, &[10, 12], 12);
+        let shown = next(&carried, 13, &[11]).expect("a descendant shows the change final");
+        world.check_no_purpose(&shown, 14, &[12], 12);
+
+        let settling = next(&shown, 19, &[]).expect("the last block of the old set");
+        assert_eq!(settling.set().hash(), world.three.hash());
+        world.check_no_purpose(&settling, 22, &[19], 19);
+        let settled = next(&settling, 22, &[20]).expect("a block of the new set is final");
+        assert_eq!(settled.awaited_finality(), None);
+        world.check_no_purpose(&settled, 23, &[21], 21);
+    }
+
+    #[test]
+    fn orders_other_than_federation_changes_are_not_admitted() {
+        let world = World::new();
+        let first = FederationState::genesis(&world.config.genesis);
+        let halt = world.order(OrderContent::Halt(Halt {
+            deposits: true,
+            payouts: true,
+        }));
+        let refused = world.next(&first, 5, &[], vec![halt]);
+        let (number, kind) = (1, "halt");
+        assert_eq!(refused, Err(FederationError::NotAdmitted { number, kind }));
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::CertifiedHeader;
 use alys_types::{
-    Address, Authority, Block, ExecutionPayload, FederationOrder, Hash, Height, Slot, VoteTarget,
+    Address, Authority, Block, ExecutionPayload, Hash, Height, Order, Slot, VoteTarget,
 };
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +105,7 @@ pub enum Input {
     /// A vote of our own that a peer holds.
     HeldVote(VerifiedVote),
     /// A federation change that governance ordered.
-    Order(Box<FederationOrder>),
+    Order(Box<Order>),
     /// The operator confirms the wall clock after a jump, or at the start.
     ClockConfirmed,
     /// The slot that the clock of an authority is in, as stated by a peer that proved its key.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::HeldVotes;
-use alys_types::{AuthoritySet, Block, Certificate, FederationOrder, Hash, Header, Slot};
+use alys_types::{AuthoritySet, Block, Certificate, Hash, Header, Order, Slot};
 
 pub use query::{Sizes, Summary};
 
@@ -79,7 +79,7 @@ pub struct State {
     /// The certified block that was last reported as invalid for the own execution layer.
     disputed: Option<Hash>,
     /// Federation change to carry.
-    order: Option<FederationOrder>,
+    order: Option<Order>,
     /// The slot of the last tick.
     last_slot: Slot,
     /// A block became final in the slot of the last tick.

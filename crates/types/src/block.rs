@@ -3,12 +3,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bls::Signature;
 use crate::hash::{Hash, tagged, tags};
 use crate::limits::{
-    MAX_BLOCK_BYTES, MAX_BODY_CERTIFICATES, MAX_BODY_ORDERS, MAX_EXTRA_DATA_BYTES, MAX_WITHDRAWALS,
+    MAX_AUXPOW_BYTES, MAX_BLOCK_BYTES, MAX_BODY_CERTIFICATES, MAX_BODY_ORDERS,
+    MAX_EXTRA_DATA_BYTES, MAX_PAYMENTS, MAX_PAYOUT_BYTES, MAX_PAYOUT_VERSIONS, MAX_SETTLEMENTS,
+    MAX_WITHDRAWALS,
 };
-use crate::{Address, Authority, Certificate, Height, Sats, Slot, bytes, codec};
+use crate::order::Order;
+use crate::peg::{PayoutProposal, PegIn, Settlement};
+use crate::units::FeeRate;
+use crate::{Address, Certificate, Height, Slot, bounded, bytes, codec};
 
 /// The part of a block that the block hash covers; hashes in it bind everything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,28 +50,34 @@ impl Header {
     }
 }
 
-/// The content of a block; its header commits to it by `body_hash`.
+/// The content of a block; its header commits to it by `body_hash`. The order of the fields is that
+/// of the parts in [`Body::hash`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     /// The execution block, Capella or Deneb.
     pub payload: ExecutionPayload,
     /// The reason for each withdrawal of the payload, in its order.
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_WITHDRAWALS>")]
     pub withdrawal_kinds: Vec<WithdrawalKind>,
     /// Bitcoin deposits credited by this block.
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_WITHDRAWALS>")]
     pub peg_ins: Vec<PegIn>,
     /// Payouts that Bitcoin confirmed.
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_SETTLEMENTS>")]
     pub settlements: Vec<Settlement>,
     /// Payouts that the leader proposes.
-    pub peg_out: Option<PegOutProposal>,
+    pub payout_proposal: Option<PayoutProposal>,
     /// Proof of work over a range of final ancestors.
     pub auxpow: Option<AuxPowHeader>,
-    /// A federation change that governance ordered.
-    pub federation_change: Option<FederationOrder>,
-    /// Other orders of governance.
-    pub governance_orders: Vec<GovernanceOrder>,
+    /// Orders of governance, by number.
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_BODY_ORDERS>")]
+    pub orders: Vec<Order>,
     /// Finality certificates of proper ancestors: for the AuxPoW range's end, for a federation
     /// change.
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_BODY_CERTIFICATES>")]
     pub finality: Vec<Certificate>,
+    /// The leader's estimate of Bitcoin's fee rate; `None` if it has none.
+    pub fee_estimate: Option<FeeRate>,
 }
 
 impl Body {
@@ -78,55 +88,66 @@ impl Body {
             withdrawal_kinds: Vec::new(),
             peg_ins: Vec::new(),
             settlements: Vec::new(),
-            peg_out: None,
+            payout_proposal: None,
             auxpow: None,
-            federation_change: None,
-            governance_orders: Vec::new(),
+            orders: Vec::new(),
             finality: Vec::new(),
+            fee_estimate: None,
         }
     }
 
-    /// Hash of the canonical encoding.
-    pub fn hash(&self) -> Hash {
-        tagged(tags::BODY, &[&codec::encode(self)])
+    /// The first federation change among the orders.
+    pub fn federation_order(&self) -> Option<&Order> {
+        self.orders
+            .iter()
+            .find(|order| order.set_change().is_some())
     }
 
-    /// Checks the counts that the encoding itself does not bound.
+    /// Checks the counts and lengths that a decoder checks as well, for bodies that were not
+    /// decoded: a leader's own, and those made from the payload of an execution client.
     pub fn check_limits(&self) -> Result<(), LimitError> {
-        let check = |what, found, limit| {
-            if found > limit {
-                Err(LimitError { what, limit, found })
-            } else {
-                Ok(())
-            }
-        };
-        check(
-            "withdrawals",
-            self.payload.withdrawals.len(),
-            MAX_WITHDRAWALS,
-        )?;
-        check(
-            "withdrawal kinds",
-            self.withdrawal_kinds.len(),
-            MAX_WITHDRAWALS,
-        )?;
-        check("peg-ins", self.peg_ins.len(), MAX_WITHDRAWALS)?;
-        check(
-            "extra data bytes",
-            self.payload.extra_data.len(),
-            MAX_EXTRA_DATA_BYTES,
-        )?;
-        check(
-            "governance orders",
-            self.governance_orders.len(),
-            MAX_BODY_ORDERS,
-        )?;
-        check(
-            "finality certificates",
-            self.finality.len(),
-            MAX_BODY_CERTIFICATES,
-        )
+        let withdrawals = self.payload.withdrawals.len();
+        let extra_data = self.payload.extra_data.len();
+        let kinds = self.withdrawal_kinds.len();
+        let auxpow = self.auxpow.as_ref().map_or(0, |header| header.auxpow.len());
+        let counts = [
+            ("withdrawals", withdrawals, MAX_WITHDRAWALS),
+            ("withdrawal kinds", kinds, MAX_WITHDRAWALS),
+            ("peg-ins", self.peg_ins.len(), MAX_WITHDRAWALS),
+            ("settlements", self.settlements.len(), MAX_SETTLEMENTS),
+            ("extra data bytes", extra_data, MAX_EXTRA_DATA_BYTES),
+            ("bytes of AuxPoW", auxpow, MAX_AUXPOW_BYTES),
+            ("governance orders", self.orders.len(), MAX_BODY_ORDERS),
+            (
+                "finality certificates",
+                self.finality.len(),
+                MAX_BODY_CERTIFICATES,
+            ),
+        ];
+        for (what, found, limit) in counts {
+            check_limit(what, found, limit)?;
+        }
+        self.orders.iter().try_for_each(Order::check_size)?;
+        self.payout_proposal.as_ref().map_or(Ok(()), check_payouts)
     }
+}
+
+fn check_payouts(proposal: &PayoutProposal) -> Result<(), LimitError> {
+    let versions = proposal.versions.len();
+    check_limit("payout versions", versions, MAX_PAYOUT_VERSIONS)?;
+    for version in proposal.transactions() {
+        check_limit("payments in a payout", version.payments.len(), MAX_PAYMENTS)?;
+        let bytes = version.transaction.len();
+        check_limit("bytes in a payout", bytes, MAX_PAYOUT_BYTES)?;
+    }
+    Ok(())
+}
+
+fn check_limit(what: &'static str, found: usize, limit: usize) -> Result<(), LimitError> {
+    if found > limit {
+        return Err(LimitError { what, limit, found });
+    }
+    Ok(())
 }
 
 /// A count or length in a block exceeds its limit.
@@ -151,15 +172,7 @@ impl Block {
     /// Checks the length of the encoding (docs/protocol.md, rule 2.5): proposals, range answers and
     /// the store have no room for a longer block.
     pub fn check_size(&self) -> Result<(), LimitError> {
-        let found = codec::encoded_len(self);
-        if found > MAX_BLOCK_BYTES {
-            return Err(LimitError {
-                what: "encoded bytes",
-                limit: MAX_BLOCK_BYTES,
-                found,
-            });
-        }
-        Ok(())
+        check_limit("encoded bytes", codec::encoded_len(self), MAX_BLOCK_BYTES)
     }
 
     /// Decodes a block of at most [`MAX_BLOCK_BYTES`].
@@ -183,6 +196,7 @@ pub struct ExecutionPayload {
     pub gas_used: u64,
     /// Seconds since the Unix epoch.
     pub timestamp: u64,
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_EXTRA_DATA_BYTES>")]
     pub extra_data: Vec<u8>,
     /// Wei, big-endian.
     #[serde(with = "bytes")]
@@ -190,6 +204,7 @@ pub struct ExecutionPayload {
     pub block_hash: Hash,
     /// EIP-2718 encoded transactions.
     pub transactions: Vec<Vec<u8>>,
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_WITHDRAWALS>")]
     pub withdrawals: Vec<Withdrawal>,
     /// `None` before Deneb.
     pub blob_gas: Option<BlobGas>,
@@ -222,37 +237,6 @@ pub enum WithdrawalKind {
     PegIn,
 }
 
-/// A credited Bitcoin deposit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PegIn {
-    /// Bitcoin transaction id, internal order.
-    pub txid: Hash,
-    pub vout: u32,
-    pub amount: Sats,
-    /// Epoch of the federation script that was paid.
-    pub script_epoch: u32,
-    pub address: Address,
-    /// Bitcoin block, internal order.
-    pub bitcoin_block: Hash,
-}
-
-/// A payout that Bitcoin confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settlement {
-    /// Number of the payout in the ledger.
-    pub payout: u64,
-    /// Transaction id of the version that confirmed.
-    pub txid: Hash,
-    /// Bitcoin block, internal order.
-    pub bitcoin_block: Hash,
-}
-
-/// Unsigned Bitcoin transactions, in Bitcoin's consensus encoding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PegOutProposal {
-    pub transactions: Vec<Vec<u8>>,
-}
-
 /// Merge-mined proof of work over a range of blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuxPowHeader {
@@ -264,48 +248,8 @@ pub struct AuxPowHeader {
     pub chain_id: u16,
     pub sequence: u64,
     /// `CAuxPow` in Namecoin's consensus encoding.
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_AUXPOW_BYTES>")]
     pub auxpow: Vec<u8>,
     /// EVM address that the work pays.
     pub miner: Address,
-}
-
-/// A change of one authority.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FederationChange {
-    /// Appends an authority.
-    Add(Authority),
-    /// Removes the authority with this key.
-    Remove(crate::bls::PublicKeyBytes),
-}
-
-/// A federation change that governance ordered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FederationOrder {
-    /// Consecutive over all orders of governance.
-    pub number: u64,
-    pub change: FederationChange,
-    /// First height of the new set.
-    pub effective_height: Height,
-    /// Index of the governance key and its signature over [`Self::message`], ascending.
-    pub signatures: Vec<(u8, Signature)>,
-}
-
-impl FederationOrder {
-    /// The message that governance signs: a hash of genesis hash, number, change and height.
-    pub fn message(&self, genesis: &Hash) -> Hash {
-        let content = codec::encode(&(&self.change, self.effective_height));
-        tagged(
-            tags::FEDERATION_ORDER,
-            &[&genesis.0, &self.number.to_le_bytes(), &content],
-        )
-    }
-}
-
-/// Another order of governance: halt, resume, restart anchor. This version accepts none, and does
-/// not read the content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GovernanceOrder {
-    pub number: u64,
-    pub content: Vec<u8>,
-    pub signatures: Vec<(u8, Signature)>,
 }

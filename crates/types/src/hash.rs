@@ -43,6 +43,16 @@ pub mod tags {
         HEADER = "alys/header";
         /// Body hash.
         BODY = "alys/body";
+        /// Hashes of the parts of a body.
+        PART_PAYLOAD = "alys/part/payload";
+        PART_WITHDRAWAL_KINDS = "alys/part/withdrawal-kinds";
+        PART_PEG_INS = "alys/part/peg-ins";
+        PART_SETTLEMENTS = "alys/part/settlements";
+        PART_PAYOUT_PROPOSAL = "alys/part/payout-proposal";
+        PART_AUXPOW = "alys/part/auxpow";
+        PART_ORDERS = "alys/part/orders";
+        PART_FINALITY = "alys/part/finality-certificates";
+        PART_FEE_ESTIMATE = "alys/part/fee-estimate";
         /// Hash of an authority set.
         SET = "alys/set";
         /// Body hash of genesis.
@@ -53,8 +63,8 @@ pub mod tags {
         VOTE = "alys/vote";
         /// Message of an authority's proof of its peer id.
         AUTHORITY_PEER = "alys/authority-peer";
-        /// Message of a federation change.
-        FEDERATION_ORDER = "alys/order/federation";
+        /// Message of an order of governance.
+        ORDER = "alys/order";
         /// `prev_randao` of a payload.
         RANDAO = "alys/randao";
         /// Address of the vault.

@@ -12,23 +12,31 @@
 
 pub mod block;
 pub mod bls;
+mod bounded;
 pub mod bytes;
 pub mod codec;
 pub mod federation;
+pub mod forks;
 pub mod hash;
 pub mod limits;
+pub mod order;
+pub mod part;
+pub mod peg;
 pub mod spec;
 pub mod units;
 pub mod vote;
 pub mod wire;
 
 pub use block::{
-    AuxPowHeader, BlobGas, Block, Body, ExecutionPayload, FederationChange, FederationOrder,
-    GovernanceOrder, Header, LimitError, PegIn, PegOutProposal, Settlement, Withdrawal,
+    AuxPowHeader, BlobGas, Block, Body, ExecutionPayload, Header, LimitError, Withdrawal,
     WithdrawalKind,
 };
 pub use federation::{Authority, AuthoritySet, FaultModel};
+pub use forks::{ForkId, Forks};
 pub use hash::{Address, Hash};
+pub use order::{FederationChange, Order, OrderContent, SetChange};
+pub use part::{Part, PartProof};
+pub use peg::{PayoutProposal, PegIn, Settlement};
 pub use spec::{ChainSpec, Genesis};
-pub use units::{Height, Sats, Slot};
+pub use units::{FeeRate, Height, Sats, Slot};
 pub use vote::{Bitmap, Certificate, Vote, VoteKind, VoteTarget};

@@ -26,6 +26,13 @@ pub struct Slot(pub u64);
 #[serde(transparent)]
 pub struct Sats(pub u64);
 
+/// A fee rate of Bitcoin, in satoshi per 1000 virtual bytes.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct FeeRate(pub u64);
+
 impl Height {
     /// The height of a child.
     pub const fn next(self) -> Height {
@@ -86,7 +93,7 @@ macro_rules! display {
     )*};
 }
 
-display!(Height, Slot, Sats);
+display!(Height, Slot, Sats, FeeRate);
 
 #[cfg(test)]
 mod tests {

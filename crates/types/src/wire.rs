@@ -10,7 +10,7 @@ use crate::limits::{
     MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
 };
 use crate::vote::ChainId;
-use crate::{AuthoritySet, Block, Certificate, Hash, Header, Height, Slot, Vote};
+use crate::{AuthoritySet, Block, Certificate, ForkId, Hash, Header, Height, Slot, Vote};
 
 /// A proposal: the block and its leader's signature (topic `blocks`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +42,8 @@ pub struct Confirmation {
 pub struct Status {
     /// Genesis hash; a different one ends the connection.
     pub genesis: Hash,
-    /// Rules in force; a different id ends the connection.
-    pub fork_id: Hash,
+    /// Rules in force; one that does not fit the own upgrades ends the connection.
+    pub fork_id: ForkId,
     /// Height of the execution head.
     pub head_height: Height,
     /// Hash of the execution head.
@@ -147,7 +147,7 @@ pub struct HeaderRange {
     /// Certificate of the last header; `None` only when `headers` is empty.
     pub tip: Option<Certificate>,
     /// Federation changes of the range, by height.
-    pub changes: Vec<(Height, crate::FederationOrder)>,
+    pub changes: Vec<(Height, crate::Order)>,
     /// The peer's highest finality certificate of a header in the range, or its last one.
     pub finalized: Option<CertifiedHeader>,
 }

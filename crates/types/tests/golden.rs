@@ -4,8 +4,13 @@
 use std::path::PathBuf;
 
 use alys_types::bls::{PublicKeyBytes, SecretKey, Signature};
-use alys_types::limits::MAX_BLOCK_BYTES;
-use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec, transaction_type};
+use alys_types::limits::*;
+use alys_types::order::{Close, Correction, Credit, Exclude, Halt, RestartAnchor, ScriptEpoch};
+use alys_types::part::PARTS;
+use alys_types::peg::{
+    BitcoinKey, BurnId, ConfirmedTransaction, FederationScript, OutPoint, Payment, PayoutVersion,
+};
+use alys_types::spec::{BURN_ADDRESS, GovernanceSpec, transaction_type};
 use alys_types::wire::{
     AuthorityProof, BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message, Proposal,
     RangeRequest, Status, StatusAnswer,
@@ -33,6 +38,107 @@ fn certificate(kind: VoteKind, n: u8) -> Certificate {
         signers,
         signature: Signature([n; 96]),
     }
+}
+
+fn payout_version(payout: u64, version: u32) -> PayoutVersion {
+    PayoutVersion {
+        payout,
+        version,
+        payments: vec![Payment {
+            burn: BurnId {
+                transaction: hash(46),
+                log: 47,
+            },
+            part: 48,
+        }],
+        transaction: vec![25; 5],
+    }
+}
+
+fn authority(n: u8) -> Authority {
+    Authority {
+        public_key: PublicKeyBytes([n; 48]),
+        proof_of_possession: Signature([n + 1; 96]),
+        fee_address: Address([n + 2; 20]),
+    }
+}
+
+fn order(content: OrderContent) -> Order {
+    Order {
+        number: 31,
+        content,
+        signatures: vec![(0, Signature([36; 96])), (2, Signature([37; 96]))],
+    }
+}
+
+/// An order of every kind, each field filled.
+fn orders() -> Vec<Order> {
+    let outpoint = OutPoint {
+        txid: hash(1),
+        vout: 2,
+    };
+    let transaction = ConfirmedTransaction {
+        txid: hash(3),
+        bitcoin_block: hash(4),
+    };
+    let burn = BurnId {
+        transaction: hash(5),
+        log: 6,
+    };
+    let contents = [
+        OrderContent::Federation(SetChange {
+            change: FederationChange::Add(authority(32)),
+            effective_height: Height(35),
+        }),
+        OrderContent::Federation(SetChange {
+            change: FederationChange::Remove(PublicKeyBytes([32; 48])),
+            effective_height: Height(35),
+        }),
+        OrderContent::ScriptEpoch(ScriptEpoch {
+            epoch: 7,
+            script: FederationScript {
+                threshold: 1,
+                keys: vec![BitcoinKey([8; 33])],
+            },
+            proof: transaction,
+        }),
+        OrderContent::Close(Close {
+            epoch: 9,
+            never_signed: vec![10, 11],
+        }),
+        OrderContent::Credit(Credit {
+            outpoint,
+            address: Address([12; 20]),
+        }),
+        OrderContent::Exclude(Exclude { burns: vec![burn] }),
+        OrderContent::Correct(Correction::Lost {
+            outpoint,
+            spent_by: transaction,
+        }),
+        OrderContent::Correct(Correction::Resettled {
+            payout: 13,
+            version: Some(transaction),
+        }),
+        OrderContent::Correct(Correction::Resettled {
+            payout: 13,
+            version: None,
+        }),
+        OrderContent::GovernanceKeys(GovernanceSpec {
+            threshold: 1,
+            keys: vec![PublicKeyBytes([14; 48])],
+        }),
+        OrderContent::Halt(Halt {
+            deposits: true,
+            payouts: false,
+        }),
+        OrderContent::RestartAnchor(RestartAnchor {
+            height: Height(15),
+            hash: hash(16),
+            slot: Slot(17),
+            authorities: vec![authority(18)],
+        }),
+    ];
+    contents.map(order).to_vec()
 }
 
 /// A block in which every field of every feature is filled.
@@ -79,8 +185,10 @@ fn full_block() -> Block {
             txid: hash(23),
             bitcoin_block: hash(24),
         }],
-        peg_out: Some(PegOutProposal {
-            transactions: vec![vec![25; 5]],
+        payout_proposal: Some(PayoutProposal {
+            payout: Some(payout_version(25, 0)),
+            sweep: Some(payout_version(26, 0)),
+            versions: vec![payout_version(24, 3)],
         }),
         auxpow: Some(AuxPowHeader {
             range_start: hash(26),
@@ -91,22 +199,12 @@ fn full_block() -> Block {
             auxpow: vec![29; 7],
             miner: Address([30; 20]),
         }),
-        federation_change: Some(FederationOrder {
-            number: 31,
-            change: FederationChange::Add(Authority {
-                public_key: PublicKeyBytes([32; 48]),
-                proof_of_possession: Signature([33; 96]),
-                fee_address: Address([34; 20]),
-            }),
+        orders: vec![order(OrderContent::Federation(SetChange {
+            change: FederationChange::Add(authority(32)),
             effective_height: Height(35),
-            signatures: vec![(0, Signature([36; 96])), (2, Signature([37; 96]))],
-        }),
-        governance_orders: vec![GovernanceOrder {
-            number: 38,
-            content: vec![39; 4],
-            signatures: vec![(1, Signature([40; 96]))],
-        }],
+        }))],
         finality: vec![certificate(VoteKind::Confirmation, 41)],
+        fee_estimate: Some(FeeRate(49)),
     };
     let header = Header {
         version: 1,
@@ -158,24 +256,18 @@ fn spec() -> ChainSpec {
         })
         .collect();
     ChainSpec {
-        evm_chain_id: 121_212,
-        start_slot: Slot(850_000_000),
-        slot_duration_ms: 2000,
-        fault_model: FaultModel::Byzantine,
         drift_allowance_ms: 500,
-        rejoin_margin: 1800,
-        execution_genesis_hash: hash(60),
-        authorities,
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
+        ..ChainSpec::development(121_212, Slot(850_000_000), 2000, hash(60), authorities)
     }
 }
 
 fn status() -> Status {
     Status {
         genesis: hash(61),
-        fork_id: hash(62),
+        fork_id: ForkId {
+            hash: hash(62),
+            next: Some(Height(67)),
+        },
         head_height: Height(63),
         head: hash(64),
         highest: Some(certified(VoteKind::Approval)),
@@ -263,6 +355,174 @@ fn encodings_are_pinned() {
 }
 
 #[test]
+fn orders_are_pinned() {
+    let lines = orders().into_iter().map(|order| {
+        let bytes = codec::encode(&order);
+        assert_eq!(
+            codec::decode::<Order>(&bytes, MAX_ORDER_BYTES),
+            Ok(order.clone())
+        );
+        let kind = order.content.kind();
+        let message = order.message(&hash(61));
+        format!("{kind} {message} {}\n", hex::encode(&bytes))
+    });
+    pin("orders", &lines.collect::<String>());
+}
+
+#[test]
+fn the_hash_of_a_body_follows_from_its_parts() {
+    let mut body = full_block().body;
+    let hashes = Part::ALL.map(|part| part.hash(&body.encode_part(part)));
+    let parts = hashes.map(|hash| format!("{hash}\n")).concat();
+    pin("parts", &format!("{parts}body {}\n", body.hash()));
+    let encodings = Part::ALL.map(|part| body.encode_part(part)).concat();
+    assert_eq!(encodings, codec::encode(&body), "a body is its parts");
+
+    let body_hash = body.hash();
+    for (index, part) in Part::ALL.into_iter().enumerate() {
+        let proof = body.prove_part(part);
+        let encoding = body.encode_part(part);
+        assert!(proof.verify(&encoding, &body_hash), "{part:?}");
+        assert!(
+            !proof.verify(&encoding, &hash(1)),
+            "{part:?} of another body"
+        );
+        let mut other = encoding.clone();
+        other[0] ^= 1;
+        assert!(!proof.verify(&other, &body_hash), "{part:?} altered");
+        for sibling in 0..PARTS - 1 {
+            let mut altered = proof.clone();
+            altered.siblings[sibling].0[0] ^= 1;
+            assert!(
+                !altered.verify(&encoding, &body_hash),
+                "{part:?}, {sibling}"
+            );
+        }
+        // The same encoding is no other part.
+        let another = PartProof {
+            part: Part::ALL[(index + 1) % PARTS],
+            ..proof.clone()
+        };
+        assert!(!another.verify(&encoding, &body_hash), "{part:?}");
+        assert!(codec::encode(&proof).len() < 300, "a few hundred bytes");
+    }
+    body.fee_estimate = None;
+    assert_ne!(body.hash(), body_hash);
+}
+
+/// Lists in remote bytes are bounded by their decoder as well as by the rule.
+#[test]
+fn longer_lists_do_not_decode() {
+    type Change = fn(&mut Body, usize);
+    let orders: Change = |body, count| body.orders = vec![body.orders[0].clone(); count];
+    let table: [(&str, usize, Change); 9] = [
+        ("withdrawals", MAX_WITHDRAWALS, |body, count| {
+            body.payload.withdrawals = vec![body.payload.withdrawals[0]; count];
+        }),
+        ("withdrawal kinds", MAX_WITHDRAWALS, |body, count| {
+            body.withdrawal_kinds = vec![WithdrawalKind::Fee; count];
+        }),
+        ("peg-ins", MAX_WITHDRAWALS, |body, count| {
+            body.peg_ins = vec![body.peg_ins[0]; count];
+        }),
+        ("settlements", MAX_SETTLEMENTS, |body, count| {
+            body.settlements = vec![body.settlements[0]; count];
+        }),
+        ("extra data", MAX_EXTRA_DATA_BYTES, |body, count| {
+            body.payload.extra_data = vec![7; count];
+        }),
+        ("AuxPoW", MAX_AUXPOW_BYTES, |body, count| {
+            body.auxpow.as_mut().expect("is there").auxpow = vec![7; count];
+        }),
+        ("orders", MAX_BODY_ORDERS, orders),
+        ("certificates", MAX_BODY_CERTIFICATES, |body, count| {
+            body.finality = vec![body.finality[0]; count];
+        }),
+        ("versions", MAX_PAYOUT_VERSIONS, |body, count| {
+            let proposal = body.payout_proposal.as_mut().expect("is there");
+            proposal.versions = vec![payout_version(1, 1); count];
+        }),
+    ];
+    for (what, limit, change) in table {
+        let mut body = full_block().body;
+        change(&mut body, limit);
+        let decoded = codec::decode::<Body>(&codec::encode(&body), MAX_BLOCK_BYTES);
+        assert_eq!(decoded.as_ref(), Ok(&body), "{what}");
+        assert_eq!(body.check_limits(), Ok(()), "{what}");
+        change(&mut body, limit + 1);
+        let decoded = codec::decode::<Body>(&codec::encode(&body), MAX_BLOCK_BYTES);
+        assert!(decoded.is_err(), "{what}");
+        let refused = body.check_limits().expect_err(what);
+        assert_eq!((refused.limit, refused.found), (limit, limit + 1), "{what}");
+    }
+}
+
+#[test]
+fn an_order_of_more_than_8_kib_does_not_decode() {
+    let exclude = |count| {
+        let burn = BurnId {
+            transaction: hash(5),
+            log: 6,
+        };
+        let burns = vec![burn; count];
+        order(OrderContent::Exclude(Exclude { burns }))
+    };
+    let empty = codec::encoded_len(&exclude(0));
+    let most = (MAX_ORDER_BYTES - empty) / 36;
+    for (count, fits) in [(most, true), (most + 1, false)] {
+        let order = exclude(count);
+        let bytes = codec::encode(&order);
+        assert_eq!(
+            codec::decode::<Order>(&bytes, MAX_BLOCK_BYTES).is_ok(),
+            fits
+        );
+        assert_eq!(order.check_size().is_ok(), fits);
+        let mut body = full_block().body;
+        body.orders = vec![order];
+        assert_eq!(body.check_limits().is_ok(), fits);
+    }
+}
+
+/// Each of the largest values of its lists, alone, leaves an order within its limit.
+#[test]
+fn every_kind_of_order_fits_with_the_signatures_of_all_keys() {
+    let authorities = vec![authority(1); MAX_AUTHORITIES];
+    let contents = [
+        OrderContent::GovernanceKeys(GovernanceSpec {
+            threshold: 15,
+            keys: vec![PublicKeyBytes([1; 48]); MAX_GOVERNANCE_KEYS],
+        }),
+        OrderContent::RestartAnchor(RestartAnchor {
+            height: Height(15),
+            hash: hash(16),
+            slot: Slot(17),
+            authorities,
+        }),
+        OrderContent::ScriptEpoch(ScriptEpoch {
+            epoch: 1,
+            script: FederationScript {
+                threshold: 15,
+                keys: vec![BitcoinKey([2; 33]); MAX_BITCOIN_KEYS],
+            },
+            proof: ConfirmedTransaction {
+                txid: hash(3),
+                bitcoin_block: hash(4),
+            },
+        }),
+    ];
+    for content in contents {
+        let order = Order {
+            number: 1,
+            content,
+            signatures: vec![(0, Signature([1; 96])); MAX_GOVERNANCE_KEYS],
+        };
+        assert_eq!(order.check_size(), Ok(()));
+        let bytes = codec::encode(&order);
+        assert_eq!(codec::decode::<Order>(&bytes, MAX_ORDER_BYTES), Ok(order));
+    }
+}
+
+#[test]
 fn hashes_are_pinned() {
     let genesis = Genesis::new(spec()).expect("a good spec");
     let block = full_block();
@@ -271,22 +531,18 @@ fn hashes_are_pinned() {
         "hashes",
         &format!(
             "header {}\nbody {}\ngenesis {}\nset {}\nfork id {}\nvote message {}\nrandao {}\n\
-             vault {}\nempty ledger {}\norder {}\n",
+             vault {}\nburn {}\nempty ledger {}\norder {}\n",
             block.header.hash(),
             block.body.hash(),
             genesis.hash(),
             genesis.set().hash(),
-            genesis.fork_id(),
+            genesis.fork_id(Height(0)).hash,
             target.message(&genesis.chain_id()),
             alys_types::spec::prev_randao(&hash(1), Slot(2)),
             alys_types::spec::vault_address(),
+            BURN_ADDRESS,
             alys_types::spec::empty_ledger_hash(),
-            block
-                .body
-                .federation_change
-                .as_ref()
-                .expect("is there")
-                .message(&genesis.hash()),
+            block.body.orders[0].message(&genesis.hash()),
         ),
     );
 }
@@ -308,12 +564,11 @@ fn signed_messages_are_pinned() {
         format!("{name} {message} {}\n", key.sign(&message.0))
     });
     let proof = AuthorityProof::sign(&key, &chain, b"peer");
-    let order = full_block().body.federation_change.expect("is there");
-    let order = order.message(&genesis.hash());
+    let order = full_block().body.orders[0].message(&genesis.hash());
     pin(
         "signed-messages",
         &format!(
-            "{}authority peer {}\nfederation order {order} {}\npossession {} {}\n",
+            "{}authority peer {}\norder {order} {}\npossession {} {}\n",
             votes.concat(),
             proof.signature,
             key.sign(&order.0),
@@ -379,19 +634,11 @@ fn each_field_of_a_signed_message_is_signed() {
     ];
     let mut messages: Vec<Hash> = votes.map(|(target, chain)| target.message(&chain)).to_vec();
 
-    let full = full_block().body.federation_change.expect("is there");
-    let changes: [fn(&mut FederationOrder); 4] = [
-        |_| {},
-        |order| order.number += 1,
-        |order| order.effective_height = order.effective_height.next(),
-        |order| order.change = FederationChange::Remove(PublicKeyBytes([32; 48])),
-    ];
-    messages.extend(changes.map(|change| {
-        let mut order = full.clone();
-        change(&mut order);
-        order.message(&hash(2))
-    }));
-    messages.push(full.message(&hash(3)));
+    let full = full_block().body.orders[0].clone();
+    let mut other_number = full.clone();
+    other_number.number += 1;
+    messages.extend([full.message(&hash(3)), other_number.message(&hash(2))]);
+    messages.extend(orders().iter().map(|order| order.message(&hash(2))));
 
     let key = SecretKey::derive(&[1; 32]);
     let other = SecretKey::derive(&[2; 32]);
@@ -463,34 +710,6 @@ fn the_type_of_a_transaction_is_its_first_byte() {
     for (encoded, expected) in table {
         assert_eq!(transaction_type(encoded), expected, "{encoded:?}");
     }
-}
-
-#[test]
-fn bad_specs_are_refused_with_the_field_named() {
-    let check = |change: fn(&mut ChainSpec), field: &str| {
-        let mut spec = spec();
-        change(&mut spec);
-        let error = Genesis::new(spec).expect_err(field).to_string();
-        assert!(error.starts_with(field), "{error}");
-    };
-    check(|s| s.slot_duration_ms = 999, "slot_duration_ms");
-    check(|s| s.drift_allowance_ms = 2000, "drift_allowance_ms");
-    check(|s| s.auxpow.chain_id = 8192, "auxpow.chain_id");
-    check(|s| s.governance.threshold = 1, "governance.threshold");
-    check(|s| s.authorities.clear(), "authorities");
-    check(
-        |s| s.authorities[1] = s.authorities[0].clone(),
-        "authorities[1].public_key",
-    );
-    check(
-        |s| s.authorities[2].public_key = PublicKeyBytes([0; 48]),
-        "authorities[2].public_key",
-    );
-    // Another's proof: a rogue key cannot be proven.
-    check(
-        |s| s.authorities[3].proof_of_possession = s.authorities[0].proof_of_possession,
-        "authorities[3].proof_of_possession",
-    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use alys_types::bls::{self, PublicKeyBytes, SecretKey, Signature};
 use alys_types::limits::MAX_BLOCK_BYTES;
+use alys_types::peg::{BurnId, Payment, PayoutVersion};
 use alys_types::vote::ChainId;
 use alys_types::wire::{AuthorityProof, HeldVotes, Proposal};
 use alys_types::*;
@@ -55,16 +56,33 @@ fn is_valid(vote: &Vote, chain: &ChainId) -> bool {
     bls::verify(&[&public], &vote.target.message(chain).0, &vote.signature).is_ok()
 }
 
-fn order() -> FederationOrder {
-    FederationOrder {
+fn order() -> Order {
+    Order {
         number: 3,
-        change: FederationChange::Add(Authority {
-            public_key: PublicKeyBytes([4; 48]),
-            proof_of_possession: Signature([5; 96]),
-            fee_address: Address([6; 20]),
+        content: OrderContent::Federation(SetChange {
+            change: FederationChange::Add(Authority {
+                public_key: PublicKeyBytes([4; 48]),
+                proof_of_possession: Signature([5; 96]),
+                fee_address: Address([6; 20]),
+            }),
+            effective_height: Height(70),
         }),
-        effective_height: Height(70),
         signatures: Vec::new(),
+    }
+}
+
+fn payout_version() -> PayoutVersion {
+    PayoutVersion {
+        payout: 48,
+        version: 49,
+        payments: vec![Payment {
+            burn: BurnId {
+                transaction: Hash([50; 32]),
+                log: 51,
+            },
+            part: 52,
+        }],
+        transaction: vec![30],
     }
 }
 
@@ -111,8 +129,10 @@ fn body() -> Body {
             txid: Hash([28; 32]),
             bitcoin_block: Hash([29; 32]),
         }],
-        peg_out: Some(PegOutProposal {
-            transactions: vec![vec![30]],
+        payout_proposal: Some(PayoutProposal {
+            payout: Some(payout_version()),
+            sweep: Some(payout_version()),
+            versions: vec![payout_version()],
         }),
         auxpow: Some(AuxPowHeader {
             range_start: Hash([31; 32]),
@@ -123,16 +143,12 @@ fn body() -> Body {
             auxpow: vec![36],
             miner: Address([37; 20]),
         }),
-        federation_change: Some(FederationOrder {
+        orders: vec![Order {
             signatures: vec![(1, Signature([38; 96]))],
             ..order()
-        }),
-        governance_orders: vec![GovernanceOrder {
-            number: 39,
-            content: vec![40],
-            signatures: vec![(2, Signature([41; 96]))],
         }],
         finality: vec![certificate()],
+        fee_estimate: Some(FeeRate(39)),
         ..Body::of(payload)
     }
 }
@@ -262,7 +278,7 @@ fn an_order_with_any_altered_field_is_refused() {
     let mut order = order();
     let signed = order.message(&CHAIN.genesis);
     order.signatures = vec![(0, key(0).sign(&signed.0))];
-    let is_valid = |order: &FederationOrder, genesis: &Hash| {
+    let is_valid = |order: &Order, genesis: &Hash| {
         let [(signer, signature)] = order.signatures[..] else {
             return false;
         };
@@ -275,8 +291,11 @@ fn an_order_with_any_altered_field_is_refused() {
     for (number, altered) in all.iter().enumerate() {
         assert!(!is_valid(altered, &CHAIN.genesis), "alteration {number}");
     }
-    let removal = FederationOrder {
-        change: FederationChange::Remove(PublicKeyBytes([4; 48])),
+    let removal = Order {
+        content: OrderContent::Federation(SetChange {
+            change: FederationChange::Remove(PublicKeyBytes([4; 48])),
+            effective_height: Height(70),
+        }),
         ..order.clone()
     };
     assert!(!is_valid(&removal, &CHAIN.genesis));

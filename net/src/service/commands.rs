@@ -24,6 +24,7 @@ impl Service {
                 self.dial_due(now_ms);
             }
             Command::Report { peer, offence } => self.penalize(peer, offence),
+            Command::Refuse { peer, mismatch } => self.refuse_wrong_chain(peer, mismatch.into()),
             Command::Ban { peer, duration } => {
                 let now_ms = self.now_ms();
                 self.scores.ban(peer, millis(duration), now_ms);

@@ -23,7 +23,6 @@ use crate::{
 
 pub(super) const CHAIN: ChainTag = ChainTag {
     genesis: [0xa1; 32],
-    fork: [1; 32],
 };
 /// Every test node rejects gossip that begins with this.
 pub(super) const BAD: &[u8] = b"bad";

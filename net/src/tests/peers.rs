@@ -6,9 +6,11 @@ use std::time::Duration;
 use alys_runtime::block_on_main;
 use alys_runtime::io::AsyncWriteExt;
 use alys_runtime::net::Stream;
+use alys_types::Height;
 use alys_types::bls::PublicKeyBytes;
+use alys_types::forks::ForkMismatch;
 
-use super::{CHAIN, SOON, Seen, TestNode, config, eventually, key, pause, play};
+use super::{SOON, Seen, TestNode, config, eventually, key, pause, play};
 use crate::{ChainTag, Command, DisconnectReason, Service, SetupError, Topic};
 
 #[test]
@@ -42,52 +44,35 @@ fn statuses_are_exchanged_on_every_connection() {
 }
 
 #[test]
-fn another_genesis_or_fork_ends_the_connection_with_both_named() {
-    let mismatches = [
-        (
-            ChainTag {
-                genesis: [0xb2; 32],
-                ..CHAIN
-            },
-            "wrong genesis",
-            "a1".repeat(32),
-            "b2".repeat(32),
-        ),
-        (
-            ChainTag {
-                fork: [2; 32],
-                ..CHAIN
-            },
-            "wrong fork id",
-            "01".repeat(32),
-            "02".repeat(32),
-        ),
-    ];
-    for (chain, what, ours, theirs) in mismatches {
-        block_on_main(async move {
-            let node = TestNode::start(config(1, vec![])).await;
-            let mut other = config(2, vec![node.addr_only()]);
-            other.chain = chain;
-            let other = TestNode::start(other).await;
-            for (here, there, ours, theirs) in [
-                (&node, &other, &ours, &theirs),
-                (&other, &node, &theirs, &ours),
-            ] {
-                eventually(what, SOON, || !here.seen().wrong_chain.is_empty()).await;
-                let (peer, text) = here.seen().wrong_chain[0].clone();
-                assert_eq!(peer, there.id());
-                assert_eq!(
-                    text,
-                    format!("{what}: ours is {ours}, the peer's is {theirs}")
-                );
-            }
-            pause(1500).await;
-            for here in [&node, &other] {
-                assert_eq!(here.seen().peers(), 0, "no connection");
-                assert_eq!(here.seen().wrong_chain.len(), 1, "reported once");
-            }
-        });
-    }
+fn another_genesis_ends_the_connection_with_both_named() {
+    let chain = ChainTag {
+        genesis: [0xb2; 32],
+    };
+    let what = "wrong genesis";
+    let (ours, theirs) = ("a1".repeat(32), "b2".repeat(32));
+    block_on_main(async move {
+        let node = TestNode::start(config(1, vec![])).await;
+        let mut other = config(2, vec![node.addr_only()]);
+        other.chain = chain;
+        let other = TestNode::start(other).await;
+        for (here, there, ours, theirs) in [
+            (&node, &other, &ours, &theirs),
+            (&other, &node, &theirs, &ours),
+        ] {
+            eventually(what, SOON, || !here.seen().wrong_chain.is_empty()).await;
+            let (peer, text) = here.seen().wrong_chain[0].clone();
+            assert_eq!(peer, there.id());
+            assert_eq!(
+                text,
+                format!("{what}: ours is {ours}, the peer's is {theirs}")
+            );
+        }
+        pause(1500).await;
+        for here in [&node, &other] {
+            assert_eq!(here.seen().peers(), 0, "no connection");
+            assert_eq!(here.seen().wrong_chain.len(), 1, "reported once");
+        }
+    });
 }
 
 #[test]
@@ -289,6 +274,28 @@ fn a_banned_peer_is_refused_and_a_pardoned_one_is_not() {
             addr: other.addr_only(),
         });
         judge.connected_with(1).await;
+    });
+}
+
+#[test]
+fn a_peer_with_other_upgrades_is_refused_when_the_node_says_so() {
+    block_on_main(async {
+        let judge = TestNode::start(config(1, vec![])).await;
+        let other = TestNode::start(config(2, vec![judge.addr_only()])).await;
+        judge.connected_with(1).await;
+        let mismatch = ForkMismatch::Outdated { ours: Height(7) };
+        judge.command(Command::Refuse {
+            peer: other.id(),
+            mismatch,
+        });
+        eventually("disconnected", SOON, || {
+            judge.seen().disconnected == [(other.id(), DisconnectReason::WrongChain)]
+        })
+        .await;
+        let text = format!("wrong fork id: {mismatch}");
+        assert_eq!(judge.seen().wrong_chain, [(other.id(), text)]);
+        pause(1500).await;
+        assert_eq!(judge.seen().peers(), 0);
     });
 }
 

@@ -6,6 +6,8 @@ use alloy_primitives::U256;
 use alys_runtime::clock;
 use alys_runtime::disk::Dir;
 use alys_types::bls::PublicKeyBytes;
+use alys_types::peg::BitcoinKey;
+use alys_types::spec::BitcoinNetwork;
 use alys_types::{Address, Authority, FaultModel, Slot};
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -55,6 +57,19 @@ pub struct NewArgs {
     /// Execution rules.
     #[arg(long, value_enum, default_value_t)]
     fork: ExecutionFork,
+    /// Bitcoin network of deposits. A chain on regtest is for development.
+    #[arg(long, value_enum, default_value_t = BitcoinNetworkArg::Regtest)]
+    bitcoin_network: BitcoinNetworkArg,
+    /// Height of Bitcoin's chain; deposits are in blocks above it.
+    #[arg(long, value_name = "HEIGHT", default_value_t = 0)]
+    bitcoin_start: u32,
+    /// A compressed public key of the script that deposits pay, in hex. Repeat it; 1 to 15. Default
+    /// on regtest: the keys with the secrets 1, 2 and 3.
+    #[arg(long = "bitcoin-key", value_name = "PUBKEY", num_args = 1..)]
+    bitcoin_keys: Vec<BitcoinKey>,
+    /// Number of keys that spend a deposit; default: more than half.
+    #[arg(long, value_name = "M", requires = "bitcoin_keys")]
+    bitcoin_threshold: Option<u8>,
     /// A balance at genesis, for development only. Repeat it.
     #[arg(
         long = "fund",
@@ -79,6 +94,28 @@ enum FaultModelArg {
     Byzantine,
     /// Just under half of the authorities stop, and come back with their disks.
     Crash,
+}
+
+/// Networks of Bitcoin, by the names that Bitcoin Core has for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BitcoinNetworkArg {
+    Main,
+    Test,
+    Testnet4,
+    Signet,
+    Regtest,
+}
+
+impl From<BitcoinNetworkArg> for BitcoinNetwork {
+    fn from(network: BitcoinNetworkArg) -> Self {
+        match network {
+            BitcoinNetworkArg::Main => BitcoinNetwork::Main,
+            BitcoinNetworkArg::Test => BitcoinNetwork::Test,
+            BitcoinNetworkArg::Testnet4 => BitcoinNetwork::Testnet4,
+            BitcoinNetworkArg::Signet => BitcoinNetwork::Signet,
+            BitcoinNetworkArg::Regtest => BitcoinNetwork::Regtest,
+        }
+    }
 }
 
 /// Runs the command.
@@ -107,6 +144,12 @@ pub fn run(GenesisCommand::New(args): GenesisCommand) -> Result<(), Failure> {
         authorities,
         governance: genesis::governance(args.governance_keys, args.governance_threshold),
         fork: args.fork,
+        bitcoin: genesis::bitcoin(
+            args.bitcoin_network.into(),
+            args.bitcoin_start,
+            args.bitcoin_keys,
+            args.bitcoin_threshold,
+        ),
         funded: args.funded,
     };
     let (files, texts) = ChainFiles::new(&new).map_err(Failure::refused)?;

@@ -14,6 +14,7 @@ use alys_runtime::clock;
 use alys_runtime::disk::Dir;
 use alys_runtime::net::Listener;
 use alys_types::bls::SecretKey;
+use alys_types::spec::BitcoinSpec;
 use alys_types::{Address, FaultModel, Slot};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ const FILE: &str = "dev.toml";
 /// No secret, because the keys are for a network on one machine.
 const PASSWORD: &str = "dev";
 /// Version of the layout that this program writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Parameters of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,6 +210,7 @@ async fn make(dir: &Dir, wanted: Wanted) -> Result<Network, LayoutError> {
         authorities: authorities.collect(),
         governance: Default::default(),
         fork: wanted.fork.unwrap_or_default(),
+        bitcoin: BitcoinSpec::regtest(),
         funded: ACCOUNTS.iter().map(fund).collect(),
     };
     let (chain, texts) = ChainFiles::new(&new)?;

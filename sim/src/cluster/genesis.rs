@@ -67,22 +67,24 @@ impl Chain {
             CoreConfig::default(),
         );
         let core = core.expect("the genesis below is one that the embedded client takes");
+        let authorities = (0..plan.authorities()).map(authority).collect();
+        let execution_hash = core.genesis_hash().into();
         let spec = ChainSpec {
-            evm_chain_id: CHAIN_ID,
-            start_slot,
-            slot_duration_ms: plan.slot_ms,
             fault_model: plan.fault_model,
             drift_allowance_ms: plan.drift_ms,
             rejoin_margin: plan.rejoin_margin,
-            execution_genesis_hash: core.genesis_hash().into(),
-            authorities: (0..plan.authorities()).map(authority).collect(),
             governance: if plan.governance {
                 governance::spec()
             } else {
                 GovernanceSpec::default()
             },
-            peg: Default::default(),
-            auxpow: Default::default(),
+            ..ChainSpec::development(
+                CHAIN_ID,
+                start_slot,
+                plan.slot_ms,
+                execution_hash,
+                authorities,
+            )
         };
         let genesis = Genesis::new(spec).expect("plans are checked to give a good spec");
         let pool = PoolConfig {

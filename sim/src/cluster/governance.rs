@@ -4,7 +4,7 @@
 use alys_runtime::mutant;
 use alys_types::bls::{PublicKey, SecretKey};
 use alys_types::spec::GovernanceSpec;
-use alys_types::{FederationChange, FederationOrder, Hash, Height};
+use alys_types::{FederationChange, Hash, Height, Order, OrderContent, SetChange};
 
 use super::genesis::authority;
 use crate::params::Stack;
@@ -32,10 +32,12 @@ pub(super) fn spec() -> GovernanceSpec {
 
 /// The order as far as it is signed: with the planted bug, signers and nodes leave out the same
 /// field.
-fn signed(order: &FederationOrder) -> FederationOrder {
+fn signed(order: &Order) -> Order {
     let mut signed = order.clone();
-    if mutant::active("order-height-unsigned") {
-        signed.effective_height = Height(0);
+    if mutant::active("order-height-unsigned")
+        && let OrderContent::Federation(change) = &mut signed.content
+    {
+        change.effective_height = Height(0);
     }
     signed
 }
@@ -53,16 +55,19 @@ impl Governance {
 
     /// The order to add (`true`) or to remove the authority of a node, from 0. Which keys sign
     /// follows from the number.
-    pub fn order(&self, number: u64, node: u8, adds: bool, effective: u64) -> FederationOrder {
+    pub fn order(&self, number: u64, node: u8, adds: bool, effective: u64) -> Order {
         let change = if adds {
             FederationChange::Add(authority(node))
         } else {
             FederationChange::Remove(authority(node).public_key)
         };
-        let mut order = FederationOrder {
-            number,
+        let content = OrderContent::Federation(SetChange {
             change,
             effective_height: Height(effective),
+        });
+        let mut order = Order {
+            number,
+            content,
             signatures: Vec::new(),
         };
         self.sign(&mut order);
@@ -70,7 +75,7 @@ impl Governance {
     }
 
     /// Signs an order with all keys but one.
-    pub fn sign(&self, order: &mut FederationOrder) {
+    pub fn sign(&self, order: &mut Order) {
         let message = signed(order).message(&self.genesis);
         let left_out = (order.number % u64::from(KEYS)) as u8;
         let signers = (0..KEYS).filter(|index| *index != left_out);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alys_runtime::{spawn, time};
-use alys_types::FederationOrder;
+use alys_types::{Height, Order};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub(super) struct Ordered {
     /// Blocks until the change takes effect, more after each order that was too late.
     ahead: u64,
     /// The order that was signed last.
-    signed: Option<FederationOrder>,
+    signed: Option<Order>,
 }
 
 impl Ordered {
@@ -65,6 +65,13 @@ impl Ordered {
         let signed = self.signed.as_ref();
         signed.is_some_and(|order| order.number <= last_order)
     }
+}
+
+/// The height from which a federation change of governance is in force.
+fn effective_height(order: &Order) -> Height {
+    let change = order.set_change();
+    let change = change.expect("governance of a world signs federation changes only");
+    change.effective_height
 }
 
 /// The orders that are not carried out yet, by the number of their step.
@@ -124,7 +131,7 @@ impl Faults {
         if is_member == (ordered.change == Change::Add) {
             return true;
         }
-        let is_past = |order: &FederationOrder| top >= order.effective_height.0;
+        let is_past = |order: &Order| effective_height(order).0 <= top;
         if ordered.is_carried(sets.last_order()) && ordered.signed.as_ref().is_some_and(is_past) {
             ordered.signed = None;
             ordered.ahead += LATER;
@@ -136,7 +143,7 @@ impl Faults {
 
     /// The order of a step as it can be carried now; `None` while it is carried, or while it waits
     /// for an addition.
-    fn order_to_send(&self, hit: &Hit) -> Option<FederationOrder> {
+    fn order_to_send(&self, hit: &Hit) -> Option<Order> {
         let governance = self.governance.as_ref()?;
         let sets = self.judge.look().sets.clone();
         let top = self.judge.look().finality.top();
@@ -155,8 +162,8 @@ impl Faults {
             return None;
         }
         let number = last_order + 1 + rank;
-        let in_time = |order: &&FederationOrder| {
-            order.number == number && order.effective_height.0 > top + *AHEAD.start()
+        let in_time = |order: &&Order| {
+            order.number == number && effective_height(order).0 > top + *AHEAD.start()
         };
         if let Some(order) = ordered.signed.as_ref().filter(in_time) {
             return Some(order.clone());

@@ -1,14 +1,13 @@
-//! Orders of governance, with an independent encoding of the signed message (section 9 of the
-//! protocol, as far as it is built): the genesis hash, the number, and the encoding of change and
-//! effective height. Signers and verifiers share the node's own encoding, so a run of correct nodes
+//! Orders of governance, with an independent encoding of the signed message (rule 9.1 of the
+//! protocol): the genesis hash, the number, and the encoding of kind, change and effective height. Signers and verifiers share the node's own encoding, so a run of correct nodes
 //! does not show a field that it leaves out.
 
 use alys_types::bls::{PublicKey, Signature, verify};
-use alys_types::{FederationChange, FederationOrder, Hash};
+use alys_types::{FederationChange, Hash, Order, SetChange};
 use sha2::{Digest, Sha256};
 
 /// The tag of the signed hash.
-const TAG: &[u8] = b"alys/order/federation";
+const TAG: &[u8] = b"alys/order";
 
 /// The keys of governance, and the number of signatures that make an order.
 #[derive(Clone)]
@@ -28,9 +27,11 @@ impl Keys {
         Self { keys, threshold }
     }
 
-    /// True if enough different keys signed every field of an order.
-    pub fn signed(&self, genesis: &Hash, order: &FederationOrder) -> bool {
-        let message = message(genesis, order);
+    /// True if enough different keys signed every field of a federation change.
+    pub fn signed(&self, genesis: &Hash, order: &Order) -> bool {
+        let Some(message) = message(genesis, order) else {
+            return false;
+        };
         let is_ascending = order.signatures.is_sorted_by(|a, b| a.0 < b.0);
         let is_valid = |(index, signature): &(u8, Signature)| {
             let key = self.keys.get(usize::from(*index));
@@ -42,14 +43,20 @@ impl Keys {
     }
 }
 
-/// The signed message of an order.
-pub fn message(genesis: &Hash, order: &FederationOrder) -> Hash {
+/// The signed message of a federation change; `None` for another order, which no block carries yet.
+pub fn message(genesis: &Hash, order: &Order) -> Option<Hash> {
+    let SetChange {
+        change,
+        effective_height,
+    } = order.set_change()?;
     let mut content = vec![TAG.len() as u8];
     content.extend_from_slice(TAG);
     content.extend_from_slice(&genesis.0);
     content.extend_from_slice(&order.number.to_le_bytes());
-    // Integers have their full width, little-endian; the number of a variant has 32 bits.
-    match &order.change {
+    // Integers have their full width, little-endian; the number of a variant has 32 bits. Federation
+    // changes are the first kind.
+    content.extend_from_slice(&0_u32.to_le_bytes());
+    match change {
         FederationChange::Add(authority) => {
             content.extend_from_slice(&0_u32.to_le_bytes());
             content.extend_from_slice(&authority.public_key.0);
@@ -61,14 +68,14 @@ pub fn message(genesis: &Hash, order: &FederationOrder) -> Hash {
             content.extend_from_slice(&key.0);
         }
     }
-    content.extend_from_slice(&order.effective_height.0.to_le_bytes());
-    Hash(Sha256::digest(Sha256::digest(&content)).into())
+    content.extend_from_slice(&effective_height.0.to_le_bytes());
+    Some(Hash(Sha256::digest(Sha256::digest(&content)).into()))
 }
 
 #[cfg(test)]
 mod tests {
     use alys_types::bls::{PublicKeyBytes, SecretKey};
-    use alys_types::{Address, Authority, Height};
+    use alys_types::{Address, Authority, Height, OrderContent};
 
     use super::*;
 
@@ -79,29 +86,40 @@ mod tests {
     }
 
     /// Signed by the keys 0 and 2.
-    fn order() -> FederationOrder {
-        let mut order = FederationOrder {
+    fn order() -> Order {
+        let change = FederationChange::Add(Authority {
+            public_key: PublicKeyBytes([1; 48]),
+            proof_of_possession: Signature([2; 96]),
+            fee_address: Address([3; 20]),
+        });
+        let mut order = Order {
             number: 3,
-            change: FederationChange::Add(Authority {
-                public_key: PublicKeyBytes([1; 48]),
-                proof_of_possession: Signature([2; 96]),
-                fee_address: Address([3; 20]),
-            }),
-            effective_height: Height(40),
+            content: federation(change, 40),
             signatures: Vec::new(),
         };
-        let signed = message(&GENESIS, &order);
+        let signed = message(&GENESIS, &order).expect("a federation change");
         let sign = |index: u8| (index, key(index).sign(&signed.0));
         order.signatures = vec![sign(0), sign(2)];
         order
     }
 
+    fn federation(change: FederationChange, effective: u64) -> OrderContent {
+        OrderContent::Federation(SetChange {
+            change,
+            effective_height: Height(effective),
+        })
+    }
+
+    fn removal(effective: u64) -> OrderContent {
+        federation(FederationChange::Remove(PublicKeyBytes([4; 48])), effective)
+    }
+
     #[test]
     fn the_message_is_that_of_the_protocol() {
         let mut order = order();
-        assert_eq!(message(&GENESIS, &order), order.message(&GENESIS));
-        order.change = FederationChange::Remove(PublicKeyBytes([4; 48]));
-        assert_eq!(message(&GENESIS, &order), order.message(&GENESIS));
+        assert_eq!(message(&GENESIS, &order), Some(order.message(&GENESIS)));
+        order.content = removal(40);
+        assert_eq!(message(&GENESIS, &order), Some(order.message(&GENESIS)));
     }
 
     #[test]
@@ -109,11 +127,14 @@ mod tests {
         let keys = Keys::new(((0..3).map(|index| key(index).public_key()).collect(), 2));
         assert!(keys.signed(&GENESIS, &order()));
         assert!(!keys.signed(&Hash([8; 32]), &order()), "another chain");
-        type Change = fn(&mut FederationOrder);
+        type Change = fn(&mut Order);
         let alterations: [Change; 6] = [
             |order| order.number += 1,
-            |order| order.effective_height = Height(41),
-            |order| order.change = FederationChange::Remove(PublicKeyBytes([1; 48])),
+            |order| {
+                let change = order.set_change().expect("one").change.clone();
+                order.content = federation(change, 41);
+            },
+            |order| order.content = removal(40),
             |order| {
                 order.signatures.pop();
             },

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_types::bls::PublicKeyBytes;
-use alys_types::{Block, Body, FaultModel, FederationChange, FederationOrder, Hash, VoteKind};
+use alys_types::{Block, Body, FaultModel, FederationChange, Hash, Order, SetChange, VoteKind};
 
 use super::orders::{Keys, message};
 use crate::params::{WorldPlan, tolerated};
@@ -182,10 +182,10 @@ impl Sets {
     }
 
     /// Registers an order that governance signed.
-    pub fn ordered(&self, order: &FederationOrder) {
+    pub fn ordered(&self, order: &Order) {
         let mut inner = self.lock();
         let message = message(&inner.genesis, order);
-        inner.ordered.insert(message);
+        inner.ordered.extend(message);
     }
 
     /// Computes the federation after a proposed block. A block with an unknown parent is not
@@ -309,14 +309,18 @@ impl Inner {
                 return Err("its certificates show ancestors final");
             }
             match &mut after.change {
-                Change::Carried { at, is_shown, .. } => *is_shown |= target.height.0 >= *at,
+                Change::Carried { at, is_shown, .. } if !*is_shown && target.height.0 >= *at => {
+                    *is_shown = true;
+                }
                 Change::Settling { effective } if target.height.0 >= *effective => {
                     after.change = Change::None;
                 }
-                Change::Settling { .. } | Change::None => {}
+                Change::Carried { .. } | Change::Settling { .. } | Change::None => {
+                    return Err("each of its certificates serves a purpose");
+                }
             }
         }
-        if let Some(order) = &body.federation_change {
+        for order in &body.orders {
             after.change = self.carried(&after, order)?;
             after.last_order = order.number;
         }
@@ -338,17 +342,24 @@ impl Inner {
         Ok(after)
     }
 
-    fn carried(&self, after: &After, order: &FederationOrder) -> Result<Change, &'static str> {
+    fn carried(&self, after: &After, order: &Order) -> Result<Change, &'static str> {
+        let SetChange {
+            change,
+            effective_height,
+        } = order
+            .set_change()
+            .ok_or("its orders are federation changes")?;
         if after.change != Change::None {
             return Err("one change is under way at a time");
         }
         if order.number != after.last_order + 1 {
             return Err("orders are carried in their order");
         }
-        if order.effective_height.0 <= after.height + 1 {
+        if effective_height.0 <= after.height + 1 {
             return Err("a change takes effect later than in the next block");
         }
-        if !self.ordered.contains(&message(&self.genesis, order)) {
+        let is_ordered = message(&self.genesis, order).is_some_and(|m| self.ordered.contains(&m));
+        if !is_ordered {
             return Err("governance ordered its change");
         }
         let keys = self.governance.as_ref();
@@ -356,7 +367,7 @@ impl Inner {
             return Err("governance signed its change");
         }
         let mut nodes = after.members.nodes.clone();
-        match &order.change {
+        match change {
             FederationChange::Add(authority) => {
                 let node = self.keys.get(&authority.public_key);
                 let node = *node.ok_or("a new authority has a known key")?;
@@ -375,7 +386,7 @@ impl Inner {
         }
         Ok(Change::Carried {
             at: after.height,
-            effective: order.effective_height.0,
+            effective: effective_height.0,
             next: Arc::new(Members::new(nodes, self.fault_model)),
             is_shown: false,
         })
@@ -436,7 +447,7 @@ mod tests {
     use super::*;
     use crate::invariants::blocks::tests::block;
     use alys_types::bls::Signature;
-    use alys_types::{Address, Authority, Bitmap, Certificate, Height, VoteTarget};
+    use alys_types::{Address, Authority, Bitmap, Certificate, Height, OrderContent, VoteTarget};
 
     fn key(node: u8) -> PublicKeyBytes {
         PublicKeyBytes([node; 48])
@@ -453,16 +464,13 @@ mod tests {
         sets
     }
 
-    fn order(
-        sets: &Sets,
-        number: u64,
-        change: FederationChange,
-        effective: u64,
-    ) -> FederationOrder {
-        let order = FederationOrder {
+    fn order(sets: &Sets, number: u64, change: FederationChange, effective: u64) -> Order {
+        let order = Order {
             number,
-            change,
-            effective_height: Height(effective),
+            content: OrderContent::Federation(SetChange {
+                change,
+                effective_height: Height(effective),
+            }),
             signatures: Vec::new(),
         };
         sets.ordered(&order);
@@ -477,7 +485,7 @@ mod tests {
         })
     }
 
-    type Content = (Option<FederationOrder>, Option<u64>, u8);
+    type Content = (Option<Order>, Option<u64>, u8);
 
     /// A chain of blocks on genesis, each with an order and the height that it shows final; the set
     /// hash of a block with a mark is the mark. Returns the hashes.
@@ -487,7 +495,7 @@ mod tests {
             let (_, made) = block(height, 100 + height, hashes[height as usize - 1]);
             let mut made = (*made).clone();
             made.header.set_hash = Hash([mark; 32]);
-            made.body.federation_change = order;
+            made.body.orders = order.into_iter().collect();
             made.body.finality = shown
                 .map(|height| Certificate {
                     target: VoteTarget {
@@ -548,7 +556,7 @@ mod tests {
 
     #[test]
     fn blocks_that_break_the_rule_of_changes_are_found() {
-        let table: [(fn(&Sets) -> Vec<Content>, &str); 5] = [
+        let table: [(fn(&Sets) -> Vec<Content>, &str); 7] = [
             (
                 |sets| vec![(Some(order(sets, 2, add(4), 9)), None, 1)],
                 "in their order",
@@ -559,10 +567,11 @@ mod tests {
             ),
             (
                 |sets| {
-                    let forged = FederationOrder {
+                    let mut forged = order(sets, 1, add(4), 9);
+                    forged.content = OrderContent::Federation(SetChange {
+                        change: add(4),
                         effective_height: Height(8),
-                        ..order(sets, 1, add(4), 9)
-                    };
+                    });
                     vec![(Some(forged), None, 1)]
                 },
                 "governance ordered",
@@ -579,6 +588,20 @@ mod tests {
             (
                 |_| vec![(None, None, 1), (None, None, 2)],
                 "next height's set",
+            ),
+            (
+                |_| vec![(None, None, 1), (None, Some(1), 1)],
+                "serves a purpose",
+            ),
+            (
+                |sets| {
+                    vec![
+                        (Some(order(sets, 1, add(4), 9)), None, 1),
+                        (None, Some(1), 1),
+                        (None, Some(2), 1),
+                    ]
+                },
+                "serves a purpose",
             ),
         ];
         for (bodies, expected) in table {

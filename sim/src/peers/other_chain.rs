@@ -275,7 +275,7 @@ impl Other {
         let authority = AuthorityProof::sign(&authority_key(0), &self.chain, &peer.to_bytes());
         Status {
             genesis: ours.hash(),
-            fork_id: ours.fork_id(),
+            fork_id: ours.fork_id(ours.header().height),
             head_height: ours.header().height,
             head: ours.hash(),
             highest: None,
@@ -291,8 +291,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use alys_types::bls::SecretKey;
-    use alys_types::spec::{AuxPowSpec, GovernanceSpec, PegSpec};
-    use alys_types::{Address, Authority, FaultModel, Hash};
+    use alys_types::{Address, Authority, Hash};
 
     use super::*;
 
@@ -305,19 +304,8 @@ mod tests {
                 fee_address: Address([index; 20]),
             }
         });
-        let spec = ChainSpec {
-            evm_chain_id: 1,
-            start_slot: Slot(0),
-            slot_duration_ms: 1_000,
-            fault_model: FaultModel::Byzantine,
-            drift_allowance_ms: 250,
-            rejoin_margin: 3,
-            execution_genesis_hash: Hash([9; 32]),
-            authorities: authorities.collect(),
-            governance: GovernanceSpec::default(),
-            peg: PegSpec::default(),
-            auxpow: AuxPowSpec::default(),
-        };
+        let authorities = authorities.collect();
+        let spec = ChainSpec::development(1, Slot(1), 1_000, Hash([9; 32]), authorities);
         Arc::new(Genesis::new(spec).expect("a good spec"))
     }
 

@@ -116,7 +116,7 @@ fn status(shared: &Shared) -> Status {
     let genesis = &shared.chain.genesis;
     Status {
         genesis: genesis.hash(),
-        fork_id: genesis.fork_id(),
+        fork_id: genesis.fork_id(Height(0)),
         head_height: Height(0),
         head: genesis.hash(),
         highest: None,
@@ -143,7 +143,6 @@ pub fn config(shared: &Shared, identity: [u8; 32], ip: IpAddr) -> Config {
     let genesis = &shared.chain.genesis;
     let chain = ChainTag {
         genesis: genesis.hash().0,
-        fork: genesis.fork_id().0,
     };
     let peers = (0..shared.nodes).map(|node| PeerAddr {
         socket: SocketAddr::new(node_ip(node), PEER_PORT),

@@ -43,7 +43,7 @@ async fn life(shared: &Shared) {
     let genesis = &shared.chain.genesis;
     let status = Status {
         genesis: genesis.hash(),
-        fork_id: genesis.fork_id(),
+        fork_id: genesis.fork_id(claimed.header.height),
         head_height: claimed.header.height,
         head: claimed.header.execution_hash,
         highest: Some(claimed.clone()),

@@ -7,13 +7,12 @@ use alys_consensus::Config;
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
 use alys_types::spec::{
-    AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao,
-    vault_address,
+    ChainSpec, GovernanceSpec, HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address,
 };
 use alys_types::wire::{CertifiedHeader, Confirmation, Proposal};
 use alys_types::{
-    Address, Authority, Block, Body, Certificate, ExecutionPayload, FaultModel, FederationChange,
-    FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget,
+    Address, Authority, Block, Body, Certificate, ExecutionPayload, FederationChange, Genesis,
+    Hash, Header, Height, Order, OrderContent, SetChange, Slot, Vote, VoteKind, VoteTarget,
 };
 
 use crate::choices::Choices;
@@ -50,21 +49,15 @@ impl Federation {
             proof_of_possession: key.prove_possession(),
             fee_address: Address([7; 20]),
         });
+        let authorities = authorities.collect();
         let spec = ChainSpec {
-            evm_chain_id: 1337,
-            start_slot: slot,
-            slot_duration_ms: SLOT_MS,
-            fault_model: FaultModel::Byzantine,
             drift_allowance_ms: 500,
             rejoin_margin: 5,
-            execution_genesis_hash: Hash([9; 32]),
-            authorities: authorities.collect(),
             governance: GovernanceSpec {
                 threshold: 1,
                 keys: vec![governance.public_key().to_bytes()],
             },
-            peg: PegSpec::default(),
-            auxpow: AuxPowSpec::default(),
+            ..ChainSpec::development(1337, slot, SLOT_MS, Hash([9; 32]), authorities)
         };
         let genesis = Genesis::new(spec).expect("keys and ranges of this file are right");
         Federation {
@@ -176,14 +169,14 @@ impl Federation {
                 header.body_hash = block.body.hash();
             }
             _ => {
-                block.body.federation_change = Some(self.order(choices));
+                block.body.orders = vec![self.order(choices)];
                 header.body_hash = block.body.hash();
             }
         }
     }
 
     /// A change of the federation, signed by governance.
-    pub fn order(&self, choices: &mut Choices<'_>) -> FederationOrder {
+    pub fn order(&self, choices: &mut Choices<'_>) -> Order {
         let changed = self.keys.get(choices.below(self.keys.len()));
         let key = changed.unwrap_or(&self.governance);
         let change = if choices.flag() {
@@ -195,10 +188,14 @@ impl Federation {
                 fee_address: Address(choices.array()),
             })
         };
-        let mut order = FederationOrder {
-            number: choices.near(1),
+        let number = choices.near(1);
+        let content = OrderContent::Federation(SetChange {
             change,
             effective_height: Height(choices.near(16)),
+        });
+        let mut order = Order {
+            number,
+            content,
             signatures: Vec::new(),
         };
         let message = order.message(&self.genesis.hash());

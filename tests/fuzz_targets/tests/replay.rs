@@ -41,6 +41,48 @@ fn every_target_has_a_binary_and_a_corpus() {
     assert_eq!(names(&fuzz().join("corpus")), targets);
 }
 
+/// Messages of `crates/types/tests/golden` in the corpus of the target `messages`, and the bytes that
+/// the target reads before them. Golden files change with the format, and the inputs with them:
+/// `ALYS_BLESS=1` rewrites them.
+#[test]
+fn inputs_with_messages_have_the_format_of_today() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let tag = [&[12][..], &[0x2a; alys_net::handshake::TAG_BYTES]].concat();
+    let table: [(&str, &str, &[u8]); 9] = [
+        ("proposal", "proposal", &[0]),
+        ("vote", "vote", &[1]),
+        ("confirmation", "confirmation", &[2]),
+        ("certified-header", "certified-header", &[3]),
+        ("status", "status", &[4]),
+        ("status-answer", "status-answer", &[5]),
+        ("range-request", "range-request", &[6]),
+        ("block-range", "block-range", &[8]),
+        ("tagged-status", "status", &tag),
+    ];
+    for (input, golden, head) in table {
+        let golden = root.join(format!("crates/types/tests/golden/{golden}.txt"));
+        let text = std::fs::read_to_string(&golden)
+            .unwrap_or_else(|error| panic!("{}: {error}", golden.display()));
+        let message = hex::decode(text.trim()).expect("a golden file of a message is hex");
+        let whole = [head, &message].concat();
+        let half = whole[..whole.len().div_ceil(2)].to_vec();
+        for (name, expected) in [(input.to_owned(), whole), (format!("{input}-cut"), half)] {
+            let path = fuzz().join("corpus/messages").join(&name);
+            if !path.exists() {
+                continue;
+            }
+            if std::env::var_os("ALYS_BLESS").is_some() {
+                std::fs::write(&path, &expected).expect("writes");
+            }
+            let found = std::fs::read(&path).expect("reads");
+            assert!(
+                found == expected,
+                "{name} has another format than its golden file"
+            );
+        }
+    }
+}
+
 #[test]
 fn committed_inputs_pass() {
     for target in TARGETS {

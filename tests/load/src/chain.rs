@@ -51,7 +51,6 @@ impl Chain {
     pub fn config(&self, identity: NodeKey) -> Config {
         let tag = ChainTag {
             genesis: self.genesis.hash().0,
-            fork: self.genesis.fork_id().0,
         };
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Config::new(identity, tag, any_port, self.validators.clone())
@@ -67,7 +66,7 @@ impl Chain {
         let genesis = &self.genesis;
         Status {
             genesis: genesis.hash(),
-            fork_id: genesis.fork_id(),
+            fork_id: genesis.fork_id(Height(0)),
             head_height: Height(0),
             head: genesis.hash(),
             highest: None,
@@ -96,6 +95,7 @@ pub mod tests {
     use alys_node::keys::PublicAuthority;
     use alys_types::FaultModel;
     use alys_types::bls::SecretKey;
+    use alys_types::spec::BitcoinSpec;
 
     use super::*;
 
@@ -115,6 +115,7 @@ pub mod tests {
             authorities: (0..4).map(authority).collect(),
             governance: Default::default(),
             fork: Default::default(),
+            bitcoin: BitcoinSpec::regtest(),
             funded: Vec::new(),
         };
         let (files, _) = ChainFiles::new(&new).expect("a good chain");

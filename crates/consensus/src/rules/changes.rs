@@ -1,19 +1,34 @@
-//! Rule 1.7: changes of the federation.
+//! Rule 1.7: changes of the federation, and the certificates that show them final (rule 2.3).
 
-use alys_types::{FederationOrder, Hash, Height};
+use alys_types::{Certificate, Hash, Height, Order, OrderContent};
 
 use super::planted::PlantedBug;
+use crate::federation::FederationError;
 
 /// The message of an order, which governance signs.
-pub(crate) fn order_message(order: &FederationOrder, genesis: &Hash, bug: &PlantedBug) -> Hash {
+pub(crate) fn order_message(order: &Order, genesis: &Hash, bug: &PlantedBug) -> Hash {
     if bug.active("order-height-unsigned") {
-        let without_height = FederationOrder {
-            effective_height: Height(0),
-            ..order.clone()
-        };
+        let mut without_height = order.clone();
+        if let OrderContent::Federation(change) = &mut without_height.content {
+            change.effective_height = Height(0);
+        }
         return without_height.message(genesis);
     }
     order.message(genesis)
+}
+
+/// Rule 2.3 (docs/protocol.md): a certificate in a body that serves no purpose makes it invalid,
+/// because its leader would choose among blocks of different hashes and equal content.
+pub(crate) fn check_purpose(
+    has_purpose: bool,
+    certificate: &Certificate,
+) -> Result<(), FederationError> {
+    if has_purpose {
+        return Ok(());
+    }
+    Err(FederationError::NoPurpose {
+        hash: certificate.target.hash,
+    })
 }
 
 /// A change that is due takes effect only if the block with it was shown final on the branch below.

@@ -3,7 +3,7 @@
 //! | file | rules of docs/protocol.md |
 //! |---|---|
 //! | `votes` | 3.1 propose, 3.2 approve, 3.4 confirm, 3.8 lost vote state |
-//! | `changes` | 1.7 federation changes |
+//! | `changes` | 1.7 federation changes, 2.3 certificates in bodies |
 //! | `certificates` | 1.1 leader, 1.3 and 1.4 quorum, 3.3 certify, 3.5 final, 3.13 equivocation |
 //! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 window, 6.2 pause |
 //! | `validity` | 2.5 limits, 3.6 valid |
@@ -35,7 +35,7 @@ pub(crate) use certificates::{
     VoteKey, aggregate, check_parents_votes, clock_confirmations, counted_as, equivocation, leader,
     makes_final,
 };
-pub(crate) use changes::{may_carry, order_message, takes_effect};
+pub(crate) use changes::{check_purpose, may_carry, order_message, takes_effect};
 pub(crate) use durability::{
     assert_written, certificate_record, persist_body, persist_then_broadcast, restores_highest,
     votes_to_write,

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use alys_types::bls::SecretKey;
-use alys_types::spec::{AuxPowSpec, GovernanceSpec, PegSpec};
 use alys_types::{
-    Address, Authority, Bitmap, Certificate, ChainSpec, FaultModel, Genesis, Hash, Height, Slot,
-    VoteKind, VoteTarget,
+    Address, Authority, Bitmap, Certificate, ChainSpec, Genesis, Hash, Height, Slot, VoteKind,
+    VoteTarget,
 };
 
 use super::*;
@@ -30,17 +29,15 @@ fn spec() -> ChainSpec {
         }
     };
     ChainSpec {
-        evm_chain_id: 1,
-        start_slot: Slot(1),
-        slot_duration_ms: SLOT_MS,
-        fault_model: FaultModel::Byzantine,
         drift_allowance_ms: 500,
         rejoin_margin: 3,
-        execution_genesis_hash: Hash([9; 32]),
-        authorities: (0..4).map(authority).collect(),
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
+        ..ChainSpec::development(
+            1,
+            Slot(1),
+            SLOT_MS,
+            Hash([9; 32]),
+            (0..4).map(authority).collect(),
+        )
     }
 }
 

@@ -1,13 +1,9 @@
 //! Rules 2.5 and 3.6 (docs/protocol.md), a valid block, as far as it needs neither the execution
 //! layer nor the branch below the parent.
 
-use alys_types::limits::MAX_GAS_LIMIT;
-use alys_types::spec::{
-    HEADER_VERSION, TRANSACTION_TYPES, empty_ledger_hash, prev_randao, transaction_type,
-    vault_address,
-};
+use alys_types::spec::{empty_ledger_hash, prev_randao, transaction_type, vault_address};
 use alys_types::{
-    Block, Certificate, ExecutionPayload, Hash, Header, Height, LimitError, Slot, VoteKind,
+    Block, Certificate, ExecutionPayload, Genesis, Hash, Header, Height, LimitError, Slot, VoteKind,
 };
 
 use super::leader;
@@ -17,8 +13,8 @@ use crate::state::ProposalContext;
 /// The rule that a block breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    #[error("header version {found}, expected {HEADER_VERSION}")]
-    Version { found: u16 },
+    #[error("header version {found}, expected {expected}")]
+    Version { expected: u16, found: u16 },
     #[error("block of another chain: EVM chain id {evm_chain_id}, genesis {genesis}")]
     OtherChain { evm_chain_id: u64, genesis: Hash },
     #[error("parent is {found}, expected {expected}")]
@@ -39,16 +35,18 @@ pub enum Invalid {
     Limit(#[from] LimitError),
     #[error("payload.{field} is not the value that the protocol computes")]
     Payload { field: &'static str },
-    #[error("payload.gas_limit {found} is above {MAX_GAS_LIMIT}")]
-    GasLimit { found: u64 },
+    #[error("payload.gas_limit {found} is above {limit}, the spec's max_gas_limit")]
+    GasLimit { limit: u64, found: u64 },
     #[error("payload.blob_gas_used is {used}, and there are no blob transactions")]
     Blobs { used: u64 },
-    /// The type of a transaction is not one of [`TRANSACTION_TYPES`]; `None` if the bytes are no
+    /// The spec's upgrade table does not list the type of a transaction; `None` if the bytes are no
     /// transaction.
-    #[error("transaction {index} of the payload has type {found:?}, not 0, 1 or 2")]
+    #[error("transaction {index} of the payload has type {found:?}, which the spec does not list")]
     TransactionType { index: usize, found: Option<u8> },
     #[error("body holds {what}, which this version of the rules does not admit")]
     NotAdmitted { what: &'static str },
+    #[error("order {number} is a {kind}, which this version of the rules does not admit")]
+    OrderNotAdmitted { number: u64, kind: &'static str },
 }
 
 /// Checks the rest of a block against its parent, after [`check_header`]: body, payload, and the
@@ -102,8 +100,10 @@ pub(crate) fn check_header(
 ) -> Result<(), Invalid> {
     let parent = &context.parent;
     let genesis = &config.genesis;
-    if header.version != HEADER_VERSION {
+    let expected = genesis.upgrade(header.height).header_version;
+    if header.version != expected {
         return Err(Invalid::Version {
+            expected,
             found: header.version,
         });
     }
@@ -206,14 +206,20 @@ fn check_payload(block: &Block, context: &ProposalContext, config: &Config) -> R
     ];
     match fields.into_iter().find(|(_, holds)| !holds) {
         Some((field, _)) => Err(Invalid::Payload { field }),
-        None => check_settings(payload),
+        None => check_settings(header.height, payload, &config.genesis),
     }
 }
 
 /// The rules that an execution client keeps only if it is configured for them.
-fn check_settings(payload: &ExecutionPayload) -> Result<(), Invalid> {
-    if payload.gas_limit > MAX_GAS_LIMIT {
+fn check_settings(
+    height: Height,
+    payload: &ExecutionPayload,
+    genesis: &Genesis,
+) -> Result<(), Invalid> {
+    let limit = genesis.spec().max_gas_limit;
+    if payload.gas_limit > limit {
         return Err(Invalid::GasLimit {
+            limit,
             found: payload.gas_limit,
         });
     }
@@ -222,8 +228,9 @@ fn check_settings(payload: &ExecutionPayload) -> Result<(), Invalid> {
     {
         return Err(Invalid::Blobs { used: blobs.used });
     }
+    let listed = &genesis.upgrade(height).transaction_types;
     let types = payload.transactions.iter().map(|t| transaction_type(t));
-    let admitted = |found: &Option<u8>| found.is_some_and(|t| TRANSACTION_TYPES.contains(&t));
+    let admitted = |found: &Option<u8>| found.is_some_and(|t| listed.contains(&t));
     match types.enumerate().find(|(_, found)| !admitted(found)) {
         Some((index, found)) => Err(Invalid::TransactionType { index, found }),
         None => Ok(()),
@@ -236,12 +243,22 @@ fn check_admitted(block: &Block) -> Result<(), Invalid> {
     let absent = [
         ("peg-ins", body.peg_ins.is_empty()),
         ("settlements", body.settlements.is_empty()),
-        ("a peg-out proposal", body.peg_out.is_none()),
+        ("a payout proposal", body.payout_proposal.is_none()),
         ("an AuxPoW header", body.auxpow.is_none()),
-        ("governance orders", body.governance_orders.is_empty()),
+        ("a fee estimate", body.fee_estimate.is_none()),
     ];
-    match absent.into_iter().find(|(_, is_absent)| !is_absent) {
-        Some((what, _)) => Err(Invalid::NotAdmitted { what }),
+    if let Some((what, _)) = absent.into_iter().find(|(_, is_absent)| !is_absent) {
+        return Err(Invalid::NotAdmitted { what });
+    }
+    let other = body
+        .orders
+        .iter()
+        .find(|order| order.set_change().is_none());
+    match other {
+        Some(order) => Err(Invalid::OrderNotAdmitted {
+            number: order.number,
+            kind: order.content.kind(),
+        }),
         None => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alys_types::spec::{HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
+use alys_types::spec::{empty_ledger_hash, prev_randao, vault_address};
 use alys_types::{Block, Body, ExecutionPayload, Hash, Header, Height, Slot, VoteKind, VoteTarget};
 
 use super::{State, trace};
@@ -214,7 +214,7 @@ impl State {
             .ok()?;
         let genesis = &self.config.genesis;
         let header = Header {
-            version: HEADER_VERSION,
+            version: genesis.upgrade(height).header_version,
             evm_chain_id: genesis.spec().evm_chain_id,
             genesis_hash: genesis.hash(),
             height,
@@ -332,7 +332,7 @@ impl State {
             return None;
         }
         let with_change = Body {
-            federation_change: Some(order.clone()),
+            orders: vec![order.clone()],
             ..body.clone()
         };
         let ancestor = |wanted: &Hash| self.tree.ancestor(parent_hash, wanted);

@@ -10,14 +10,11 @@ use alys_consensus::{
 };
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
-use alys_types::spec::{
-    AuxPowSpec, ChainSpec, GovernanceSpec, HEADER_VERSION, PegSpec, empty_ledger_hash, prev_randao,
-    vault_address,
-};
+use alys_types::spec::{ChainSpec, HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
 use alys_types::wire::{CertifiedHeader, Proposal};
 use alys_types::{
-    Address, Authority, Block, Body, Certificate, ExecutionPayload, FaultModel, Genesis, Hash,
-    Header, Slot, Vote, VoteKind, VoteTarget,
+    Address, Authority, Block, Body, Certificate, ExecutionPayload, Genesis, Hash, Header, Slot,
+    Vote, VoteKind, VoteTarget,
 };
 
 pub const SLOT_MS: u64 = 2000;
@@ -44,17 +41,9 @@ pub fn genesis(keys: &[SecretKey]) -> Arc<Genesis> {
         })
         .collect();
     let spec = ChainSpec {
-        evm_chain_id: 1,
-        start_slot: Slot(FIRST),
-        slot_duration_ms: SLOT_MS,
-        fault_model: FaultModel::Byzantine,
         drift_allowance_ms: 500,
         rejoin_margin: 3,
-        execution_genesis_hash: Hash([9; 32]),
-        authorities,
-        governance: GovernanceSpec::default(),
-        peg: PegSpec::default(),
-        auxpow: AuxPowSpec::default(),
+        ..ChainSpec::development(1, Slot(FIRST), SLOT_MS, Hash([9; 32]), authorities)
     };
     Arc::new(Genesis::new(spec).expect("a good spec"))
 }

@@ -14,12 +14,12 @@ use alys_consensus::{
 };
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
-use alys_types::spec::{AuxPowSpec, ChainSpec, GovernanceSpec, PegSpec, vault_address};
+use alys_types::spec::{ChainSpec, GovernanceSpec, vault_address};
 use alys_types::wire::{CertifiedHeader, Confirmation, Proposal};
 use alys_types::{
     Address, Authority, AuthoritySet, Block, Certificate, ExecutionPayload, FaultModel,
-    FederationChange, FederationOrder, Genesis, Hash, Header, Height, Slot, Vote, VoteKind,
-    VoteTarget,
+    FederationChange, Genesis, Hash, Header, Height, Order, OrderContent, SetChange, Slot, Vote,
+    VoteKind, VoteTarget,
 };
 
 pub const SLOT_MS: u64 = 2000;
@@ -201,20 +201,20 @@ impl World {
         let keys: Vec<SecretKey> = (0..plan.nodes as u8).map(secret).collect();
         let governance = secret(200);
         let spec = ChainSpec {
-            evm_chain_id: 1337,
-            start_slot: Slot(START_MS / SLOT_MS - 1),
-            slot_duration_ms: SLOT_MS,
             fault_model: plan.fault_model,
             drift_allowance_ms: 500,
             rejoin_margin: 20,
-            execution_genesis_hash: Hash([9; 32]),
-            authorities: keys.iter().map(authority).collect(),
             governance: GovernanceSpec {
                 threshold: 1,
                 keys: vec![governance.public_key().to_bytes()],
             },
-            peg: PegSpec::default(),
-            auxpow: AuxPowSpec::default(),
+            ..ChainSpec::development(
+                1337,
+                Slot(START_MS / SLOT_MS - 1),
+                SLOT_MS,
+                Hash([9; 32]),
+                keys.iter().map(authority).collect(),
+            )
         };
         let genesis = Arc::new(Genesis::new(spec).expect("a good spec"));
         let first = BlockRef {
@@ -757,10 +757,13 @@ impl World {
         } else {
             FederationChange::Add(authority(leaver))
         };
-        let mut order = FederationOrder {
-            number,
+        let content = OrderContent::Federation(SetChange {
             change,
             effective_height: Height(number * 16),
+        });
+        let mut order = Order {
+            number,
+            content,
             signatures: Vec::new(),
         };
         let message = order.message(&self.genesis.hash());

@@ -6,7 +6,7 @@ use alys_actor_system::{Addr, Message, Reply};
 use alys_consensus::{Summary, Verdict};
 use alys_net::{InboundId, PeerId};
 use alys_types::wire::{BlockRange, StatusAnswer};
-use alys_types::{Block, ExecutionPayload, FederationOrder, Hash, Slot};
+use alys_types::{Block, ExecutionPayload, Hash, Order, Slot};
 
 use crate::actors::validation::{Checked, Gossip, Source};
 
@@ -77,7 +77,7 @@ pub enum ChainMessage {
         blocks: Vec<Block>,
     },
     /// A change of the federation, signed by governance.
-    Order(Box<FederationOrder>),
+    Order(Box<Order>),
     /// The operator confirms the wall clock after a jump.
     ConfirmClock,
     GetSummary {
@@ -125,7 +125,7 @@ impl Handle {
     }
 
     /// Submits a change of the federation; false when the actor is overloaded or stopping.
-    pub fn order(&self, order: FederationOrder) -> bool {
+    pub fn order(&self, order: Order) -> bool {
         self.0.tell(ChainMessage::Order(Box::new(order))).is_ok()
     }
 

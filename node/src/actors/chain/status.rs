@@ -19,7 +19,7 @@ impl ChainActor {
         let summary = self.state.summary();
         Status {
             genesis: self.genesis.hash(),
-            fork_id: self.genesis.fork_id(),
+            fork_id: self.genesis.fork_id(summary.head_height),
             head_height: summary.head_height,
             head: summary.head,
             highest: self.state.highest_certified(),
@@ -121,6 +121,11 @@ impl ChainActor {
         is_known: bool,
         status: Status,
     ) -> Result<(), ChainError> {
+        let head = self.state.summary().head_height;
+        if let Err(mismatch) = self.genesis.check_fork_id(&status.fork_id, head) {
+            self.command(Command::Refuse { peer, mismatch });
+            return Ok(());
+        }
         if let Some(proof) = status.authority {
             self.check_authority(peer, is_known, proof);
         }

@@ -7,6 +7,7 @@ use alys_actor_system::{Addr, AlysActor, Context, Fault};
 use alys_consensus::verify::VoteError;
 use alys_consensus::{BlockRef, Config, Stored, StoredBlock, VerifiedVote, VoteState};
 use alys_net::{Command, GossipId, GossipVerdict, NodeKey, PeerId, Topic};
+use alys_types::forks::ForkMismatch;
 use alys_types::spec::{HEADER_VERSION, empty_ledger_hash};
 use alys_types::wire::{AuthorityProof, CertifiedHeader, HeldVotes, Status, StatusAnswer};
 use alys_types::{Certificate, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget};
@@ -440,7 +441,7 @@ fn status(genesis: &Genesis, peer: u8, proof: Option<AuthorityProof>) -> Status 
     };
     Status {
         genesis: genesis.hash(),
-        fork_id: genesis.fork_id(),
+        fork_id: genesis.fork_id(Height(2)),
         head_height: Height(2),
         head: Hash([peer; 32]),
         highest: Some(certified(VoteKind::Approval)),
@@ -566,6 +567,40 @@ fn an_authority_is_vouched_for_and_states_its_clock_once_its_proof_is_checked() 
         let vouched = chain.vouched().await;
         if !alys_runtime::is_simulated() {
             assert_eq!(vouched, [1, 1, 2].map(peer_id));
+        }
+        chain.test.end().await;
+    });
+}
+
+/// Rule 7.2: the network ends the connection of a peer with other upgrades, and nothing else of its
+/// status counts.
+#[test]
+fn a_peer_with_another_fork_id_is_refused() {
+    alys_runtime::block_on_main(async {
+        let genesis = genesis();
+        let mut chain = Chain::start();
+        let peer = peer_id(7);
+        let mut status = status(&genesis, 7, Some(proof(&genesis, 1)));
+        status.fork_id.hash.0[0] ^= 1;
+        let theirs = status.fork_id.hash;
+        let held = HeldVotes::default();
+        chain.tell(ChainMessage::StatusReceived {
+            peer,
+            is_known: true,
+            answer: Box::new(StatusAnswer { status, held }),
+        });
+        assert!(chain.checks().await.is_empty());
+        let mut refused = Vec::new();
+        while let Some(message) = chain.network.now() {
+            if let NetworkMessage::Command(command) = message
+                && let Command::Refuse { peer, mismatch } = *command
+            {
+                refused.push((peer, mismatch));
+            }
+        }
+        // The simulator may lose the command.
+        if !alys_runtime::is_simulated() {
+            assert_eq!(refused, [(peer, ForkMismatch::Unknown { theirs })]);
         }
         chain.test.end().await;
     });

@@ -586,10 +586,7 @@ mod tests {
 
     /// Configuration of a service on a free port, without known addresses.
     fn config() -> Config {
-        let chain_tag = ChainTag {
-            genesis: [1; 32],
-            fork: [2; 32],
-        };
+        let chain_tag = ChainTag { genesis: [1; 32] };
         let key = NodeKey::from_bytes([1; 32]);
         Config::new(key, chain_tag, loopback(0), Vec::new())
     }

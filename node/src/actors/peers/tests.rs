@@ -6,7 +6,7 @@ use alys_actor_system::Fault;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_net::NodeKey;
 use alys_types::wire::{HeldVotes, Status};
-use alys_types::{Height, Slot};
+use alys_types::{ForkId, Height, Slot};
 
 use super::*;
 
@@ -125,7 +125,10 @@ fn all_peers_are_asked_for_their_statuses_and_the_chain_gets_the_answers() {
         let theirs = StatusAnswer {
             status: Status {
                 genesis: Hash([1; 32]),
-                fork_id: Hash([2; 32]),
+                fork_id: ForkId {
+                    hash: Hash([2; 32]),
+                    next: None,
+                },
                 head_height: Height(0),
                 head: Hash([1; 32]),
                 highest: None,

@@ -20,7 +20,7 @@ use std::time::Duration;
 use alys_net::{Command, Event, InboundId, Protocol, Topic};
 use alys_runtime::sim::{NodeId, Rng, World};
 use alys_types::wire::{Confirmation, Message, Proposal};
-use alys_types::{FederationOrder, Genesis, Hash, Header, Slot, Vote, VoteTarget};
+use alys_types::{Genesis, Hash, Header, Order, Slot, Vote, VoteTarget};
 
 pub(super) use equivocation::seal;
 pub use twins::split as split_twins;
@@ -60,7 +60,7 @@ pub(super) struct Byzantine {
     /// Takes own proposals, which another identity of the authority alters.
     mutator: Option<SharedMutator>,
     /// The last order that a proposal carried.
-    order: Option<FederationOrder>,
+    order: Option<Order>,
     /// Number of own blocks whose order was altered, or was to be.
     altered_orders: usize,
     /// Signs for other chains.
@@ -135,7 +135,7 @@ impl Byzantine {
                 ..
             } => {
                 if let Ok(proposal) = Proposal::decode(payload) {
-                    let order = proposal.block.body.federation_change.as_ref();
+                    let order = proposal.block.body.federation_order();
                     self.note_order(order);
                     self.seen = Some(proposal.block.header);
                 }

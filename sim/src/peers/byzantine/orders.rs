@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alys_net::{Command, Topic};
 use alys_types::bls::PublicKeyBytes;
-use alys_types::{Authority, FederationChange, FederationOrder, Height};
+use alys_types::{Authority, FederationChange, Height, Order, OrderContent, SetChange};
 
 use super::{Byzantine, Said, now, publish};
 use crate::cluster::Governance;
@@ -18,26 +18,31 @@ const AHEAD: u64 = 8;
 const UNALTERED_ONE_IN: usize = 4;
 
 /// An alteration of an order, whose signatures stay.
-type Change = fn(&mut FederationOrder);
+type Change = fn(&mut Order);
 
 /// All alterations but that of the chain. None of the results is signed.
 static ALTERATIONS: [(&str, Change); 7] = [
     ("effective-height", |order| {
-        order.effective_height = order.effective_height.next();
+        let change = set_change(order);
+        change.effective_height = change.effective_height.next();
     }),
     ("effective-height.far", |order| {
-        order.effective_height = Height(order.effective_height.0 + 1_000);
+        let change = set_change(order);
+        change.effective_height = Height(change.effective_height.0 + 1_000);
     }),
     ("number", |order| order.number += 1),
     ("change.kind", |order| {
-        order.change = match &order.change {
+        let change = &mut set_change(order).change;
+        *change = match &*change {
             FederationChange::Add(added) => FederationChange::Remove(added.public_key),
             FederationChange::Remove(key) => FederationChange::Add(named(key)),
         };
     }),
-    ("change.authority", |order| match &mut order.change {
-        FederationChange::Add(added) => added.fee_address.0[0] ^= 1,
-        FederationChange::Remove(key) => *key = another(key),
+    ("change.authority", |order| {
+        match &mut set_change(order).change {
+            FederationChange::Add(added) => added.fee_address.0[0] ^= 1,
+            FederationChange::Remove(key) => *key = another(key),
+        }
     }),
     ("signatures.missing", |order| {
         order.signatures.truncate(1);
@@ -48,6 +53,14 @@ static ALTERATIONS: [(&str, Change); 7] = [
         }
     }),
 ];
+
+/// The change of an order that [`Byzantine::note_order`] remembered.
+fn set_change(order: &mut Order) -> &mut SetChange {
+    match &mut order.content {
+        OrderContent::Federation(change) => change,
+        other => panic!("an order that no block carries yet: {other:?}"),
+    }
+}
 
 /// The authority of a node with this key.
 fn named(key: &PublicKeyBytes) -> Authority {
@@ -67,7 +80,7 @@ fn another(key: &PublicKeyBytes) -> PublicKeyBytes {
 
 impl Byzantine {
     /// Remembers an order that a proposal carries.
-    pub(super) fn note_order(&mut self, order: Option<&FederationOrder>) {
+    pub(super) fn note_order(&mut self, order: Option<&Order>) {
         if let Some(order) = order {
             self.order = Some(order.clone());
         }
@@ -79,7 +92,7 @@ impl Byzantine {
         let Said::Proposal(proposal) = Said::read(&command) else {
             return now(command);
         };
-        let own = proposal.block.body.federation_change.clone();
+        let own = proposal.block.body.federation_order().cloned();
         let is_repeated = own.is_none();
         self.note_order(own.as_ref());
         let Some(mut order) = self.order.clone() else {
@@ -92,13 +105,14 @@ impl Byzantine {
         }
         let name = if is_repeated {
             order.number += 1;
-            order.effective_height = Height(proposal.block.header.height.0 + AHEAD);
+            let height = proposal.block.header.height;
+            set_change(&mut order).effective_height = height.saturating_add(AHEAD);
             "repeated"
         } else {
             alter(&mut order, turn, self.governance.as_ref())
         };
         let altered = self.other(&proposal, |_, block| {
-            block.body.federation_change = Some(order);
+            block.body.orders = vec![order];
         });
         let Some(altered) = altered else {
             return now(command);
@@ -116,11 +130,7 @@ impl Byzantine {
 
 /// Makes the alteration of a turn, and returns its name: one of the table, or the signatures of
 /// governance of another chain.
-fn alter(
-    order: &mut FederationOrder,
-    turn: usize,
-    governance: Option<&Governance>,
-) -> &'static str {
+fn alter(order: &mut Order, turn: usize, governance: Option<&Governance>) -> &'static str {
     // The unaltered turns are left out.
     let turn = turn - turn / UNALTERED_ONE_IN;
     match (ALTERATIONS.get(turn % (ALTERATIONS.len() + 1)), governance) {
@@ -146,10 +156,12 @@ mod tests {
 
     #[test]
     fn every_turn_alters_a_signed_field_or_the_signatures() {
-        let signed = FederationOrder {
+        let signed = Order {
             number: 1,
-            change: FederationChange::Remove(authority(2).public_key),
-            effective_height: Height(20),
+            content: OrderContent::Federation(SetChange {
+                change: FederationChange::Remove(authority(2).public_key),
+                effective_height: Height(20),
+            }),
             signatures: vec![(0, Signature([1; 96])), (1, Signature([2; 96]))],
         };
         let mut names = BTreeSet::new();

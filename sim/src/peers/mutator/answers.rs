@@ -6,11 +6,9 @@ use alys_types::limits::MAX_RANGE_BLOCKS;
 use alys_types::wire::{
     AuthorityProof, BlockRange, CertifiedHeader, HeaderRange, RangeRequest, Status, StatusAnswer,
 };
-use alys_types::{
-    Block, Certificate, FederationChange, FederationOrder, Hash, Header, Height, Slot, Vote,
-};
+use alys_types::{Block, Certificate, Hash, Header, Height, Slot, Vote};
 
-use super::blocks::{BODY, HEADER};
+use super::blocks::{BODY, HEADER, unsigned_removal};
 use super::certificates::{CERTIFICATE, VOTE, flip_hash};
 use super::workshop::Workshop;
 
@@ -24,7 +22,13 @@ pub type Change<T> = fn(&mut T, &mut Workshop);
 
 pub const STATUS: &[(&str, Change<Status>)] = &[
     ("genesis", |status, _| flip_hash(&mut status.genesis)),
-    ("fork-id", |status, _| flip_hash(&mut status.fork_id)),
+    ("fork-id.hash", |status, _| {
+        flip_hash(&mut status.fork_id.hash);
+    }),
+    // An upgrade that the peer would have passed already.
+    ("fork-id.next", |status, _| {
+        status.fork_id.next = Some(Height(1));
+    }),
     ("head-height", |status, _| {
         status.head_height = Height(status.head_height.0 + AHEAD);
     }),
@@ -89,13 +93,7 @@ pub const HEADER_RANGE: &[(&str, Change<HeaderRange>)] = &[
     ("tip", |range, shop| alter_tip(&mut range.tip, shop)),
     ("tip.missing", |range, _| range.tip = None),
     ("changes", |range, _| {
-        let order = FederationOrder {
-            number: 1,
-            change: FederationChange::Remove(PublicKeyBytes([1; 48])),
-            effective_height: Height(AHEAD),
-            signatures: vec![(0, Signature([1; 96]))],
-        };
-        range.changes.push((Height(1), order));
+        range.changes.push((Height(1), unsigned_removal(AHEAD)));
     }),
     ("finalized.header", |range, shop| {
         alter_header(&mut range.finalized, shop);

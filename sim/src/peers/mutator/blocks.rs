@@ -1,11 +1,15 @@
 //! Alterations of headers and bodies.
 
 use alys_types::bls::{PublicKeyBytes, Signature};
-use alys_types::limits::{MAX_EXTRA_DATA_BYTES, MAX_GAS_LIMIT};
+use alys_types::limits::{
+    MAX_BODY_CERTIFICATES, MAX_BODY_ORDERS, MAX_EXTRA_DATA_BYTES, MAX_GAS_LIMIT,
+};
+use alys_types::order::Halt;
+use alys_types::peg::PayoutVersion;
 use alys_types::{
-    Address, AuxPowHeader, BlobGas, Body, Certificate, FederationChange, FederationOrder,
-    GovernanceOrder, Hash, Header, Height, PegIn, PegOutProposal, Sats, Settlement, Slot, VoteKind,
-    VoteTarget, Withdrawal, WithdrawalKind,
+    Address, AuxPowHeader, BlobGas, Body, Certificate, FederationChange, FeeRate, Hash, Header,
+    Height, Order, OrderContent, PayoutProposal, PegIn, Sats, SetChange, Settlement, Slot,
+    VoteKind, VoteTarget, Withdrawal, WithdrawalKind,
 };
 
 use super::certificates::flip_hash;
@@ -191,9 +195,16 @@ pub const BODY: &[(&str, Tolerance, Tolerance, BodyChange)] = &[
             bitcoin_block: Hash([2; 32]),
         });
     }),
-    ("peg-out", Refused, Refused, |body, _| {
-        body.peg_out = Some(PegOutProposal {
-            transactions: vec![vec![1]],
+    ("payout-proposal", Refused, Refused, |body, _| {
+        body.payout_proposal = Some(PayoutProposal {
+            payout: None,
+            sweep: None,
+            versions: vec![PayoutVersion {
+                payout: 0,
+                version: 1,
+                payments: Vec::new(),
+                transaction: vec![1],
+            }],
         });
     }),
     ("auxpow", Refused, Refused, |body, _| {
@@ -208,32 +219,58 @@ pub const BODY: &[(&str, Tolerance, Tolerance, BodyChange)] = &[
         });
     }),
     // Rules of the branch, which are checked after the proposal is forwarded.
-    ("federation-change", NotVotedFor, NotVotedFor, |body, _| {
-        body.federation_change = Some(FederationOrder {
-            number: 1,
-            change: FederationChange::Remove(PublicKeyBytes([1; 48])),
-            effective_height: Height(1_000),
-            signatures: vec![(0, Signature([1; 96]))],
-        });
+    ("orders.federation", NotVotedFor, NotVotedFor, |body, _| {
+        body.orders.push(unsigned_removal(1_000));
     }),
     ("finality", NotVotedFor, NotVotedFor, |body, shop| {
-        let target = VoteTarget {
-            kind: VoteKind::Confirmation,
-            height: Height(1),
-            slot: Slot(1),
-            hash: Hash([9; 32]),
-        };
-        body.finality.push(Certificate {
-            target,
-            signers: shop.bitmap(0..shop.nodes),
-            signature: Signature([1; 96]),
-        });
+        body.finality.push(unsigned_finality(shop));
     }),
-    ("governance-orders", Refused, Refused, |body, _| {
-        body.governance_orders.push(GovernanceOrder {
+    // The second of two equal certificates serves no purpose, even if the first one does.
+    ("finality.twice", NotVotedFor, NotVotedFor, |body, shop| {
+        let genuine = shop.finality().unwrap_or_else(|| unsigned_finality(shop));
+        body.finality = vec![genuine; MAX_BODY_CERTIFICATES];
+    }),
+    ("orders.halt", Refused, Refused, |body, _| {
+        body.orders.push(Order {
             number: 1,
-            content: vec![1],
+            content: OrderContent::Halt(Halt {
+                deposits: true,
+                payouts: true,
+            }),
             signatures: Vec::new(),
         });
     }),
+    ("orders.many", Refused, Refused, |body, _| {
+        body.orders = vec![unsigned_removal(1_000); MAX_BODY_ORDERS + 1];
+    }),
+    ("fee-estimate", Refused, Refused, |body, _| {
+        body.fee_estimate = Some(FeeRate(1_000));
+    }),
 ];
+
+/// A finality certificate of a block that does not exist.
+fn unsigned_finality(shop: &Workshop) -> Certificate {
+    let target = VoteTarget {
+        kind: VoteKind::Confirmation,
+        height: Height(1),
+        slot: Slot(1),
+        hash: Hash([9; 32]),
+    };
+    Certificate {
+        target,
+        signers: shop.bitmap(0..shop.nodes),
+        signature: Signature([1; 96]),
+    }
+}
+
+/// A federation change without a valid signature.
+pub fn unsigned_removal(effective: u64) -> Order {
+    Order {
+        number: 1,
+        content: OrderContent::Federation(SetChange {
+            change: FederationChange::Remove(PublicKeyBytes([1; 48])),
+            effective_height: Height(effective),
+        }),
+        signatures: vec![(0, Signature([1; 96]))],
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alys_runtime::sim::Rng;
 use alys_types::bls::{SecretKey, Signature, aggregate};
 use alys_types::vote::ChainId;
-use alys_types::{Bitmap, Certificate, FaultModel, Vote, VoteTarget};
+use alys_types::{Bitmap, Certificate, FaultModel, Vote, VoteKind, VoteTarget};
 
 use crate::params::tolerated;
 
@@ -89,6 +89,18 @@ impl Workshop {
             all.insert(own.signer, own.signature);
         }
         all
+    }
+
+    /// The finality certificate with the highest slot whose quorum was heard.
+    pub fn finality(&self) -> Option<Certificate> {
+        let of_final = |(target, signatures): &(&VoteTarget, &BTreeMap<u8, Signature>)| {
+            target.kind == VoteKind::Confirmation && signatures.len() >= self.quorum
+        };
+        let heard = self.heard.iter().filter(of_final);
+        let (target, signatures) = heard.max_by_key(|(target, _)| target.slot)?;
+        let signers = self.bitmap(signatures.keys().copied());
+        let signatures: Vec<Signature> = signatures.values().copied().collect();
+        certificate(*target, signers, &signatures)
     }
 
     /// Another authority than the one of this index.

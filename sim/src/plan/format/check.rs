@@ -2,6 +2,7 @@
 
 use alys_node::wiring::table::ACTORS;
 use alys_types::FaultModel;
+use alys_types::limits::{MAX_SLOT_DURATION_MS, MIN_SLOT_DURATION_MS};
 
 use super::nearest;
 use crate::faults::{Place, Step};
@@ -171,10 +172,10 @@ fn check_world(world: &WorldPlan) -> Result<(), Problem> {
         );
         return problem(["world", "candidates"], message);
     }
-    if slot_ms < 1_000 {
+    if !(MIN_SLOT_DURATION_MS..=MAX_SLOT_DURATION_MS).contains(&slot_ms) {
         return problem(
             ["world", "slot"],
-            format!("slot: at least 1s, found {slot_ms}ms"),
+            format!("slot: from 1s to 60s, found {slot_ms}ms"),
         );
     }
     if drift_ms >= slot_ms {

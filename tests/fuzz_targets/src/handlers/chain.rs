@@ -310,10 +310,11 @@ impl Chain {
 
     fn status(&mut self, choices: &mut Choices<'_>) -> Status {
         let head = self.header(choices);
+        let head_height = Height(choices.near(head.as_ref().map_or(0, |head| head.height.0)));
         Status {
             genesis: self.federation.genesis().hash(),
-            fork_id: self.federation.genesis().fork_id(),
-            head_height: Height(choices.near(head.as_ref().map_or(0, |head| head.height.0))),
+            fork_id: self.federation.genesis().fork_id(head_height),
+            head_height,
             head: head.as_ref().map_or(Hash::ZERO, Header::hash),
             highest: self.certified(choices),
             finalized: self.certified(choices),

@@ -21,9 +21,10 @@ use alys_node::actors::tx_pool::TxPoolMessage;
 use alys_node::actors::validation::{GossipRef, ValidationMessage};
 use alys_node::interceptor::NetworkInterceptor;
 use alys_runtime::time::sleep;
-use alys_types::Slot;
 use alys_types::bls::PublicKeyBytes;
+use alys_types::forks::ForkMismatch;
 use alys_types::wire::{Message as Wire, RangeRequest};
+use alys_types::{Height, Slot};
 
 use super::{LOCAL, MAX_STEPS, StoredBlocks, end, peer, settle};
 use crate::choices::Choices;
@@ -89,10 +90,8 @@ impl Network {
             storage: storage::PeerReads::new(storage),
             tx_pool,
         };
-        let chain_tag = ChainTag {
-            genesis: federation.genesis().hash().0,
-            fork: federation.genesis().fork_id().0,
-        };
+        let genesis = federation.genesis().hash().0;
+        let chain_tag = ChainTag { genesis };
         let key = NodeKey::from_bytes([9; 32]);
         let config = Config::new(key, chain_tag, LOCAL, Vec::new());
         let actor = test.start("network", 1024, move || {
@@ -194,7 +193,7 @@ impl Network {
                 topic: topic(choices),
                 payload: choices.bytes(MAX_PAYLOAD),
             }),
-            15 => self.command(match choices.byte() % 6 {
+            15 => self.command(match choices.byte() % 7 {
                 0 => Command::SetStatus {
                     status: choices.bytes(MAX_PAYLOAD),
                 },
@@ -212,6 +211,10 @@ impl Network {
                 },
                 4 => Command::SetAuthorities {
                     keys: vec![PublicKeyBytes([choices.byte() % 4; 48])],
+                },
+                5 => Command::Refuse {
+                    peer,
+                    mismatch: ForkMismatch::Outdated { ours: Height(1) },
                 },
                 _ => Command::Pardon { peer },
             }),

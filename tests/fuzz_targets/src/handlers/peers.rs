@@ -175,10 +175,11 @@ impl Peers {
 
     fn own_status(&self, choices: &mut Choices<'_>) -> Status {
         let genesis = self.federation.genesis();
+        let head_height = Height(choices.near(0));
         Status {
             genesis: genesis.hash(),
-            fork_id: genesis.fork_id(),
-            head_height: Height(choices.near(0)),
+            fork_id: genesis.fork_id(head_height),
+            head_height,
             head: Hash(choices.array()),
             highest: None,
             finalized: None,
