@@ -159,7 +159,7 @@ fn mistakes_are_told_with_place_and_nearest_word() {
         ),
         ("[world]\nnods = 4", 4, 1, "did you mean `nodes`?"),
         ("[world]\nnodes = 40", 4, 9, "from 1 to 15"),
-        ("[world]\nslot = \"500ms\"", 4, 8, "at least 1s"),
+        ("[world]\nslot = \"500ms\"", 4, 8, "from 1s to 60s"),
         ("[world]\nslot = \"5\"", 4, 8, "a duration is 250ms, 12s"),
         ("[world]\ndrift = \"1s\"", 4, 9, "below the slot"),
         (
