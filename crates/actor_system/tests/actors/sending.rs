@@ -161,9 +161,12 @@ fn every_ask_ends_with_an_answer_or_an_error() {
 fn timers_fire_in_order_with_a_full_mailbox_and_can_be_cancelled() {
     supervised(0, |world, supervisor| async move {
         let addr = world.worker_as(&supervisor, ChildSpec::new("a"), 8);
-        addr.tell(Told::After(Duration::from_millis(6), 3)).unwrap();
-        addr.tell(Told::After(Duration::from_millis(2), 1)).unwrap();
-        addr.tell(Told::After(Duration::from_millis(4), 2)).unwrap();
+        // Far apart: a timer counts from the moment at which the actor sets it, and a busy machine
+        // may pause the actor between two of them.
+        for (ms, note) in [(900, 3), (300, 1), (600, 2)] {
+            addr.tell(Told::After(Duration::from_millis(ms), note))
+                .unwrap();
+        }
         world.diary.wait_for("a", Event::Noted(3)).await;
         assert_eq!(world.diary.notes("a"), [1, 2, 3]);
 
