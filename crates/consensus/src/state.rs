@@ -164,7 +164,12 @@ impl State {
             Input::ExecutionRestarted => self.on_execution_restarted(now, &mut out),
             Input::PeerConnected => self.rebroadcast(now, &mut out),
             Input::HeldVote(vote) => self.on_held_vote(vote, now, &mut out),
-            Input::Order(order) => self.order = Some(*order),
+            Input::Order(order) => {
+                // No rule in force admits another order, and it would displace a change that waits.
+                if order.set_change().is_some() {
+                    self.order = Some(*order);
+                }
+            }
             Input::ClockConfirmed => self.trust_clock(now, &mut out),
             Input::ClockStated { authority, slot } => {
                 self.on_clock_stated(&authority, slot, now, &mut out);
