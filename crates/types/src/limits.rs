@@ -66,8 +66,6 @@ pub const MAX_PAYMENTS: usize = 100;
 /// Smallest change output and highest excess without one, in satoshi: the limit of dust for P2WSH
 /// outputs in Bitcoin Core.
 pub const MIN_CHANGE_SATS: u64 = 330;
-/// Bytes of a Bitcoin signature, as virtual sizes count it: the most of one with a low S value.
-pub const BITCOIN_SIGNATURE_BYTES: usize = 72;
 /// Most keys of a script of the federation: those of a standard `OP_CHECKMULTISIG` in P2SH, which
 /// wallets know, and as many as authorities.
 pub const MAX_BITCOIN_KEYS: usize = 15;

@@ -216,14 +216,6 @@ pub enum BitcoinNetwork {
 }
 
 impl BitcoinNetwork {
-    pub const ALL: [BitcoinNetwork; 5] = [
-        BitcoinNetwork::Main,
-        BitcoinNetwork::Test,
-        BitcoinNetwork::Testnet4,
-        BitcoinNetwork::Signet,
-        BitcoinNetwork::Regtest,
-    ];
-
     /// True for development chains.
     pub fn is_development(self) -> bool {
         self == BitcoinNetwork::Regtest
@@ -406,13 +398,13 @@ impl AuxPowSpec {
     /// missing.
     pub fn of_slots(slot_duration_ms: u64) -> AuxPowSpec {
         let standard = AuxPowSpec::default();
+        let spacing = standard.spacing.max(two_slots(slot_duration_ms));
         AuxPowSpec {
-            max_blocks_without_pow: standard
-                .spacing
+            max_blocks_without_pow: spacing
                 .saturating_mul(20_000)
                 .checked_div(slot_duration_ms)
                 .unwrap_or(standard.max_blocks_without_pow),
-            spacing: standard.spacing.max(two_slots(slot_duration_ms)),
+            spacing,
             ..standard
         }
     }
