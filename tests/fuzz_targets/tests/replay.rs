@@ -68,7 +68,8 @@ fn inputs_with_messages_have_the_format_of_today() {
         let half = whole[..whole.len().div_ceil(2)].to_vec();
         for (name, expected) in [(input.to_owned(), whole), (format!("{input}-cut"), half)] {
             let path = fuzz().join("corpus/messages").join(&name);
-            if !path.exists() {
+            // The corpus has the half of a status without the tag only.
+            if name == "tagged-status-cut" {
                 continue;
             }
             if std::env::var_os("ALYS_BLESS").is_some() {
