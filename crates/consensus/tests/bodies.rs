@@ -1,4 +1,4 @@
-//! Contents of bodies: what the upgrade table lists, and what is encoded and not admitted yet.
+//! Contents of bodies: transaction types of the upgrade table, and parts that are not admitted yet.
 
 mod single;
 
@@ -48,7 +48,7 @@ fn transaction_types_follow_the_upgrade_table() {
 
 /// Parts of a body whose features this version of the rules does not have.
 #[test]
-fn what_is_encoded_and_not_built_is_refused_by_name() {
+fn parts_that_are_not_built_are_refused_by_name() {
     type Change = fn(&mut Body);
     let table: [(&str, Change); 6] = [
         ("peg-ins", |body| {

@@ -71,8 +71,8 @@ pub const RULES: &[Rule] = &[
     ),
     without(
         "2.2",
-        "Header version and rules come from the upgrade table; another fork id ends the \
-         connection.",
+        "Header version and rules come from the upgrade table; a fork id that does not fit ends \
+         the connection.",
         "there is one version and one chain in a world until a node of the previous version joins \
          it",
     ),
@@ -88,8 +88,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "2.5",
-        "A block is at most 8 MiB, its gas limit 30 M, its transactions of known types, and a \
-         leader checks its own block before it signs.",
+        "A block is at most 8 MiB, its gas limit that of the spec, its transactions of listed \
+         types, and a leader checks its own block before it signs.",
     ),
     rule(
         "2.6",

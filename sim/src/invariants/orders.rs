@@ -1,6 +1,7 @@
 //! Orders of governance, with an independent encoding of the signed message (rule 9.1 of the
-//! protocol): the genesis hash, the number, and the encoding of kind, change and effective height. Signers and verifiers share the node's own encoding, so a run of correct nodes
-//! does not show a field that it leaves out.
+//! protocol): the genesis hash, the number, and the encoding of kind, change and effective height.
+//! Signers and verifiers share the node's own encoding, so a run of correct nodes does not show a
+//! field that it leaves out.
 
 use alys_types::bls::{PublicKey, Signature, verify};
 use alys_types::{FederationChange, Hash, Order, SetChange};
