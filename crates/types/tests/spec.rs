@@ -2,7 +2,7 @@
 //! sections 2 and 10).
 
 use alys_types::bls::{PublicKeyBytes, SecretKey};
-use alys_types::spec::{BitcoinNetwork, GovernanceSpec};
+use alys_types::spec::{AuxPowSpec, BitcoinNetwork, GovernanceSpec};
 use alys_types::*;
 
 fn hash(n: u8) -> Hash {
@@ -294,4 +294,20 @@ fn an_upgrade_is_in_force_from_its_height_on() {
     let theirs = before.fork_id(Height(9));
     assert_eq!(genesis.check_fork_id(&theirs, Height(9)), Ok(()));
     assert!(genesis.check_fork_id(&theirs, Height(10)).is_err());
+}
+
+/// Section 10: the gate closes after twenty proofs are missing, whatever the spacing that slots
+/// permit.
+#[test]
+fn the_gate_of_a_new_chain_follows_its_own_spacing() {
+    for (slot_ms, spacing, gate) in [
+        (1_000, 60, 1_200),
+        (2_000, 60, 600),
+        (30_000, 60, 40),
+        (60_000, 120, 40),
+    ] {
+        let auxpow = AuxPowSpec::of_slots(slot_ms);
+        let found = (auxpow.spacing, auxpow.max_blocks_without_pow);
+        assert_eq!(found, (spacing, gate), "slots of {slot_ms} ms");
+    }
 }
