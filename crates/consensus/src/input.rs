@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::CertifiedHeader;
 use alys_types::{
-    Address, Authority, Block, ExecutionPayload, Hash, Height, Order, Slot, VoteTarget,
+    Address, Authority, Block, ExecutionPayload, Hash, Height, Order, Slot, VoteTarget, Withdrawal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -184,7 +184,7 @@ pub enum Broadcast {
 }
 
 /// The payload attributes of a block on top of `parent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayloadRequest {
     /// Block hash of the parent.
     pub parent: Hash,
@@ -198,6 +198,8 @@ pub struct PayloadRequest {
     pub prev_randao: Hash,
     /// The vault, which collects priority fees.
     pub fee_recipient: Address,
+    /// Fees of the proof that the block carries (rule 5.25).
+    pub withdrawals: Vec<Withdrawal>,
     /// The payload must not contain transactions (docs/protocol.md, rule 6.5).
     pub is_empty: bool,
 }

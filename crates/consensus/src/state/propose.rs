@@ -39,6 +39,7 @@ impl State {
             timestamp: rules::block_timestamp(slot, spec, now, self.bug()),
             prev_randao: prev_randao(&self.highest, slot),
             fee_recipient: vault_address(),
+            withdrawals: Vec::new(),
             is_empty: self.proposes_empty(slot),
         };
         self.building = Some((slot, self.highest));

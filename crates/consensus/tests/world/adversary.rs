@@ -83,6 +83,7 @@ impl World {
                 timestamp: slot.timestamp(SLOT_MS),
                 prev_randao: prev_randao(&parent_hash, slot),
                 fee_recipient: vault_address(),
+                withdrawals: Vec::new(),
                 is_empty: false,
             };
             let mut payload = self.payload(&request, 1000 + salt);

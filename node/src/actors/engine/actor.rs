@@ -7,7 +7,7 @@ use alloy_rpc_types_engine::{ForkchoiceState, PayloadAttributes, PayloadStatusEn
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{PayloadRequest, Verdict};
 use alys_integrations::execution::{
-    BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
+    BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire, withdrawals_to_wire,
 };
 use alys_runtime::log_limit::LogLimit;
 use alys_runtime::time::{self, Instant, timeout};
@@ -123,7 +123,8 @@ impl EngineActor {
                     | ExecutionError::Invalid { .. }
                     | ExecutionError::UnknownPayload { .. }
                     | ExecutionError::UnsupportedPayload
-                    | ExecutionError::PoolNotServed => self.log_refusal(&error),
+                    | ExecutionError::PoolNotServed
+                    | ExecutionError::ReceiptsNotServed => self.log_refusal(&error),
                 }
                 self.on_failure(&error);
                 None
@@ -474,7 +475,7 @@ impl EngineActor {
             timestamp: request.timestamp,
             prev_randao: request.prev_randao.into(),
             suggested_fee_recipient: request.fee_recipient.into(),
-            withdrawals: Some(Vec::new()),
+            withdrawals: Some(withdrawals_to_wire(&request.withdrawals)),
             parent_beacon_block_root: is_deneb.then(|| request.parent.into()),
             ..PayloadAttributes::default()
         };

@@ -9,10 +9,10 @@ use std::time::Duration;
 use alys_actor_system::Addr;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_consensus::{PayloadRequest, Verdict};
-use alys_integrations::execution::{HttpEngine, to_wire};
+use alys_integrations::execution::{HttpEngine, to_wire, withdrawals_to_wire};
 use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, ServerConfig};
 use alys_runtime::time::sleep;
-use alys_types::{Address, Body, ExecutionPayload, Hash, Slot};
+use alys_types::{Address, Body, ExecutionPayload, Hash, Slot, Withdrawal};
 use serde_json::{Value, json};
 
 use super::*;
@@ -24,6 +24,14 @@ const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Add
 
 /// Longer than the actor waits.
 const LATE: Duration = Duration::from_secs(30);
+
+/// The withdrawal that every build asks for.
+const FEE: Withdrawal = Withdrawal {
+    index: 7,
+    validator_index: 0,
+    address: Address([8; 20]),
+    amount_gwei: 9,
+};
 
 /// An answer to a fork choice.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +52,8 @@ struct Script {
     fills_all: bool,
     /// The payload that was begun last is to have transactions.
     is_filled: bool,
+    /// The withdrawals of the payload that was begun last.
+    withdrawals: Value,
 }
 
 /// Answers fork choices by the script, then with VALID; builds payloads of one transaction; refuses
@@ -75,6 +85,7 @@ impl RpcHandler for Client {
         }
         if params[1].is_object() {
             script.is_filled = script.fills_all || params[1]["noTxPool"] != true;
+            script.withdrawals = params[1]["withdrawals"].clone();
             let status = json!({ "status": "VALID" });
             return Ok(json!({ "payloadStatus": status, "payloadId": "0x0000000000000001" }));
         }
@@ -209,11 +220,12 @@ impl Engine {
             timestamp: 1,
             prev_randao: Hash([4; 32]),
             fee_recipient: Address([1; 20]),
+            withdrawals: vec![FEE],
             is_empty,
         };
         // The simulator lets some builds fail.
         for _ in 0..20 {
-            let build = EngineMessage::Build(request);
+            let build = EngineMessage::Build(request.clone());
             assert!(self.actor.send(build).await.is_ok(), "the actor runs");
             let answer = self.chain.next_timeout(Duration::from_secs(20)).await;
             if let Some(ChainMessage::Built { payload, .. }) = answer {
@@ -333,6 +345,8 @@ fn a_client_that_fills_an_empty_payload_is_named_and_its_payload_proposed() {
             let mut engine = Engine::start(&[]).await;
             engine.client.0.lock().expect("no panic").fills_all = fills_all;
             let built = engine.build(is_empty).await;
+            let asked = engine.client.lock().withdrawals.clone();
+            assert_eq!(asked, json!(withdrawals_to_wire(&[FEE])));
             let counted = engine.metrics.filled_payloads.get();
             assert_eq!(
                 (built, counted),
