@@ -3,7 +3,7 @@
 //! | client | port | methods |
 //! |---|---|---|
 //! | Geth, ethrex, embedded | either | `eth_getBlockReceipts`, `eth_getTransactionReceipt` |
-//! | Reth | public, newer versions either | the same |
+//! | Reth | public, some versions either | the same |
 //! | EthereumJS | public | the same |
 //!
 //! The engine port is asked first. A client that lacks the method there is asked for it on its
