@@ -99,6 +99,7 @@ sites! {
     "node.engine.forkchoice_twice",
     "node.engine.impatient",
     "node.engine.no_build",
+    "node.engine.no_receipts",
     "node.engine.not_yet",
     "node.engine.payload_twice",
     "node.engine.short_replay_turn",

@@ -460,6 +460,9 @@ impl ChainActor {
             ChainMessage::Executed { hash, verdict } => {
                 self.input(Input::Executed { hash, verdict }).await?;
             }
+            ChainMessage::Accounted { hash, additions } => {
+                tracing::debug!(%hash, ?additions, "nothing waits for the additions of a block");
+            }
             ChainMessage::NotStored { hash } => {
                 // The state machine forgets a block of an abandoned branch before the storage does.
                 if self.state.has_body(&hash) {

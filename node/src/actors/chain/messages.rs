@@ -5,6 +5,7 @@ use std::time::Duration;
 use alys_actor_system::{Addr, Message, Reply};
 use alys_consensus::{Summary, Verdict};
 use alys_net::{InboundId, PeerId};
+use alys_peg::Additions;
 use alys_types::wire::{BlockRange, StatusAnswer};
 use alys_types::{Block, ExecutionPayload, Hash, Order, Slot};
 
@@ -34,6 +35,11 @@ pub enum ChainMessage {
     Executed {
         hash: Hash,
         verdict: Verdict,
+    },
+    /// The additions of a block to the ledger; `None` if they are not known yet.
+    Accounted {
+        hash: Hash,
+        additions: Option<Additions>,
     },
     /// A block for the execution client is not in the storage.
     NotStored {
@@ -94,6 +100,7 @@ impl Message for ChainMessage {
             Self::Checked { .. } => "checked",
             Self::ChecksLost => "checks_lost",
             Self::Executed { .. } => "executed",
+            Self::Accounted { .. } => "accounted",
             Self::NotStored { .. } => "not_stored",
             Self::Built { .. } => "built",
             Self::BuildFailed { .. } => "build_failed",
