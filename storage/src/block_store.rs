@@ -207,6 +207,35 @@ impl BlockStore {
         batch.put(schema::META, schema::FEDERATION, codec::encode(federation));
     }
 
+    /// Adds a verified proof of work under its commitment.
+    pub fn batch_proof(batch: &mut Batch, commitment: &Hash, proof: Vec<u8>) {
+        batch.put(schema::PROOFS, hash_key(commitment), proof);
+    }
+
+    /// Removes a proof of work.
+    pub fn batch_delete_proof(batch: &mut Batch, commitment: &Hash) {
+        batch.delete(schema::PROOFS, hash_key(commitment));
+    }
+
+    /// All proofs of work with their commitments, in the order of those.
+    pub fn proofs(&self) -> Result<Vec<(Hash, Vec<u8>)>, Error> {
+        let rows = self.store.range(
+            schema::PROOFS,
+            &[],
+            &schema::AFTER_HASHES,
+            Direction::Forward,
+            schema::MAX_PROOFS,
+        )?;
+        rows.into_iter()
+            .map(|(key, proof)| {
+                let commitment = key.as_slice().try_into().map(Hash);
+                let commitment =
+                    commitment.map_err(|_| corrupt(schema::PROOFS, &key, "has no hash as key"))?;
+                Ok((commitment, proof))
+            })
+            .collect()
+    }
+
     /// The header with this hash. The hash is recomputed and compared.
     pub fn header(&self, hash: &Hash) -> Result<Option<Header>, Error> {
         let header: Option<Header> = self.record(schema::HEADERS, &hash_key(hash))?;

@@ -3,7 +3,7 @@
 //! Owns the layout: a change of a table, a key or an encoding is a new [`VERSION`] and a decision
 //! in `docs/adr`.
 
-use alys_types::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES};
+use alys_types::limits::{MAX_AUXPOW_BYTES, MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES};
 use alys_types::{Hash, Height};
 
 use crate::kv::{MAX_VALUE_BYTES, Table};
@@ -32,6 +32,8 @@ pub const OPEN: Table = Table("open");
 pub const ORDERS: Table = Table("orders");
 /// Authority sets by the hash of their encoding.
 pub const SETS: Table = Table("sets");
+/// Commitment to verified proof of work that no final block carries yet.
+pub const PROOFS: Table = Table("proofs");
 
 /// In [`META`]: [`VERSION`], four bytes, big-endian.
 pub const SCHEMA: &[u8] = b"schema";
@@ -52,6 +54,10 @@ pub const AFTER_HASHES: [u8; 33] = [0xff; 33];
 /// Largest vote state, federation record, federation order or authority set, in bytes. Two sets of
 /// 15 authorities of 144 bytes take 4,320.
 const MAX_RECORD_BYTES: usize = 16 * 1024;
+/// Largest proof of work: an AuxPoW and the fields beside it.
+const MAX_PROOF_BYTES: usize = MAX_AUXPOW_BYTES + 256;
+/// Most proofs of work; the node holds 64 and writes one before it deletes another.
+pub(crate) const MAX_PROOFS: usize = 128;
 /// Bytes of a hash.
 const HASH_BYTES: usize = 32;
 
@@ -71,6 +77,7 @@ pub fn value_limit(table: Table, key: &[u8]) -> usize {
         FINAL => HASH_BYTES,
         OPEN => 0,
         VOTES | ORDERS | SETS => MAX_RECORD_BYTES,
+        PROOFS => MAX_PROOF_BYTES,
         // Tables that other parts of the node own.
         _ => MAX_VALUE_BYTES,
     }
@@ -94,6 +101,7 @@ pub(crate) fn mark(table: Table, key: &[u8]) -> Option<&'static str> {
         FINALITY => "state.store.wrote_finality",
         ORDERS => "state.store.wrote_orders",
         SETS => "state.store.wrote_sets",
+        PROOFS => "state.store.wrote_proofs",
         _ => return None,
     })
 }

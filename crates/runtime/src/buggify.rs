@@ -88,6 +88,7 @@ sites! {
     "net.service.slow_tick",
     "net.service.small_channel",
     "net.status.late_retry",
+    "node.auxpow.slow",
     "node.chain.early_tick",
     "node.chain.few_parents",
     "node.chain.lost_command",

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{JwtSecret, RpcError, jsonrpc};
+use super::{JwtSecret, Login, RpcError, jsonrpc};
 use crate::interceptor;
 
 /// The URL of a server, such as `http://127.0.0.1:8551/path`. Host names other than `localhost`
@@ -118,6 +118,8 @@ pub struct ClientConfig {
     pub endpoint: Endpoint,
     /// When set, every request carries a new token.
     pub auth: Option<JwtSecret>,
+    /// When set, every request carries it.
+    pub login: Option<Login>,
     /// Default deadline of a call, connecting included.
     pub deadline: Duration,
     /// Time for connecting, within the call's deadline.
@@ -134,6 +136,7 @@ impl ClientConfig {
         Self {
             endpoint: endpoint.into(),
             auth: None,
+            login: None,
             deadline: Duration::from_secs(8),
             connect_timeout: Duration::from_secs(3),
             max_response_bytes: 32 << 20,
@@ -587,6 +590,9 @@ impl HttpClient {
                 .expect("a token consists of base64url characters and dots");
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
+        }
+        if let Some(login) = &config.login {
+            headers.insert(header::AUTHORIZATION, login.header());
         }
         request
     }

@@ -1,5 +1,6 @@
 //! Messages of the ChainActor, and the handle for the owner of the node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{Addr, Message, Reply};
@@ -9,6 +10,7 @@ use alys_peg::Additions;
 use alys_types::wire::{BlockRange, StatusAnswer};
 use alys_types::{Block, ExecutionPayload, Hash, Order, Slot};
 
+use crate::actors::auxpow::HeldProof;
 use crate::actors::validation::{Checked, Gossip, Source};
 
 /// Longest wait of the owner for a summary.
@@ -58,6 +60,10 @@ pub enum ChainMessage {
     ExecutionRestarted,
     /// A new network service has no status yet.
     NetworkStarted,
+    /// A new AuxPowActor has no work yet.
+    AuxPowStarted,
+    /// A verified proof of work to carry. Repeated until a final block carries one of its number.
+    Proof(Arc<HeldProof>),
     /// One more peer receives broadcasts.
     PeerListens,
     /// A peer sent its status and requests ours. `is_known` is true for peers with a known address
@@ -106,6 +112,8 @@ impl Message for ChainMessage {
             Self::BuildFailed { .. } => "build_failed",
             Self::ExecutionRestarted => "execution_restarted",
             Self::NetworkStarted => "network_started",
+            Self::AuxPowStarted => "aux_pow_started",
+            Self::Proof(_) => "proof",
             Self::PeerListens => "peer_listens",
             Self::StatusRequested { .. } => "status_requested",
             Self::StatusReceived { .. } => "status_received",
