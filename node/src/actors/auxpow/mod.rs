@@ -8,6 +8,8 @@
 
 mod contract;
 pub mod desk;
+#[cfg(test)]
+pub(crate) mod kit;
 mod messages;
 mod metrics;
 #[cfg(test)]
@@ -184,7 +186,12 @@ impl AuxPowActor {
 
     /// Sends a proof to the chain. One that finds no room is sent again later.
     fn send(&self, proof: Arc<HeldProof>) {
-        if self.mailboxes.chain.tell(ChainMessage::Proof(proof)).is_err() {
+        if self
+            .mailboxes
+            .chain
+            .tell(ChainMessage::Proof(proof))
+            .is_err()
+        {
             reached("state.auxpow.chain_busy");
         }
     }
