@@ -7,6 +7,8 @@
 //! accept only the messages listed in `node/src/rights.rs`.
 
 pub mod desk;
+#[cfg(test)]
+pub(crate) mod kit;
 mod messages;
 mod metrics;
 #[cfg(test)]
@@ -187,7 +189,12 @@ impl AuxPowActor {
 
     /// Sends a proof to the chain. One that finds no room is sent again later.
     fn send(&self, proof: Arc<HeldProof>) {
-        if self.mailboxes.chain.tell(ChainMessage::Proof(proof)).is_err() {
+        if self
+            .mailboxes
+            .chain
+            .tell(ChainMessage::Proof(proof))
+            .is_err()
+        {
             reached("state.auxpow.chain_busy");
         }
     }

@@ -75,9 +75,7 @@ pub enum StorageMessage {
         reply: Reply<()>,
     },
     /// All proofs of work with their commitments.
-    LoadProofs {
-        reply: Reply<Vec<(Hash, Vec<u8>)>>,
-    },
+    LoadProofs { reply: Reply<Vec<(Hash, Vec<u8>)>> },
     /// Blocks for a peer.
     Blocks {
         hashes: Vec<Hash>,
