@@ -304,7 +304,10 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
              authorities are faulty than tolerated"
         ),
         AgreementNotice::UnfitProposal { slot, fault } => {
-            write!(f, "the block proposed in slot {slot} is not approved: {fault}")
+            write!(
+                f,
+                "the block proposed in slot {slot} is not approved: {fault}"
+            )
         }
         AgreementNotice::LedgerDiverged { height } => write!(
             f,
