@@ -40,7 +40,11 @@ impl AlysActor for StorageStub {
             StorageMessage::Load { reply } => reply.send(self.0.clone()),
             StorageMessage::Persist { reply, .. } => reply.send(()),
             StorageMessage::Block { reply, .. } => reply.send(None),
-            StorageMessage::Blocks { .. }
+            StorageMessage::FinalBlock { reply, .. } => reply.send(None),
+            StorageMessage::Proofs { .. }
+            | StorageMessage::PutProof { .. }
+            | StorageMessage::RemoveProofs { .. }
+            | StorageMessage::Blocks { .. }
             | StorageMessage::BlockRange { .. }
             | StorageMessage::HeaderRange { .. } => false,
         };

@@ -7,6 +7,7 @@
 //! of this actor.
 
 mod metrics;
+mod proofs;
 mod reads;
 
 use std::collections::BTreeSet;
@@ -19,14 +20,16 @@ use alys_consensus::{BlockRef, FederationRecord, Record, Stored, StoredBlock, Vo
 use alys_runtime::disk::{self, Dir};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
-use alys_storage::{Batch, BlockStore, Durability, Engine};
+use alys_storage::{Batch, BlockStore, Durability, Engine, FinalBlock};
 use alys_types::limits::MAX_CERTIFICATE_BYTES;
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
-use alys_types::{Block, Genesis, Hash};
+use alys_types::{Block, Genesis, Hash, Height};
 
 use crate::interceptor;
+use proofs::ProofQueue;
 
 pub use metrics::Metrics;
+pub use proofs::{NoRoom, StoredProof};
 pub use reads::{MAX_PEER_READS, PeerReads, Place};
 
 /// Longest wait for an answer. A slow disk takes seconds; a write that takes longer has hung.
@@ -46,6 +49,23 @@ pub enum StorageMessage {
     Block {
         hash: Hash,
         reply: Reply<Option<Arc<Block>>>,
+    },
+    /// A final block with its additions, for the ledger of the chain.
+    FinalBlock {
+        height: Height,
+        reply: Reply<Option<Box<FinalBlock>>>,
+    },
+    /// The queue of verified proofs of work, by commitment.
+    Proofs { reply: Reply<Vec<StoredProof>> },
+    /// Add a proof to the queue; answered once it is durable.
+    PutProof {
+        proof: Arc<StoredProof>,
+        reply: Reply<Result<(), NoRoom>>,
+    },
+    /// Remove proofs from the queue, if they are there; answered once that is durable.
+    RemoveProofs {
+        commitments: Vec<Hash>,
+        reply: Reply<()>,
     },
     /// Blocks for a peer.
     Blocks {
@@ -73,6 +93,10 @@ impl Message for StorageMessage {
             Self::Persist { .. } => "persist",
             Self::Load { .. } => "load",
             Self::Block { .. } => "block",
+            Self::FinalBlock { .. } => "final_block",
+            Self::Proofs { .. } => "proofs",
+            Self::PutProof { .. } => "put_proof",
+            Self::RemoveProofs { .. } => "remove_proofs",
             Self::Blocks { .. } => "blocks",
             Self::BlockRange { .. } => "block_range",
             Self::HeaderRange { .. } => "header_range",
@@ -82,7 +106,13 @@ impl Message for StorageMessage {
     /// Requests of peers yield to those of the node itself.
     fn priority(&self) -> Priority {
         match self {
-            Self::Persist { .. } | Self::Load { .. } | Self::Block { .. } => Priority::High,
+            Self::Persist { .. }
+            | Self::Load { .. }
+            | Self::Block { .. }
+            | Self::FinalBlock { .. }
+            | Self::Proofs { .. }
+            | Self::PutProof { .. }
+            | Self::RemoveProofs { .. } => Priority::High,
             Self::Blocks { .. } | Self::BlockRange { .. } | Self::HeaderRange { .. } => {
                 Priority::Normal
             }
@@ -115,6 +145,36 @@ impl Handle {
             .await
     }
 
+    /// The final block at a height with its additions; `None` above the last one and for genesis.
+    pub async fn final_block(&self, height: Height) -> Result<Option<Box<FinalBlock>>, AskError> {
+        self.ask(|reply| StorageMessage::FinalBlock { height, reply })
+            .await
+    }
+
+    /// The queue of verified proofs, at most [`MAX_PROOFS`](alys_storage::schema::MAX_PROOFS).
+    pub async fn proofs(&self) -> Result<Vec<StoredProof>, AskError> {
+        self.ask(|reply| StorageMessage::Proofs { reply }).await
+    }
+
+    /// Returns when the proof is durable, or was refused because the queue is full.
+    pub async fn put_proof(&self, proof: StoredProof) -> Result<Result<(), NoRoom>, AskError> {
+        let proof = Arc::new(proof);
+        self.ask(|reply| StorageMessage::PutProof {
+            proof: proof.clone(),
+            reply,
+        })
+        .await
+    }
+
+    /// Returns when the proofs are gone.
+    pub async fn remove_proofs(&self, commitments: Vec<Hash>) -> Result<(), AskError> {
+        self.ask(|reply| StorageMessage::RemoveProofs {
+            commitments: commitments.clone(),
+            reply,
+        })
+        .await
+    }
+
     /// Waits for room, up to [`ASK_TIMEOUT`], then for the answer. A full mailbox is a busy disk
     /// and no fault of the asker, and its next incarnation would find it full as well. A question
     /// that was accepted is not repeated. The supervisor's time limit for a message ends the wait
@@ -137,6 +197,7 @@ impl Handle {
 
 pub struct StorageActor {
     blocks: BlockStore,
+    proofs: ProofQueue,
     metrics: Metrics,
 }
 
@@ -149,8 +210,10 @@ impl StorageActor {
         metrics: Metrics,
     ) -> Result<StorageActor, alys_storage::Error> {
         let store = alys_storage::open(engine, dir)?;
+        let blocks = BlockStore::open(store, genesis.hash())?;
         Ok(StorageActor {
-            blocks: BlockStore::open(store, genesis.hash())?,
+            proofs: ProofQueue::open(&blocks)?,
+            blocks,
             metrics,
         })
     }
@@ -182,12 +245,16 @@ impl StorageActor {
         self.blocks.write(batch, Durability::Durable)
     }
 
-    fn persist(&self, record: &Record) -> Result<(), alys_storage::Error> {
-        let batch = batch_of(record);
-        if batch.is_empty() {
-            return Ok(());
+    /// Makes a batch durable, and measures the time.
+    async fn write(&self, batch: Batch, durability: Durability) -> Result<(), alys_storage::Error> {
+        let begun = alys_runtime::time::now();
+        if !batch.is_empty() {
+            alys_runtime::blocking(|| self.blocks.write(batch, durability))?;
         }
-        self.blocks.write(batch, interceptor::record_durability())
+        disk::settle().await;
+        self.metrics
+            .on_write(alys_runtime::time::now().saturating_duration_since(begun));
+        Ok(())
     }
 
     /// Loads the blocks that fit in one answer, each once.
@@ -221,11 +288,8 @@ impl AlysActor for StorageActor {
         // The engine is synchronous, so its calls run outside of the runtime's task.
         match msg {
             StorageMessage::Persist { record, reply } => {
-                let begun = alys_runtime::time::now();
-                alys_runtime::blocking(|| self.persist(&record))?;
-                disk::settle().await;
-                self.metrics
-                    .on_write(alys_runtime::time::now().saturating_duration_since(begun));
+                let batch = batch_of(&record);
+                self.write(batch, interceptor::record_durability()).await?;
                 reply.send(());
             }
             StorageMessage::Load { reply } => {
@@ -234,6 +298,31 @@ impl AlysActor for StorageActor {
             StorageMessage::Block { hash, reply } => {
                 self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| self.blocks.block(&hash))?.map(Arc::new));
+            }
+            StorageMessage::FinalBlock { height, reply } => {
+                self.metrics.reads.inc();
+                let block = alys_runtime::blocking(|| self.blocks.final_with_additions(height))?;
+                reply.send(block.map(Box::new));
+            }
+            StorageMessage::Proofs { reply } => {
+                reply.send(alys_runtime::blocking(|| proofs::stored(&self.blocks))?);
+            }
+            StorageMessage::PutProof { proof, reply } => {
+                let room = self.proofs.admit(&proof);
+                if room.is_ok() {
+                    let mut batch = Batch::new();
+                    BlockStore::batch_proof(&mut batch, &proof.commitment, &proof.bytes);
+                    self.write(batch, Durability::Durable).await?;
+                }
+                reply.send(room);
+            }
+            StorageMessage::RemoveProofs { commitments, reply } => {
+                let mut batch = Batch::new();
+                for commitment in self.proofs.remove(&commitments) {
+                    BlockStore::batch_proof_removed(&mut batch, &commitment);
+                }
+                self.write(batch, Durability::Durable).await?;
+                reply.send(());
             }
             StorageMessage::Blocks { hashes, reply, .. } => {
                 self.metrics.reads.inc();

@@ -62,6 +62,10 @@ impl AlysActor for StoredBlocks {
     async fn handle(&mut self, msg: StorageMessage, _: &Context<Self>) -> Result<(), Infallible> {
         let _is_awaited = match msg {
             StorageMessage::Block { hash, reply } => reply.send(self.0.get(&hash).cloned()),
+            StorageMessage::FinalBlock { reply, .. } => reply.send(None),
+            StorageMessage::Proofs { reply } => reply.send(Vec::new()),
+            StorageMessage::PutProof { reply, .. } => reply.send(Ok(())),
+            StorageMessage::RemoveProofs { reply, .. } => reply.send(()),
             StorageMessage::Blocks { hashes, reply, .. } => {
                 let found = hashes.iter().filter_map(|hash| self.0.get(hash));
                 reply.send(found.map(|block| (**block).clone()).collect())
