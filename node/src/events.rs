@@ -8,6 +8,8 @@ use alys_consensus::{BlockRef, Notice as AgreementNotice};
 use alys_net::{Mismatch, PeerId};
 use alys_types::{Block, Hash, Height, Slot, VoteTarget};
 
+use crate::actors::auxpow::PowFinal;
+
 /// Receives every event inside of the actor that causes it: must return at once.
 pub type Observer = Arc<dyn Fn(&NodeEvent) + Send + Sync>;
 
@@ -38,6 +40,8 @@ pub enum NodeEvent {
         hash: Hash,
     },
     Finalized(FinalBlock),
+    /// A range became final by proof of work. The last one is repeated after a start.
+    PowFinal(PowFinal),
     /// The number of connected peers changed.
     Peers {
         connected: usize,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use alloy_primitives::U256;
 use alys_types::spec::empty_ledger_hash;
-use alys_types::{AuthoritySet, AuxPowHeader, Block, Genesis, Hash, Height, codec};
+use alys_types::{AuthoritySet, AuxPowHeader, Genesis, Hash, Header, Height, codec};
 
 use crate::entry::{
     Additions, Entry, LastProof, PROOF, PowEnd, REMAINDER, Uncovered, WITHDRAWAL, block_key,
@@ -110,6 +110,13 @@ impl Ledger {
         }
     }
 
+    /// The ledger as if the remainder were paid, for planted bugs.
+    pub fn without_remainder(&self) -> Ledger {
+        let mut next = Next::of(self);
+        next.remove(REMAINDER.to_vec());
+        next.finish().0
+    }
+
     /// Index of the chain's next withdrawal.
     pub fn next_withdrawal(&self) -> u64 {
         match self.read(WITHDRAWAL) {
@@ -149,11 +156,12 @@ impl Ledger {
         &self,
         genesis: &Genesis,
         set: &AuthoritySet,
-        block: &Block,
+        header: &Header,
+        proof: Option<&AuxPowHeader>,
         additions: &Additions,
     ) -> Result<(Ledger, Changes), LedgerError> {
         let mut next = Next::of(self);
-        if let Some(proof) = &block.body.auxpow {
+        if let Some(proof) = proof {
             let end = self
                 .range_end(genesis, &proof.range_end)
                 .ok_or(LedgerError::RangeEnd {
@@ -170,7 +178,7 @@ impl Ledger {
                     end,
                     sequence: proof.sequence,
                     bits: proof.bits,
-                    timestamp: block.body.payload.timestamp,
+                    timestamp: header.slot.timestamp(genesis.spec().slot_duration_ms),
                 }),
             );
             next.set(REMAINDER, Entry::Remainder(fees.remainder));
@@ -179,10 +187,10 @@ impl Ledger {
             next.set(WITHDRAWAL, Entry::Withdrawal(index));
         }
         next.set(
-            &block_key(block.header.height),
+            &block_key(header.height),
             Entry::Block(Uncovered {
-                hash: block.header.hash(),
-                execution_hash: block.header.execution_hash,
+                hash: header.hash(),
+                execution_hash: header.execution_hash,
                 tips: additions.tips,
             }),
         );

@@ -140,9 +140,13 @@ impl Chain {
         let height = self.blocks.len() as u64 + 1;
         let proof = proved.map(|(sequence, end)| proof(sequence, self.hash(end)));
         let block = block(height, proof);
-        let applied = self
-            .ledger
-            .apply(&self.genesis, self.set(), &block, &tips(wei));
+        let applied = self.ledger.apply(
+            &self.genesis,
+            self.set(),
+            &block.header,
+            block.body.auxpow.as_ref(),
+            &tips(wei),
+        );
         let (ledger, changes) = applied.expect("applies");
         assert!(changes.is_sorted_by(|a, b| a.0 < b.0), "ascending keys");
         for (key, value) in changes {
@@ -327,7 +331,13 @@ fn a_range_ends_at_one_of_the_blocks_that_may_be_proven() {
         let carrier = block(9, Some(proof(1, found)));
         let applied = chain
             .ledger
-            .apply(genesis, chain.set(), &carrier, &tips(0))
+            .apply(
+                genesis,
+                chain.set(),
+                &carrier.header,
+                carrier.body.auxpow.as_ref(),
+                &tips(0),
+            )
             .map(|(ledger, _)| ledger);
         assert_eq!(
             applied,

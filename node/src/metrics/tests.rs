@@ -116,6 +116,7 @@ async fn host_config(dir: &Dir, validators: u8) -> HostConfig {
         name: "test".to_owned(),
         chain: network.chain.clone(),
         key: Some(network.validators[0].key.clone()),
+        fee_address: None,
         listen: loopback(0),
         bootnodes: Vec::new(),
         datadir: network.validators[0].dir.clone(),

@@ -16,8 +16,10 @@ use alys_types::wire::{AuthorityProof, BlockRange, Status};
 use alys_types::{AuthoritySet, Certificate, Genesis, Hash, Header};
 
 use super::catchup::{Catchup, MAX_PARENTS, Orphan, Position};
+use super::mining::Mining;
 use super::screen::Screen;
 use super::{ChainMessage, Clock, Metrics};
+use crate::actors::auxpow::AuxPowMessage;
 use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
@@ -52,6 +54,7 @@ pub struct Mailboxes {
     pub validation: Addr<ValidationMessage>,
     pub network: Addr<NetworkMessage>,
     pub peers: Addr<PeerMessage>,
+    pub auxpow: Addr<AuxPowMessage>,
 }
 
 /// An entry of the queue.
@@ -86,6 +89,7 @@ pub struct ChainActor {
     pub(super) authorities: Option<Arc<AuthoritySet>>,
     pub(super) catchup: Catchup,
     pub(super) screen: Screen,
+    pub(super) mining: Mining,
     /// Proof for peers that this node holds its authority's key.
     pub(super) proof: Option<AuthorityProof>,
     /// Peers that proved an authority's key while this network service runs.
@@ -132,6 +136,7 @@ impl ChainActor {
             authorities: None,
             catchup: Catchup::default(),
             screen: Screen::default(),
+            mining: Mining::default(),
             proof,
             vouched: Vouched::default(),
             evidence_lines: LogLimit::default(),
@@ -169,6 +174,7 @@ impl ChainActor {
             .forget_until(self.state.summary().finalized.slot);
         self.publish_authorities();
         self.publish_status();
+        self.mining.publish(&self.mailboxes.auxpow);
         self.update_metrics();
         Ok(())
     }
@@ -460,6 +466,9 @@ impl ChainActor {
             ChainMessage::Executed { hash, verdict } => {
                 self.input(Input::Executed { hash, verdict }).await?;
             }
+            ChainMessage::Accounted { hash, additions } => {
+                tracing::debug!(%hash, ?additions, "nothing waits for the additions of a block");
+            }
             ChainMessage::NotStored { hash } => {
                 // The state machine forgets a block of an abandoned branch before the storage does.
                 if self.state.has_body(&hash) {
@@ -488,6 +497,13 @@ impl ChainActor {
                     self.vouched.clear();
                 }
                 self.publish_status();
+            }
+            ChainMessage::AuxPowStarted => {
+                self.mining.forget_sent();
+                self.mining.publish(&self.mailboxes.auxpow);
+            }
+            ChainMessage::Proof(proof) => {
+                tracing::trace!(sequence = proof.sequence, "a proof of work");
             }
             ChainMessage::PeerListens => self.catchup.on_new_peer(),
             ChainMessage::StatusRequested {

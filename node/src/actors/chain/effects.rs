@@ -50,13 +50,12 @@ impl ChainActor {
     }
 
     fn build(&mut self, request: PayloadRequest) {
+        let PayloadRequest { slot, parent, .. } = request;
         let build = EngineMessage::Build(request);
         if self.mailboxes.engine.tell(build).is_err() {
             reached("state.chain.engine_busy");
-            self.follow_ups.push_back(Input::BuildFailed {
-                slot: request.slot,
-                parent: request.parent,
-            });
+            self.follow_ups
+                .push_back(Input::BuildFailed { slot, parent });
         }
     }
 

@@ -7,7 +7,6 @@
 //! of this actor.
 
 mod metrics;
-mod proofs;
 mod reads;
 
 use std::collections::BTreeSet;
@@ -16,24 +15,26 @@ use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Message, Priority, Reply};
 use alys_consensus::federation::FINALITY_WINDOW;
-use alys_consensus::{BlockRef, FederationRecord, Record, Stored, StoredBlock, VoteState};
+use alys_consensus::{
+    BlockRef, FederationRecord, Record, Stored, StoredBlock, StoredFinal, StoredLedger, VoteState,
+};
 use alys_runtime::disk::{self, Dir};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
-use alys_storage::{Batch, BlockStore, Durability, Engine, FinalBlock};
+use alys_storage::{Batch, BlockStore, Durability, Engine, FinalBlock, LedgerRows};
 use alys_types::limits::MAX_CERTIFICATE_BYTES;
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash, Height};
 
 use crate::interceptor;
-use proofs::ProofQueue;
 
 pub use metrics::Metrics;
-pub use proofs::{NoRoom, StoredProof};
 pub use reads::{MAX_PEER_READS, PeerReads, Place};
 
 /// Longest wait for an answer. A slow disk takes seconds; a write that takes longer has hung.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Reads of blocks for miners that are queued or under way.
+pub const MAX_BLOCK_READS: usize = 4;
 /// Pause before the node asks again after it found the mailbox full: about the time of a write,
 /// after which the mailbox has room.
 const ROOM_INTERVAL: Duration = Duration::from_millis(10);
@@ -50,23 +51,31 @@ pub enum StorageMessage {
         hash: Hash,
         reply: Reply<Option<Arc<Block>>>,
     },
-    /// A final block with its additions, for the ledger of the chain.
+    /// A final block with the data that the ledger needs; `None` above the last one and for
+    /// genesis.
     FinalBlock {
         height: Height,
-        reply: Reply<Option<Box<FinalBlock>>>,
+        reply: Reply<Option<Box<StoredFinal>>>,
     },
-    /// The queue of verified proofs of work, by commitment.
-    Proofs { reply: Reply<Vec<StoredProof>> },
-    /// Add a proof to the queue; answered once it is durable.
+    /// A block for the JSON-RPC of miners.
+    QueryBlock {
+        query: BlockQuery,
+        reply: Reply<Option<FoundBlock>>,
+    },
+    /// Write a proof of work under its commitment, and delete others; answered once it is durable.
     PutProof {
-        proof: Arc<StoredProof>,
-        reply: Reply<Result<(), NoRoom>>,
-    },
-    /// Remove proofs from the queue, if they are there; answered once that is durable.
-    RemoveProofs {
-        commitments: Vec<Hash>,
+        key: Hash,
+        proof: Arc<Vec<u8>>,
+        displaced: Arc<Vec<Hash>>,
         reply: Reply<()>,
     },
+    /// Delete proofs of work.
+    DeleteProofs {
+        keys: Arc<Vec<Hash>>,
+        reply: Reply<()>,
+    },
+    /// All proofs of work with their commitments.
+    LoadProofs { reply: Reply<Vec<(Hash, Vec<u8>)>> },
     /// Blocks for a peer.
     Blocks {
         hashes: Vec<Hash>,
@@ -94,30 +103,50 @@ impl Message for StorageMessage {
             Self::Load { .. } => "load",
             Self::Block { .. } => "block",
             Self::FinalBlock { .. } => "final_block",
-            Self::Proofs { .. } => "proofs",
+            Self::QueryBlock { .. } => "query_block",
             Self::PutProof { .. } => "put_proof",
-            Self::RemoveProofs { .. } => "remove_proofs",
+            Self::DeleteProofs { .. } => "delete_proofs",
+            Self::LoadProofs { .. } => "load_proofs",
             Self::Blocks { .. } => "blocks",
             Self::BlockRange { .. } => "block_range",
             Self::HeaderRange { .. } => "header_range",
         }
     }
 
-    /// Requests of peers yield to those of the node itself.
+    /// Requests of peers and miners yield to those of the node itself.
     fn priority(&self) -> Priority {
         match self {
             Self::Persist { .. }
             | Self::Load { .. }
             | Self::Block { .. }
             | Self::FinalBlock { .. }
-            | Self::Proofs { .. }
             | Self::PutProof { .. }
-            | Self::RemoveProofs { .. } => Priority::High,
-            Self::Blocks { .. } | Self::BlockRange { .. } | Self::HeaderRange { .. } => {
-                Priority::Normal
-            }
+            | Self::DeleteProofs { .. }
+            | Self::LoadProofs { .. } => Priority::High,
+            Self::QueryBlock { .. }
+            | Self::Blocks { .. }
+            | Self::BlockRange { .. }
+            | Self::HeaderRange { .. } => Priority::Normal,
         }
     }
+}
+
+/// The block that a miner asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockQuery {
+    /// The certified block with the highest slot whose body is stored, or the last final one.
+    Head,
+    /// The final block at a height.
+    Height(Height),
+    Hash(Hash),
+}
+
+/// A stored block. Genesis is not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundBlock {
+    pub block: Arc<Block>,
+    pub hash: Hash,
+    pub is_final: bool,
 }
 
 /// Access of the node to the storage; [`PeerReads`] is that of peers. Safe to await from any
@@ -145,34 +174,46 @@ impl Handle {
             .await
     }
 
-    /// The final block at a height with its additions; `None` above the last one and for genesis.
-    pub async fn final_block(&self, height: Height) -> Result<Option<Box<FinalBlock>>, AskError> {
+    /// The final block at a height with the data that the ledger needs; `None` above the last one
+    /// and for genesis.
+    pub async fn final_block(&self, height: Height) -> Result<Option<Box<StoredFinal>>, AskError> {
         self.ask(|reply| StorageMessage::FinalBlock { height, reply })
             .await
     }
 
-    /// The queue of verified proofs, at most [`MAX_PROOFS`](alys_storage::schema::MAX_PROOFS).
-    pub async fn proofs(&self) -> Result<Vec<StoredProof>, AskError> {
-        self.ask(|reply| StorageMessage::Proofs { reply }).await
+    pub async fn query_block(&self, query: BlockQuery) -> Result<Option<FoundBlock>, AskError> {
+        self.ask(|reply| StorageMessage::QueryBlock { query, reply })
+            .await
     }
 
-    /// Returns when the proof is durable, or was refused because the queue is full.
-    pub async fn put_proof(&self, proof: StoredProof) -> Result<Result<(), NoRoom>, AskError> {
-        let proof = Arc::new(proof);
+    /// Returns when the proof is durable.
+    pub async fn put_proof(
+        &self,
+        key: Hash,
+        proof: Vec<u8>,
+        displaced: Vec<Hash>,
+    ) -> Result<(), AskError> {
+        let (proof, displaced) = (Arc::new(proof), Arc::new(displaced));
         self.ask(|reply| StorageMessage::PutProof {
+            key,
             proof: proof.clone(),
+            displaced: displaced.clone(),
             reply,
         })
         .await
     }
 
-    /// Returns when the proofs are gone.
-    pub async fn remove_proofs(&self, commitments: Vec<Hash>) -> Result<(), AskError> {
-        self.ask(|reply| StorageMessage::RemoveProofs {
-            commitments: commitments.clone(),
+    pub async fn delete_proofs(&self, keys: Vec<Hash>) -> Result<(), AskError> {
+        let keys = Arc::new(keys);
+        self.ask(|reply| StorageMessage::DeleteProofs {
+            keys: keys.clone(),
             reply,
         })
         .await
+    }
+
+    pub async fn proofs(&self) -> Result<Vec<(Hash, Vec<u8>)>, AskError> {
+        self.ask(|reply| StorageMessage::LoadProofs { reply }).await
     }
 
     /// Waits for room, up to [`ASK_TIMEOUT`], then for the answer. A full mailbox is a busy disk
@@ -197,7 +238,8 @@ impl Handle {
 
 pub struct StorageActor {
     blocks: BlockStore,
-    proofs: ProofQueue,
+    /// Hash of the first authority set, which a store need not contain.
+    first_set: Hash,
     metrics: Metrics,
 }
 
@@ -210,10 +252,9 @@ impl StorageActor {
         metrics: Metrics,
     ) -> Result<StorageActor, alys_storage::Error> {
         let store = alys_storage::open(engine, dir)?;
-        let blocks = BlockStore::open(store, genesis.hash())?;
         Ok(StorageActor {
-            proofs: ProofQueue::open(&blocks)?,
-            blocks,
+            blocks: BlockStore::open(store, genesis.hash())?,
+            first_set: genesis.set().hash(),
             metrics,
         })
     }
@@ -255,6 +296,56 @@ impl StorageActor {
         self.metrics
             .on_write(alys_runtime::time::now().saturating_duration_since(begun));
         Ok(())
+    }
+
+    fn final_block(&self, height: Height) -> Result<Option<Box<StoredFinal>>, alys_storage::Error> {
+        let Some(found) = self.blocks.final_with_additions(height)? else {
+            return Ok(None);
+        };
+        let FinalBlock { block, additions } = found;
+        // The header of a parent names the set of its child's height; the parent of the first block
+        // is genesis.
+        let parent = self.blocks.header(&block.header.parent_hash)?;
+        let set = parent.map_or(self.first_set, |parent| parent.set_hash);
+        let authorities = if set == self.first_set {
+            None
+        } else {
+            let stored = self.blocks.set(&set)?;
+            Some(stored.ok_or_else(|| alys_storage::Error::Corrupt {
+                reason: format!("the authority set {set} of height {height} is missing"),
+            })?)
+        };
+        Ok(Some(Box::new(StoredFinal {
+            block: Arc::new(block),
+            authorities,
+            additions,
+        })))
+    }
+
+    fn query_block(&self, query: BlockQuery) -> Result<Option<FoundBlock>, alys_storage::Error> {
+        let hash = match query {
+            BlockQuery::Hash(hash) => Some(hash),
+            BlockQuery::Height(height) => self.blocks.final_hash(height)?,
+            BlockQuery::Head => {
+                let highest = self.blocks.highest()?.map(|(_, hash)| hash);
+                match highest {
+                    Some(hash) if self.blocks.body(&hash)?.is_some() => Some(hash),
+                    _ => self.blocks.finalized()?.map(|last| last.header.hash()),
+                }
+            }
+        };
+        let Some(hash) = hash else {
+            return Ok(None);
+        };
+        let Some(block) = self.blocks.block(&hash)? else {
+            return Ok(None);
+        };
+        let is_final = self.blocks.final_hash(block.header.height)? == Some(hash);
+        Ok(Some(FoundBlock {
+            block: Arc::new(block),
+            hash,
+            is_final,
+        }))
     }
 
     /// Loads the blocks that fit in one answer, each once.
@@ -301,28 +392,36 @@ impl AlysActor for StorageActor {
             }
             StorageMessage::FinalBlock { height, reply } => {
                 self.metrics.reads.inc();
-                let block = alys_runtime::blocking(|| self.blocks.final_with_additions(height))?;
-                reply.send(block.map(Box::new));
+                reply.send(alys_runtime::blocking(|| self.final_block(height))?);
             }
-            StorageMessage::Proofs { reply } => {
-                reply.send(alys_runtime::blocking(|| proofs::stored(&self.blocks))?);
+            StorageMessage::QueryBlock { query, reply } => {
+                self.metrics.reads.inc();
+                reply.send(alys_runtime::blocking(|| self.query_block(query))?);
             }
-            StorageMessage::PutProof { proof, reply } => {
-                let room = self.proofs.admit(&proof);
-                if room.is_ok() {
-                    let mut batch = Batch::new();
-                    BlockStore::batch_proof(&mut batch, &proof.commitment, &proof.bytes);
-                    self.write(batch, Durability::Durable).await?;
-                }
-                reply.send(room);
-            }
-            StorageMessage::RemoveProofs { commitments, reply } => {
+            StorageMessage::PutProof {
+                key,
+                proof,
+                displaced,
+                reply,
+            } => {
                 let mut batch = Batch::new();
-                for commitment in self.proofs.remove(&commitments) {
-                    BlockStore::batch_proof_removed(&mut batch, &commitment);
+                BlockStore::batch_proof(&mut batch, &key, (*proof).clone());
+                for key in &*displaced {
+                    BlockStore::batch_delete_proof(&mut batch, key);
                 }
                 self.write(batch, Durability::Durable).await?;
                 reply.send(());
+            }
+            StorageMessage::DeleteProofs { keys, reply } => {
+                let mut batch = Batch::new();
+                for key in &*keys {
+                    BlockStore::batch_delete_proof(&mut batch, key);
+                }
+                self.write(batch, Durability::Durable).await?;
+                reply.send(());
+            }
+            StorageMessage::LoadProofs { reply } => {
+                reply.send(alys_runtime::blocking(|| self.blocks.proofs())?);
             }
             StorageMessage::Blocks { hashes, reply, .. } => {
                 self.metrics.reads.inc();
@@ -369,11 +468,11 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
     let mut blocks = Vec::new();
     if let Some((last, _)) = &finalized {
         let hash = last.header.hash();
-        let certificate = store.certificate(&hash)?;
         blocks.push(StoredBlock {
             header: last.header.clone(),
             block: None,
-            certificate,
+            certificate: store.certificate(&hash)?,
+            additions: store.additions(&hash)?,
         });
     }
     for open in store.open_blocks()? {
@@ -387,6 +486,7 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
             header: open.header,
             block,
             certificate: open.certificate,
+            additions: open.additions,
         });
     }
     Ok(Stored {
@@ -395,6 +495,18 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
         window: store.final_window(FINALITY_WINDOW as usize)?,
         blocks,
         sets: store.sets()?,
+        ledger: store.ledger()?.map(|rows| {
+            let LedgerRows {
+                height,
+                hash,
+                entries,
+            } = rows;
+            StoredLedger {
+                height,
+                hash,
+                entries,
+            }
+        }),
     })
 }
 
@@ -423,6 +535,12 @@ pub fn batch_of(record: &Record) -> Batch {
         if let Some(federation) = &finalized.federation {
             BlockStore::batch_federation(&mut batch, federation);
         }
+    }
+    for (hash, additions) in &record.additions {
+        BlockStore::batch_additions(&mut batch, hash, additions);
+    }
+    if let Some(ledger) = &record.ledger {
+        BlockStore::batch_ledger(&mut batch, ledger.height, ledger.hash, &ledger.changes);
     }
     if let Some(votes) = &record.votes {
         BlockStore::batch_votes(&mut batch, votes);

@@ -63,9 +63,11 @@ impl AlysActor for StoredBlocks {
         let _is_awaited = match msg {
             StorageMessage::Block { hash, reply } => reply.send(self.0.get(&hash).cloned()),
             StorageMessage::FinalBlock { reply, .. } => reply.send(None),
-            StorageMessage::Proofs { reply } => reply.send(Vec::new()),
-            StorageMessage::PutProof { reply, .. } => reply.send(Ok(())),
-            StorageMessage::RemoveProofs { reply, .. } => reply.send(()),
+            StorageMessage::QueryBlock { reply, .. } => reply.send(None),
+            StorageMessage::PutProof { reply, .. } | StorageMessage::DeleteProofs { reply, .. } => {
+                reply.send(())
+            }
+            StorageMessage::LoadProofs { reply } => reply.send(Vec::new()),
             StorageMessage::Blocks { hashes, reply, .. } => {
                 let found = hashes.iter().filter_map(|hash| self.0.get(hash));
                 reply.send(found.map(|block| (**block).clone()).collect())
@@ -81,6 +83,11 @@ impl AlysActor for StoredBlocks {
                 changes: Vec::new(),
                 finalized: None,
             }),
+            StorageMessage::QueryBlock { reply, .. } => reply.send(None),
+            StorageMessage::PutProof { reply, .. } | StorageMessage::DeleteProofs { reply, .. } => {
+                reply.send(())
+            }
+            StorageMessage::LoadProofs { reply } => reply.send(Vec::new()),
             StorageMessage::Persist { reply, .. } => reply.send(()),
             StorageMessage::Load { reply } => reply.send(alys_consensus::Stored::default()),
         };
