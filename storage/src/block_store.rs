@@ -213,6 +213,16 @@ impl BlockStore {
         batch.put(schema::META, schema::LEDGER_AT, at);
     }
 
+    /// Adds a proof of work that waits for a block, under the commitment of its work.
+    pub fn batch_proof(batch: &mut Batch, commitment: &Hash, proof: &[u8]) {
+        batch.put(schema::PROOFS, hash_key(commitment), proof);
+    }
+
+    /// Removes a proof that waits no longer.
+    pub fn batch_proof_removed(batch: &mut Batch, commitment: &Hash) {
+        batch.delete(schema::PROOFS, hash_key(commitment));
+    }
+
     /// Finalizes the blocks of `chain`, in ascending order, up to `last`, which the finality
     /// certificate names. Removes the blocks of `dropped`, which can no longer become final.
     pub fn batch_finalized(
@@ -247,38 +257,6 @@ impl BlockStore {
     /// Sets the federation as of the last final block.
     pub fn batch_federation<F: Serialize>(batch: &mut Batch, federation: &F) {
         batch.put(schema::META, schema::FEDERATION, codec::encode(federation));
-    }
-
-    /// Adds a verified proof of work under its commitment.
-    pub fn batch_proof(batch: &mut Batch, commitment: &Hash, proof: Vec<u8>) {
-        batch.put(schema::PROOFS, hash_key(commitment), proof);
-    }
-
-    /// Removes a proof of work.
-    pub fn batch_delete_proof(batch: &mut Batch, commitment: &Hash) {
-        batch.delete(schema::PROOFS, hash_key(commitment));
-    }
-
-    /// All proofs of work with their commitments, in the order of those.
-    pub fn proofs(&self) -> Result<Vec<(Hash, Vec<u8>)>, Error> {
-        let rows = self.store.range(
-            schema::PROOFS,
-            &[],
-            &schema::AFTER_HASHES,
-            Direction::Forward,
-            schema::MAX_PROOFS,
-        )?;
-        rows.into_iter()
-            .map(|(key, proof)| {
-                let commitment = key.as_slice().try_into().map(Hash);
-                let commitment =
-                    commitment.map_err(|_| corrupt(schema::PROOFS, &key, "has no hash as key"))?;
-                if proof.len() > schema::value_limit(schema::PROOFS, &key) {
-                    return Err(corrupt(schema::PROOFS, &key, "is too long"));
-                }
-                Ok((commitment, proof))
-            })
-            .collect()
     }
 
     /// The header with this hash. The hash is recomputed and compared.
@@ -375,6 +353,26 @@ impl BlockStore {
         }))
     }
 
+    /// The proofs of work that wait for a block, by commitment; at most [`schema::MAX_PROOFS`].
+    pub fn proofs(&self) -> Result<Vec<(Hash, Vec<u8>)>, Error> {
+        let rows = self.store.range(
+            schema::PROOFS,
+            &[],
+            &schema::AFTER_HASHES,
+            Direction::Forward,
+            schema::MAX_PROOFS,
+        )?;
+        let proof = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let key = <[u8; 32]>::try_from(key)
+                .map_err(|key| corrupt(schema::PROOFS, &key, "is not a commitment"))?;
+            if value.len() > schema::value_limit(schema::PROOFS, &key) {
+                return Err(corrupt(schema::PROOFS, &key, "is too long"));
+            }
+            Ok((Hash(key), value))
+        };
+        rows.into_iter().map(proof).collect()
+    }
+
     /// The hash of the final block at a height; `None` for genesis, which is not stored.
     pub fn final_hash(&self, height: Height) -> Result<Option<Hash>, Error> {
         self.record(schema::FINAL, &height_key(height))
@@ -402,31 +400,16 @@ impl BlockStore {
 
     /// All authority sets, in the order of their hashes.
     pub fn sets(&self) -> Result<Vec<Vec<Authority>>, Error> {
-        let rows = self.set_rows()?;
-        rows.iter()
-            .map(|(key, bytes)| decode(schema::SETS, key, bytes))
-            .collect()
-    }
-
-    /// The authority set with this hash ([`alys_types::AuthoritySet::hash`]).
-    pub fn set(&self, hash: &Hash) -> Result<Option<Vec<Authority>>, Error> {
-        let rows = self.set_rows()?;
-        let found = rows
-            .iter()
-            .find(|(_, bytes)| tagged(tags::SET, &[bytes]) == *hash);
-        found
-            .map(|(key, bytes)| decode(schema::SETS, key, bytes))
-            .transpose()
-    }
-
-    fn set_rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
-        self.store.range(
+        let rows = self.store.range(
             schema::SETS,
             &[],
             &schema::AFTER_HASHES,
             Direction::Forward,
             MAX_LISTED,
-        )
+        )?;
+        rows.iter()
+            .map(|(key, bytes)| decode(schema::SETS, key, bytes))
+            .collect()
     }
 
     /// The blocks above the last final one, sorted by height, then hash.

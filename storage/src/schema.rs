@@ -37,7 +37,8 @@ pub const SETS: Table = Table("sets");
 pub const LEDGER: Table = Table("ledger");
 /// Block hash to the sums that the receipts of the block add to the ledger.
 pub const ADDITIONS: Table = Table("additions");
-/// Commitment to verified proof of work that no final block carries yet.
+/// Verified proofs of work that no final block carries yet, by the commitment of their work. The
+/// AuxPowActor owns the values.
 pub const PROOFS: Table = Table("proofs");
 
 /// In [`META`]: [`VERSION`], four bytes, big-endian.
@@ -65,10 +66,10 @@ const MAX_RECORD_BYTES: usize = 16 * 1024;
 const HASH_BYTES: usize = 32;
 /// Bytes of the additions of a block: tips in wei.
 const ADDITIONS_BYTES: usize = 32;
-/// Largest proof of work: an AuxPoW and the fields beside it.
-const MAX_PROOF_BYTES: usize = MAX_AUXPOW_BYTES + 256;
-/// Most proofs of work that are read at once, 36 MiB: the node holds 64.
-pub(crate) const MAX_PROOFS: usize = 72;
+/// Largest record of a proof: the proof itself and, with room, the numbers and hashes beside it.
+const MAX_PROOF_BYTES: usize = MAX_AUXPOW_BYTES + 1024;
+/// Most records of proofs that a start reads: twice the 64 that the AuxPowActor holds.
+pub const MAX_PROOFS: usize = 128;
 
 /// Longest value at a key, in bytes. Writes refuse a longer one as well as reads, because a node
 /// that cannot read its own entry does not start.

@@ -90,6 +90,7 @@ fn one_block(genesis: &Genesis) -> Stored {
         header,
         block: None,
         certificate: Some(certificate),
+        additions: None,
     };
     Stored {
         blocks: vec![block],

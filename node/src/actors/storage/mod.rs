@@ -16,12 +16,13 @@ use std::time::Duration;
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Message, Priority, Reply};
 use alys_consensus::federation::FINALITY_WINDOW;
 use alys_consensus::{
-    BlockRef, FederationRecord, Record, Stored, StoredBlock, StoredFinal, StoredLedger, VoteState,
+    BlockRef, FederationRecord, LedgerRecord, Record, Stored, StoredBlock, StoredFinal,
+    StoredLedger, VoteState,
 };
 use alys_runtime::disk::{self, Dir};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
-use alys_storage::{Batch, BlockStore, Durability, Engine, FinalBlock, LedgerRows};
+use alys_storage::{Batch, BlockStore, Durability, Engine, FinalBlock};
 use alys_types::limits::MAX_CERTIFICATE_BYTES;
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash, Height};
@@ -51,11 +52,10 @@ pub enum StorageMessage {
         hash: Hash,
         reply: Reply<Option<Arc<Block>>>,
     },
-    /// A final block with the data that the ledger needs; `None` above the last one and for
-    /// genesis.
+    /// A final block with its additions, for the ledger.
     FinalBlock {
         height: Height,
-        reply: Reply<Option<Box<StoredFinal>>>,
+        reply: Reply<Option<StoredFinal>>,
     },
     /// A block for the JSON-RPC of miners.
     QueryBlock {
@@ -174,9 +174,8 @@ impl Handle {
             .await
     }
 
-    /// The final block at a height with the data that the ledger needs; `None` above the last one
-    /// and for genesis.
-    pub async fn final_block(&self, height: Height) -> Result<Option<Box<StoredFinal>>, AskError> {
+    /// The final block at a height; `None` above the last one and for genesis.
+    pub async fn final_block(&self, height: Height) -> Result<Option<StoredFinal>, AskError> {
         self.ask(|reply| StorageMessage::FinalBlock { height, reply })
             .await
     }
@@ -238,8 +237,6 @@ impl Handle {
 
 pub struct StorageActor {
     blocks: BlockStore,
-    /// Hash of the first authority set, which a store need not contain.
-    first_set: Hash,
     metrics: Metrics,
 }
 
@@ -254,7 +251,6 @@ impl StorageActor {
         let store = alys_storage::open(engine, dir)?;
         Ok(StorageActor {
             blocks: BlockStore::open(store, genesis.hash())?,
-            first_set: genesis.set().hash(),
             metrics,
         })
     }
@@ -286,40 +282,25 @@ impl StorageActor {
         self.blocks.write(batch, Durability::Durable)
     }
 
-    /// Makes a batch durable, and measures the time.
-    async fn write(&self, batch: Batch, durability: Durability) -> Result<(), alys_storage::Error> {
-        let begun = alys_runtime::time::now();
-        if !batch.is_empty() {
-            alys_runtime::blocking(|| self.blocks.write(batch, durability))?;
+    fn persist(&self, record: &Record) -> Result<(), alys_storage::Error> {
+        let batch = batch_of(record);
+        if batch.is_empty() {
+            return Ok(());
         }
-        disk::settle().await;
-        self.metrics
-            .on_write(alys_runtime::time::now().saturating_duration_since(begun));
-        Ok(())
+        self.blocks.write(batch, interceptor::record_durability())
     }
 
-    fn final_block(&self, height: Height) -> Result<Option<Box<StoredFinal>>, alys_storage::Error> {
-        let Some(found) = self.blocks.final_with_additions(height)? else {
+    fn final_block(&self, height: Height) -> Result<Option<StoredFinal>, alys_storage::Error> {
+        let Some(FinalBlock { block, additions }) = self.blocks.final_with_additions(height)?
+        else {
             return Ok(None);
         };
-        let FinalBlock { block, additions } = found;
-        // The header of a parent names the set of its child's height; the parent of the first block
-        // is genesis.
         let parent = self.blocks.header(&block.header.parent_hash)?;
-        let set = parent.map_or(self.first_set, |parent| parent.set_hash);
-        let authorities = if set == self.first_set {
-            None
-        } else {
-            let stored = self.blocks.set(&set)?;
-            Some(stored.ok_or_else(|| alys_storage::Error::Corrupt {
-                reason: format!("the authority set {set} of height {height} is missing"),
-            })?)
-        };
-        Ok(Some(Box::new(StoredFinal {
+        Ok(Some(StoredFinal {
             block: Arc::new(block),
-            authorities,
+            set_hash: parent.map(|header| header.set_hash),
             additions,
-        })))
+        }))
     }
 
     fn query_block(&self, query: BlockQuery) -> Result<Option<FoundBlock>, alys_storage::Error> {
@@ -379,8 +360,11 @@ impl AlysActor for StorageActor {
         // The engine is synchronous, so its calls run outside of the runtime's task.
         match msg {
             StorageMessage::Persist { record, reply } => {
-                let batch = batch_of(&record);
-                self.write(batch, interceptor::record_durability()).await?;
+                let begun = alys_runtime::time::now();
+                alys_runtime::blocking(|| self.persist(&record))?;
+                disk::settle().await;
+                self.metrics
+                    .on_write(alys_runtime::time::now().saturating_duration_since(begun));
                 reply.send(());
             }
             StorageMessage::Load { reply } => {
@@ -405,19 +389,21 @@ impl AlysActor for StorageActor {
                 reply,
             } => {
                 let mut batch = Batch::new();
-                BlockStore::batch_proof(&mut batch, &key, (*proof).clone());
+                BlockStore::batch_proof(&mut batch, &key, &proof);
                 for key in &*displaced {
-                    BlockStore::batch_delete_proof(&mut batch, key);
+                    BlockStore::batch_proof_removed(&mut batch, key);
                 }
-                self.write(batch, Durability::Durable).await?;
+                alys_runtime::blocking(|| self.blocks.write(batch, Durability::Durable))?;
+                disk::settle().await;
                 reply.send(());
             }
             StorageMessage::DeleteProofs { keys, reply } => {
                 let mut batch = Batch::new();
                 for key in &*keys {
-                    BlockStore::batch_delete_proof(&mut batch, key);
+                    BlockStore::batch_proof_removed(&mut batch, key);
                 }
-                self.write(batch, Durability::Durable).await?;
+                alys_runtime::blocking(|| self.blocks.write(batch, Durability::Durable))?;
+                disk::settle().await;
                 reply.send(());
             }
             StorageMessage::LoadProofs { reply } => {
@@ -468,11 +454,12 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
     let mut blocks = Vec::new();
     if let Some((last, _)) = &finalized {
         let hash = last.header.hash();
+        let certificate = store.certificate(&hash)?;
         blocks.push(StoredBlock {
             header: last.header.clone(),
             block: None,
-            certificate: store.certificate(&hash)?,
-            additions: store.additions(&hash)?,
+            certificate,
+            additions: None,
         });
     }
     for open in store.open_blocks()? {
@@ -495,17 +482,10 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
         window: store.final_window(FINALITY_WINDOW as usize)?,
         blocks,
         sets: store.sets()?,
-        ledger: store.ledger()?.map(|rows| {
-            let LedgerRows {
-                height,
-                hash,
-                entries,
-            } = rows;
-            StoredLedger {
-                height,
-                hash,
-                entries,
-            }
+        ledger: store.ledger()?.map(|rows| StoredLedger {
+            height: rows.height,
+            hash: rows.hash,
+            entries: rows.entries,
         }),
     })
 }
@@ -522,6 +502,17 @@ pub fn batch_of(record: &Record) -> Batch {
     for set in &record.sets {
         BlockStore::batch_set(&mut batch, set);
     }
+    for (hash, additions) in &record.additions {
+        BlockStore::batch_additions(&mut batch, hash, additions);
+    }
+    if let Some(LedgerRecord {
+        height,
+        hash,
+        changes,
+    }) = &record.ledger
+    {
+        BlockStore::batch_ledger(&mut batch, *height, *hash, changes);
+    }
     if let Some(highest) = record.highest {
         BlockStore::batch_highest(&mut batch, highest.slot, highest.hash);
     }
@@ -535,12 +526,6 @@ pub fn batch_of(record: &Record) -> Batch {
         if let Some(federation) = &finalized.federation {
             BlockStore::batch_federation(&mut batch, federation);
         }
-    }
-    for (hash, additions) in &record.additions {
-        BlockStore::batch_additions(&mut batch, hash, additions);
-    }
-    if let Some(ledger) = &record.ledger {
-        BlockStore::batch_ledger(&mut batch, ledger.height, ledger.hash, &ledger.changes);
     }
     if let Some(votes) = &record.votes {
         BlockStore::batch_votes(&mut batch, votes);
