@@ -556,9 +556,7 @@ fn some_address<'de, D: Deserializer<'de>>(
     address(deserializer).map(Some)
 }
 
-fn evm_address<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Address>, D::Error> {
+fn evm_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_fee_address(&text)
         .map(Some)

@@ -306,6 +306,15 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
             "conflicting finality at height {height}, ours {ours}, theirs {theirs}: more \
              authorities are faulty than tolerated"
         ),
+        AgreementNotice::UnfitProposal { slot, fault } => {
+            write!(f, "the block proposed in slot {slot} is not approved: {fault}")
+        }
+        AgreementNotice::LedgerDiverged { height } => write!(
+            f,
+            "the final block at height {height} contradicts the ledger of this node, which signs \
+             nothing from now on: its store is damaged, or its execution client gave wrong \
+             receipts; stop the node, delete its chain data and let it sync again"
+        ),
         AgreementNotice::OrderRefused { number } => {
             write!(f, "federation order {number} cannot be carried out")
         }
@@ -335,7 +344,7 @@ fn remedy(rule: &Invalid) -> String {
         | Invalid::NotTheLeader { .. }
         | Invalid::ParentCertificate
         | Invalid::BodyHash
-        | Invalid::LedgerHash
+        | Invalid::Work(_)
         | Invalid::Payload { .. }
         | Invalid::NotAdmitted { .. }
         | Invalid::OrderNotAdmitted { .. } => {

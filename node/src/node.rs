@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
-use crate::mining::Miners;
 use crate::metrics::{Footprint, MetricsView, Monitor, NodeMetrics};
+use crate::mining::Miners;
 use crate::wiring::{self, table::MailboxSizes};
 
 pub use crate::events::{Ending, FinalBlock, NodeEvent, Notice, Observer, PeerEvent, Wanted};

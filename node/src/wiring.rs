@@ -28,8 +28,8 @@ use crate::mining::{BlockReads, Miners};
 use crate::node::{FRESH_VOTES_FILE, Limits, Node, NodeConfig, StartError};
 use crate::rights::Rights;
 use table::{
-    AUXPOW, CHAIN, CHAIN_GROUP, ENGINE, ENGINE_TIMEOUTS, NETWORK, NETWORK_GROUP, PEERS, ROOT, STORAGE,
-    STORAGE_GROUP, TX_POOL, VALIDATION, backoff,
+    AUXPOW, CHAIN, CHAIN_GROUP, ENGINE, ENGINE_TIMEOUTS, NETWORK, NETWORK_GROUP, PEERS, ROOT,
+    STORAGE, STORAGE_GROUP, TX_POOL, VALIDATION, backoff,
 };
 
 /// Maximum concurrent calls to the execution client: one of the EngineActor, one of the

@@ -134,8 +134,9 @@ pub enum Input {
 #[derive(Debug, Clone)]
 pub struct StoredFinal {
     pub block: Arc<Block>,
-    /// The set of the block's height; `None` if it is that of genesis.
-    pub authorities: Option<Vec<Authority>>,
+    /// Hash of the set of the block's height; `None` for the first block, whose set is that of
+    /// genesis.
+    pub set_hash: Option<Hash>,
     /// `None` if they were not known when the block was written.
     pub additions: Option<Additions>,
 }

@@ -362,7 +362,7 @@ fn a_block_that_is_final_before_its_receipts_are_known_is_loaded_for_the_ledger(
     let header = block.block.header.clone();
     let stored = StoredFinal {
         block: Arc::new(block.block.clone()),
-        authorities: None,
+        set_hash: None,
         additions: None,
     };
     assert!(c.extend_with(block));

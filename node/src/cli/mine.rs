@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use alys_integrations::http::Endpoint;
 use alys_pow::{Bits, Explanation, MAX_BYTES, Question, Row, Status, explain, reversed};
 use alys_runtime::time::{self, Duration, Instant};
-use alys_types::{Address, Hash};
 use alys_types::spec::AuxPowSpec;
+use alys_types::{Address, Hash};
 use clap::{Args, Subcommand};
 
 use super::node::read_login;

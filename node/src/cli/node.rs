@@ -13,8 +13,8 @@ use alys_types::bls::SecretKey;
 use clap::Args;
 
 use super::{
-    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, mining_refused, open_locked, operator_refused,
-    stop_signal, unless_forced,
+    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, mining_refused, open_locked,
+    operator_refused, stop_signal, unless_forced,
 };
 use crate::config::{self, Config, Mining, MiningOverrides, Overrides, Role};
 use crate::files;
@@ -281,8 +281,7 @@ pub(super) fn read_login(user: &str, file: &Path) -> Result<Login, Failure> {
     let text = files::read_secret(file).map_err(|error| refused(error.to_string()))?;
     // The end of the line is not part of the password.
     let password = text.trim_end_matches(['\r', '\n']);
-    Login::new(user, password)
-        .map_err(|error| refused(format!("{}: {error}", file.display())))
+    Login::new(user, password).map_err(|error| refused(format!("{}: {error}", file.display())))
 }
 
 /// Warns while no peer is connected, at growing intervals: such a node looks healthy to wallets.

@@ -290,6 +290,7 @@ fn summary(highest: u64, head: u64) -> Summary {
         highest_height: Height(highest),
         finalized: block,
         final_height: Height(0),
+        pow_final_height: Height(0),
         head: block.hash,
         head_height: Height(head),
         votes: VoteState::fresh(block),

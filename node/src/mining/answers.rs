@@ -152,7 +152,9 @@ pub(super) fn refused(refused: &Refused) -> RpcError {
         VERIFY
     };
     let hash = digits(reversed(*commitment));
-    let more = note.as_ref().map_or(String::new(), |note| format!("; {note}"));
+    let more = note
+        .as_ref()
+        .map_or(String::new(), |note| format!("; {note}"));
     let message = format!(
         "rule \"{rule}\" ({source}): expected {expected}, found {found}{more}; the work is {hash} \
          ({} in internal order)",

@@ -187,12 +187,7 @@ fn shown(text: &str) -> String {
     text.chars().take(MAX_SHOWN).collect()
 }
 
-fn parse<T: FromStr>(
-    text: &str,
-    field: &str,
-    expected: &str,
-    code: i64,
-) -> Result<T, RpcError> {
+fn parse<T: FromStr>(text: &str, field: &str, expected: &str, code: i64) -> Result<T, RpcError> {
     text.trim().parse().map_err(|_| {
         let found = shown(text);
         let message = format!("{field}: expected {expected}, found {found:?}");

@@ -179,7 +179,10 @@ impl Miner {
         let params: Vec<&str> = self.config.address.as_deref().into_iter().collect();
         let job: Job = self.client.call("createauxblock", params).await?;
         let target = job.bits.parse::<Bits>()?.target();
-        let is_new = self.job.as_ref().is_none_or(|(old, _)| old.hash != job.hash);
+        let is_new = self
+            .job
+            .as_ref()
+            .is_none_or(|(old, _)| old.hash != job.hash);
         if is_new {
             // Seconds wrap in 2106, when Bitcoin's headers do.
             let time = (clock::wall_ms() / 1_000) as u32;
@@ -201,7 +204,8 @@ impl Miner {
             // A round of the rate, at least one hash of one thread.
             Some(rate) => {
                 let of_round = rate.saturating_mul(ROUND.as_millis() as u64) / 1_000 / threads;
-                self.round.min(u32::try_from(of_round.max(1)).unwrap_or(u32::MAX))
+                self.round
+                    .min(u32::try_from(of_round.max(1)).unwrap_or(u32::MAX))
             }
             None => self.round,
         };

@@ -17,9 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_actor_system::AskError;
-use alys_integrations::http::{
-    HttpServer, Login, Pages, ServeError, ServerConfig, Versions,
-};
+use alys_integrations::http::{HttpServer, Login, Pages, ServeError, ServerConfig, Versions};
 use alys_runtime::sync::Semaphore;
 use alys_types::Genesis;
 use alys_types::limits::MAX_AUXPOW_BYTES;

@@ -344,6 +344,7 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
         losses,
         changes,
         void,
+        ranges,
         checks,
         within: _,
     } = plan.expect;
@@ -360,6 +361,9 @@ pub fn describe(args: &DescribeArgs) -> anyhow::Result<u8> {
     }
     if let Some(void) = void {
         println!("expected: {void} changes of the federation are void");
+    }
+    if ranges > 0 {
+        println!("expected: {ranges} ranges are final by proof of work");
     }
     if let Some(checks) = checks {
         println!("expected: {checks} signature checks of a node for each slot at most");

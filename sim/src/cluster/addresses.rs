@@ -41,6 +41,8 @@ pub enum Net {
     Forgeries = 15,
     /// The peer that replays messages of another chain.
     OtherChain = 16,
+    /// The miners.
+    Miners = 17,
     /// The strangers that take places.
     Crowd = 24,
 }
@@ -58,6 +60,9 @@ pub const PEER_PORT: u16 = 9000;
 pub const ENGINE_PORT: u16 = 8551;
 /// Port of an execution client's public JSON-RPC API.
 pub const RPC_PORT: u16 = 8545;
+
+/// Port of a node's mining RPC.
+pub const MINING_PORT: u16 = 3000;
 
 /// One of the nodes with an authority's key. Every authority has one, a twin authority two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,13 +7,20 @@ use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore, PoolConf
 use alys_integrations::http::JwtSecret;
 use alys_storage::MemoryStore;
 use alys_types::bls::SecretKey;
-use alys_types::spec::GovernanceSpec;
+use alys_types::spec::{AuxPowSpec, GovernanceSpec};
 use alys_types::{Authority, ChainSpec, Genesis, Slot};
 use serde_json::json;
 
 use super::governance::{self, Governance};
 use crate::params::accounts::{CHAIN_ID, DUST_USER, user_address, user_funds};
 use crate::params::{Stack, Stranger, WorkloadPlan, WorldPlan};
+
+/// Slots between proofs.
+const SPACING_SLOTS: u64 = 6;
+/// Spacings in the half life of the difficulty.
+const HALF_LIFE_SPACINGS: u64 = 6;
+/// Target before the first proof: one hash in 16 meets it, one in two the limit.
+const ANCHOR_BITS: u32 = 0x200f_ffff;
 
 #[derive(Debug, Clone)]
 pub struct Chain {
@@ -69,6 +76,13 @@ impl Chain {
         let core = core.expect("the genesis below is one that the embedded client takes");
         let authorities = (0..plan.authorities()).map(authority).collect();
         let execution_hash = core.genesis_hash().into();
+        let development = ChainSpec::development(
+            CHAIN_ID,
+            start_slot,
+            plan.slot_ms,
+            execution_hash,
+            authorities,
+        );
         let spec = ChainSpec {
             fault_model: plan.fault_model,
             drift_allowance_ms: plan.drift_ms,
@@ -78,13 +92,8 @@ impl Chain {
             } else {
                 GovernanceSpec::default()
             },
-            ..ChainSpec::development(
-                CHAIN_ID,
-                start_slot,
-                plan.slot_ms,
-                execution_hash,
-                authorities,
-            )
+            auxpow: proof_of_work(plan, development.auxpow.clone()),
+            ..development
         };
         let genesis = Genesis::new(spec).expect("plans are checked to give a good spec");
         let pool = PoolConfig {
@@ -103,6 +112,20 @@ impl Chain {
             execution,
             execution_core,
         }
+    }
+}
+
+/// Constants of proof of work with which targets change within a run, and a handful of hashes is a
+/// proof.
+fn proof_of_work(plan: &WorldPlan, development: AuxPowSpec) -> AuxPowSpec {
+    let spacing = (SPACING_SLOTS * plan.slot_ms).div_ceil(1_000);
+    AuxPowSpec {
+        anchor_bits: ANCHOR_BITS,
+        spacing,
+        half_life: HALF_LIFE_SPACINGS * spacing,
+        max_range: plan.max_range(),
+        max_blocks_without_pow: plan.gate,
+        ..development
     }
 }
 

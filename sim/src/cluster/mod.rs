@@ -21,7 +21,7 @@ use alys_node::wiring::table::MailboxSizes;
 use alys_runtime::sim::{Image, NodeId, World, here};
 use alys_runtime::sync::mpsc::{Sender, UnboundedSender};
 
-pub use addresses::{Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
+pub use addresses::{MINING_PORT, Net, PEER_PORT, RPC_PORT, Seat, machine_ip, node_ip, peer_id};
 pub use execution::execution_faults;
 pub use governance::Governance;
 pub use validator::{Living, Markers};

@@ -233,7 +233,7 @@ fn accrue(bloom: &mut [u8; 256], bytes: &[u8]) {
 }
 
 /// The gas that each transaction of the workload must use, in the order of the chain.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct GasModel {
     /// Slot 0 of each deployed contract.
     contracts: BTreeMap<Address, (Contract, u64)>,

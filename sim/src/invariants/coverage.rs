@@ -86,6 +86,17 @@ pub const FEATURES: &[&str] = &[
     "watch.removed",
     "watch.range",
     "watch.lost",
+    // Submissions of miners, by their conduct.
+    "mine.steady",
+    "mine.bursts",
+    "mine.silent",
+    "mine.stale",
+    "mine.withhold",
+    "mine.replay",
+    "mine.replayed",
+    "mine.flood",
+    "mine.wrong-orders",
+    "mine.other-chains",
     // Final blocks, by the share of their gas limit that is used.
     "block.empty",
     "block.part",

@@ -77,6 +77,61 @@ const TABLE: &[(&str, &str, &str)] = &[
          validation of blocks.",
     ),
     (
+        "pow-finality-went-back",
+        "Finality by proof of work went back",
+        "The node had reported a later range as final by proof of work, possibly before a restart. \
+         Look for data that the disk lost, and for the ledger that the node loaded at its start.",
+    ),
+    (
+        "wrong-pow-finality",
+        "Another range is final by proof of work than a final block says",
+        "A range is final by proof of work once the block that carries its proof is final. Look at \
+         the block named, and at the ranges before it.",
+    ),
+    (
+        "approved-past-gate",
+        "An authority approved a block that the gate shuts out",
+        "Too many final blocks were without a proof of work when the node approved a block without \
+         one (rule 4.6). Look at the last range on the branch of its parent, and at the last final \
+         block that the node had reported.",
+    ),
+    (
+        "no-work",
+        "A node has no work for miners",
+        "Final blocks are without a proof, and miners get no work for them. While the gate is closed \
+         the chain stops for ever. Look at the AuxPowActor, and at what the chain told it.",
+    ),
+    (
+        "wrong-work",
+        "A node handed out wrong work",
+        "A proof of it could never be carried: its commitment is of no range of final blocks for the \
+         address of the miner, or its bits are not those of the next slots.",
+    ),
+    (
+        "work-wrongly-taken",
+        "A node accepted a spoiled proof",
+        "The miner broke the rule that `flaw` names on purpose. A leader that carries the proof makes \
+         an invalid block.",
+    ),
+    (
+        "work-wrongly-refused",
+        "A node refused a valid proof",
+        "The proof is of work that the node handed out and meets the target named then. `why` is the \
+         answer of the node.",
+    ),
+    (
+        "work-not-carried",
+        "An accepted proof is in no final block",
+        "The miner was told that its proof was accepted, and neither it nor another one of its \
+         sequence is carried. Look for a restart of the node between the answer and its next turn as \
+         leader.",
+    ),
+    (
+        "too-few-ranges",
+        "Fewer ranges are final by proof of work than the scenario demands",
+        "Look for the proofs that nodes accepted, and for the blocks of leaders that held them.",
+    ),
+    (
         "votes-lost",
         "A node reports its votes as lost without a loss",
         "The node stays silent, as it must after its disk was emptied, but its disk was not \

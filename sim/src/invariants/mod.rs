@@ -41,6 +41,7 @@ mod retold;
 mod sets;
 mod stores;
 mod votes;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +81,9 @@ pub use retold::Retold;
 pub use sets::{Changes, Members, Sets};
 pub use stores::{MOST_COPIES, Rows, Stores};
 pub use votes::Votes;
+pub use work::{
+    Commitment, Facts, Offer, Place, Told, Verdict, Work, check_proof, compact, target,
+};
 
 use crate::events::short;
 use crate::params::WorldPlan;
@@ -513,6 +517,45 @@ pub enum Violation {
     /// A row of a node's block store belongs to no block that is final or may become final, or a
     /// row of the final chain is missing.
     WrongStore { node: u8, what: String },
+    /// A node reported a lower range as the last one that is final by proof of work than before.
+    PowFinalityWentBack { node: u8, from: u64, to: u64 },
+    /// A node reported another range as final by proof of work than that of a final block.
+    WrongPowFinality {
+        node: u8,
+        sequence: u64,
+        what: String,
+    },
+    /// An authority approved a block without a proof although the gate was closed: from `end`, the
+    /// end of the last range, to the last final block there are at least `gate` blocks.
+    ApprovedPastGate {
+        node: u8,
+        slot: u64,
+        final_height: u64,
+        end: u64,
+        gate: u64,
+    },
+    /// A node has no work for miners although final blocks are not covered by a proof.
+    NoWork {
+        node: u8,
+        why: String,
+        within_ms: u64,
+    },
+    /// A node handed out work that is of no range of final blocks, pays another address, or has
+    /// other bits than those of the next slots.
+    WrongWork { node: u8, what: String },
+    /// A node accepted a proof that a miner had spoiled.
+    WorkWronglyTaken { node: u8, flaw: String },
+    /// A node refused a valid proof.
+    WorkWronglyRefused { node: u8, why: String },
+    /// A proof that a node accepted, or another one of its sequence, is in no final block long
+    /// after all faults ended.
+    WorkNotCarried {
+        node: u8,
+        sequence: u64,
+        within_ms: u64,
+    },
+    /// Fewer ranges are final by proof of work than the scenario demands.
+    TooFewRanges { reached: u64, needed: u64 },
     /// The canary: a planted bug that every run must report.
     Canary,
     /// The program panicked.
@@ -589,10 +632,14 @@ pub struct Oracles {
     pub forgeries: Forgeries,
     /// Rows of the nodes' block stores.
     pub stores: Stores,
+    /// Proof of work and fees.
+    pub work: Work,
     /// The most signature checks of one process of each correct node.
     pub checks: BTreeMap<u8, u64>,
     /// The final height that every living node had when the chaos ended.
     pub least_final: Option<u64>,
+    /// The ranges that were final by proof of work when the chaos ended.
+    pub least_ranges: u64,
     /// The first violation.
     pub found: Option<Found>,
     /// Number of reports by kind.
@@ -658,8 +705,10 @@ impl Oracles {
             handed: Handed::default(),
             forgeries: Forgeries::default(),
             stores: Stores::default(),
+            work: Work::default(),
             checks: BTreeMap::new(),
             least_final: None,
+            least_ranges: 0,
             found: None,
             heard: BTreeMap::new(),
             distrusted: BTreeSet::new(),
@@ -700,6 +749,7 @@ impl Oracles {
     pub fn distrust(&mut self, node: u8) {
         self.rejoin.forget(node);
         self.choices.forget(node);
+        self.work.forget(node);
         if self.distrusted.insert(node) {
             self.votes.distrust(node);
             self.model.distrust(node);
@@ -740,6 +790,7 @@ impl Oracles {
             self.rejoin.lose(node, Loss::Emptied);
         }
         self.votes.lose(node);
+        self.work.forget(node);
         self.model.distrust(node);
         self.finality.forget(node);
         self.choices.forget(node);
@@ -766,7 +817,7 @@ impl Oracles {
                         self.votes.certified(node, target.slot.0, target.hash)
                     }
                     VoteKind::Proposal => Ok(()),
-                    VoteKind::Approval => self.blocks.approved(node, &target.hash),
+                    VoteKind::Approval => self.approved(node, target),
                 };
                 if !self.votes.has_signed(node, target.kind, target.slot.0) {
                     let result = self
@@ -797,18 +848,20 @@ impl Oracles {
                 let result = self.finality.reported(node, block);
                 if result.is_ok() {
                     self.sets.finalized(block.height.0, &block.hash);
+                    self.work.finalized(block.height.0, &block.hash);
                 }
                 (
                     "finalized",
                     result
                         .and(self.blocks.approved(node, &block.hash))
+                        .and(self.work.approved(node, block.slot.0, &block.hash))
                         .and(self.blocks.executed(node, &block.hash)),
                 )
             }
             NodeEvent::Proposed { hash, block, .. } => {
                 self.emissions.proposed(block);
                 let is_new = self.blocks.get(hash).is_none();
-                let result = self.blocks.proposed(at_ms, node, *hash, block);
+                let result = self.learn(at_ms, node, *hash, block);
                 if is_new {
                     let slot = block.header.slot.0;
                     let transactions = &block.body.payload.transactions;
@@ -900,7 +953,7 @@ impl Oracles {
             NodeEvent::Proposed { hash, block, .. } => {
                 self.emissions.proposed(block);
                 // The result is ignored because correct nodes must reject an invalid block.
-                let _ = self.blocks.proposed(at_ms, node, *hash, block);
+                let _ = self.learn(at_ms, node, *hash, block);
                 self.handed.proposed(&block.body.payload.transactions);
             }
             _ => {}

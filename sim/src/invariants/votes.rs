@@ -323,6 +323,12 @@ impl Votes {
         Ok(())
     }
 
+    /// True if a quorum may have signed confirmations of a block.
+    pub fn is_confirmed(&self, hash: &Hash) -> bool {
+        let count = self.count(VoteKind::Confirmation, hash);
+        count.is_none_or(|count| count.is_quorum())
+    }
+
     /// Checks that a block which a node calls certified has a quorum of approvals.
     pub fn certified(&self, node: u8, slot: u64, hash: Hash) -> Result<(), Violation> {
         match self.count(VoteKind::Approval, &hash) {

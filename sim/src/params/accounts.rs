@@ -45,6 +45,11 @@ pub fn sink_address(index: u8) -> Address {
     Address::repeat_byte(0xa0 + index)
 }
 
+/// Returns the account that the proofs of a miner pay.
+pub fn miner_address(index: u8) -> alys_types::Address {
+    alys_types::Address([0xd0 + index; 20])
+}
+
 /// Returns an account that no transaction but this one of a user touches.
 pub fn fresh_address(index: u8, nonce: u64) -> Address {
     let mut bytes = b"fresh account".to_vec();

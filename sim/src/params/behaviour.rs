@@ -4,7 +4,7 @@ use alys_types::limits::MAX_GAS_LIMIT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ms, time};
+use super::{MinerPlan, Ms, time};
 
 /// The workload: users and their behaviours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,9 @@ pub struct WorkloadPlan {
     /// Maximum bytes of unused data in a transfer. One transfer in twelve has data, and above the
     /// default each one has.
     pub data: u64,
+    /// Machines that mine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub miners: Vec<MinerPlan>,
 }
 
 impl Default for WorkloadPlan {
@@ -49,6 +52,7 @@ impl Default for WorkloadPlan {
             pool: 64,
             block_gas: MAX_GAS_LIMIT,
             data: Self::USUAL_DATA,
+            miners: Vec::new(),
         }
     }
 }
@@ -56,6 +60,11 @@ impl Default for WorkloadPlan {
 impl WorkloadPlan {
     /// The default of [`Self::data`].
     pub const USUAL_DATA: u64 = 20_000;
+
+    /// True if a miner finds and submits valid proofs, also after the faults.
+    pub fn is_mined(&self) -> bool {
+        self.miners.iter().any(|miner| miner.conduct.is_valid())
+    }
 }
 
 /// A behaviour of users.

@@ -8,6 +8,7 @@ pub mod accounts;
 mod behaviour;
 mod limits;
 mod machine_role;
+mod miners;
 mod network;
 mod stack;
 mod targets;
@@ -21,6 +22,7 @@ use alys_types::limits::MAX_GAS_LIMIT;
 pub use behaviour::{Behaviour, WorkloadPlan};
 pub use limits::LimitsPlan;
 pub use machine_role::MachineRole;
+pub use miners::{MAX_MINERS, MinerConduct, MinerPlan};
 pub use network::{
     Byzantine, Conduct, FaultModelWord, FirstStart, KnownAddresses, LinkPlan, Stranger, WorldPlan,
     tolerated,

@@ -85,6 +85,13 @@ pub struct WorldPlan {
     /// Limits in place of production's.
     #[serde(skip_serializing_if = "LimitsPlan::is_empty")]
     pub limits: LimitsPlan,
+    /// Final blocks without proof of work after which the gate closes; 0: no gate. A gate needs a
+    /// miner.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gate: u64,
+    /// Most blocks of a range in place of [`Self::USUAL_RANGE`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pow_range: Option<u32>,
     /// Byzantine authorities. Together with the one whose key was stolen and those that stay down,
     /// they are at most as many as the fault model tolerates.
     pub byzantine: Vec<Byzantine>,
@@ -125,6 +132,8 @@ impl Default for WorldPlan {
             tcp_timeout: None,
             mailboxes: BTreeMap::new(),
             limits: LimitsPlan::default(),
+            gate: 0,
+            pow_range: None,
             byzantine: Vec::new(),
             first_starts: Vec::new(),
             left_dead: Vec::new(),
@@ -134,7 +143,19 @@ impl Default for WorldPlan {
     }
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl WorldPlan {
+    /// Most blocks of a range without [`Self::pow_range`].
+    pub const USUAL_RANGE: u32 = 4_096;
+
+    /// Most blocks of a range.
+    pub fn max_range(&self) -> u32 {
+        self.pow_range.unwrap_or(Self::USUAL_RANGE)
+    }
+
     /// Returns the size of the first federation.
     pub fn authorities(&self) -> u8 {
         self.nodes.saturating_sub(self.candidates)

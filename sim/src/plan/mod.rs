@@ -87,10 +87,17 @@ pub struct Expect {
     /// ends; any number by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub void: Option<u64>,
+    /// Minimum number of ranges that are final by proof of work when the chaos ends.
+    #[serde(skip_serializing_if = "is_none")]
+    pub ranges: u64,
     /// Maximum number of signature checks of any node for each slot of the chaos; without a limit
     /// by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks: Option<u64>,
+}
+
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Default for Expect {
@@ -102,6 +109,7 @@ impl Default for Expect {
             losses: 0,
             changes: 0,
             void: None,
+            ranges: 0,
             checks: None,
         }
     }

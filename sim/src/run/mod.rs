@@ -37,7 +37,7 @@ use self::logs::Logs;
 use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
-use crate::cluster::genesis::{Chain, authority_key};
+use crate::cluster::genesis::{Chain, authority, authority_key};
 use crate::cluster::{self, Authority, Exit, Living, Markers, Net, Observer, Seat, Shared, now_ms};
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults;
@@ -62,7 +62,7 @@ use crate::peers::vanisher;
 use crate::peers::vote_flooder;
 use crate::plan::Plan;
 use crate::plan::mutants::{self, Planted};
-use crate::workload::{Desk, User, Watcher, large_callers};
+use crate::workload::{Desk, User, Watcher, large_callers, miners};
 
 /// Simulated time after the plan's `until_ms` at which a run is aborted as hung.
 /// Recovery and audit take less, because each of their waits has a shorter timeout.
@@ -250,11 +250,13 @@ fn collect_counters(
     all.extend(oracles.calm.counts().map(|(name, n)| (name.to_owned(), n)));
     let stores = oracles.stores.counts();
     all.extend(stores.map(|(name, n)| (name.to_owned(), n)));
+    all.extend(oracles.work.counts().map(|(name, n)| (name.to_owned(), n)));
     let repairs = oracles.repairs.counts();
     all.extend(repairs.map(|(name, n)| (name.to_owned(), n)));
     if let Some(least) = oracles.least_final {
         all.insert("expect.min_final".to_owned(), least);
         all.insert("expect.losses".to_owned(), oracles.rejoin.noticed());
+        all.insert("expect.ranges".to_owned(), oracles.least_ranges);
         let most = oracles.checks.values().max().copied().unwrap_or(0);
         all.insert("expect.checks".to_owned(), most);
     }
@@ -378,6 +380,7 @@ struct Cluster {
     shared: Shared,
     faults: Faults,
     users: Users,
+    miners: Miners,
 }
 
 impl Cluster {
@@ -438,6 +441,7 @@ impl Cluster {
         };
         run_canaries(world)?;
         register_sets(&shared, judge);
+        register_work(&shared, &plan.world, judge);
         register_honest(&plan.world, judge);
         probe::add(world, judge);
         let setup = faults::Setup {
@@ -470,10 +474,12 @@ impl Cluster {
         add_twins(world, &plan.world, &shared, &faults);
         add_outsiders(world, &plan.world, &shared, &mutators);
         let users = Users::start(world, plan, judge);
+        let miners = Miners::start(world, plan, judge);
         Ok(Self {
             shared,
             faults,
             users,
+            miners,
         })
     }
 }
@@ -581,6 +587,15 @@ fn register_sets(shared: &Shared, judge: &Judge) {
     let sets = judge.look().sets.clone();
     sets.register(shared.chain.genesis.hash(), keys);
     sets.govern(Keys::new(governance.keys()));
+}
+
+/// Registers the constants of proof of work, and the addresses that fees are paid to.
+fn register_work(shared: &Shared, plan: &WorldPlan, judge: &Judge) {
+    let fee_addresses = (0..shared.nodes).map(|index| authority(index).fee_address);
+    let fee_addresses = fee_addresses.collect();
+    let mut oracles = judge.look();
+    let genesis = &shared.chain.genesis;
+    oracles.work.register(genesis, plan.governance, fee_addresses);
 }
 
 fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
@@ -706,6 +721,43 @@ impl Users {
     }
 }
 
+/// The miners of the workload, each on a machine of its own. They mine until the end of the run,
+/// because a chain with a gate needs them.
+struct Miners {
+    /// True once the faults have ended.
+    is_healed: Arc<AtomicBool>,
+}
+
+impl Miners {
+    fn start(world: World, plan: &Plan, judge: &Judge) -> Self {
+        let is_healed = Arc::new(AtomicBool::new(false));
+        for (index, of_plan) in (0..).zip(&plan.workload.miners) {
+            let name = format!("miner{}", index + 1);
+            let machine = world.node(&name, miners::machine(index), std::future::pending);
+            world.exempt_from_buggify(machine);
+            let named = of_plan.nodes.iter().map(|number| number.saturating_sub(1));
+            let nodes = if of_plan.nodes.is_empty() {
+                (0..plan.world.nodes).collect()
+            } else {
+                named.collect()
+            };
+            let miner = miners::Miner {
+                index,
+                plan: of_plan.clone(),
+                nodes,
+                slot_ms: plan.world.slot_ms,
+                rng: world.rng(&format!("miner {index}")),
+                judge: judge.clone(),
+                is_healed: is_healed.clone(),
+                is_over: Arc::default(),
+                held: Default::default(),
+            };
+            world.spawn_on(machine, "miner", miner.run());
+        }
+        Self { is_healed }
+    }
+}
+
 /// Ends all faults and restores a core of authorities. Then requires, in this order: progress of
 /// the core, the same states when a fresh execution client executes the final chain, the final
 /// chain and correct balances on the core's execution clients, direct connections between all
@@ -722,6 +774,7 @@ async fn recover(
         shared,
         faults,
         users,
+        miners,
     } = cluster;
     let nodes = plan.world.nodes;
     let mute = judge.look().mute();
@@ -736,6 +789,7 @@ async fn recover(
         .filter(|node| !plan.world.is_byzantine(*node));
     faults.leave_dead(left_dead);
     faults.heal();
+    miners.is_healed.store(true, Ordering::SeqCst);
     let is_whole = core.len() == usize::from(nodes) && mute.is_empty();
     let healed_ms = now_ms(world);
     judge.look().calm.healed(healed_ms, is_whole);
@@ -789,6 +843,7 @@ fn enough(judge: &Judge, core: &[u8], plan: &Plan) -> Result<(), Violation> {
         .map(|node| (oracles.finality.of(*node), *node))
         .min();
     oracles.least_final = least.map(|(reached, _)| reached);
+    oracles.least_ranges = oracles.work.ranges();
     let changes = oracles.sets.changes();
     let wrong_void = expect.void.filter(|expected| *expected != changes.void);
     let most_checks = oracles.checks.iter().map(|(node, n)| (*n, *node)).max();
@@ -801,6 +856,10 @@ fn enough(judge: &Judge, core: &[u8], plan: &Plan) -> Result<(), Violation> {
         _ if oracles.rejoin.noticed() < expect.losses => Err(Violation::LossUnnoticed {
             noticed: oracles.rejoin.noticed(),
             needed: expect.losses,
+        }),
+        _ if oracles.least_ranges < expect.ranges => Err(Violation::TooFewRanges {
+            reached: oracles.least_ranges,
+            needed: expect.ranges,
         }),
         _ if changes.effective < expect.changes => Err(Violation::TooFewChanges {
             reached: changes.effective,

@@ -13,6 +13,7 @@
 mod bids;
 mod fees;
 pub mod large_callers;
+pub mod miners;
 mod misconduct;
 mod pool;
 mod reads;
@@ -38,6 +39,7 @@ use crate::params::transactions::{Contract, Form};
 use crate::params::{Behaviour, MachineRole, WorkloadPlan};
 use bids::precompile_gas;
 use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
+pub use miners::Miner;
 pub use watch::Watcher;
 
 const GWEI: u128 = 1_000_000_000;

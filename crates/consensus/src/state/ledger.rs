@@ -311,15 +311,9 @@ impl State {
         if let Some(set) = self.tree.final_set_at(height) {
             return Some(set);
         }
-        let genesis = &self.config.genesis;
-        match &stored.authorities {
-            None => Some(Arc::new(genesis.set().clone())),
-            Some(authorities) => {
-                let model = genesis.spec().fault_model;
-                let set = AuthoritySet::new(authorities.clone(), model).ok()?;
-                Some(Arc::new(set))
-            }
-        }
+        let genesis = || self.config.genesis.set().hash();
+        let hash = stored.set_hash.unwrap_or_else(genesis);
+        self.sets.get(&hash).cloned()
     }
 
     /// Settles the final block that is loaded.

@@ -57,9 +57,8 @@ impl World {
         let block = disk.finals.get(&height).and_then(|h| disk.bodies.get(h));
         let stored = block.cloned().map(|block| {
             let parent = disk.bodies.get(&block.header.parent_hash);
-            let set = parent.and_then(|p| disk.sets.get(&p.header.set_hash));
             Box::new(StoredFinal {
-                authorities: set.cloned(),
+                set_hash: parent.map(|p| p.header.set_hash),
                 additions: disk.additions.get(&block.header.hash()).copied(),
                 block,
             })

@@ -77,7 +77,9 @@ pub enum Submission {
     /// The proof breaks a rule. A corrected one is accepted.
     Refused(Refused),
     /// No work with this hash is remembered. True if there is one with the reversed hash.
-    Unknown { is_reversed: bool },
+    Unknown {
+        is_reversed: bool,
+    },
 }
 
 /// A proof that meets every rule.
@@ -241,8 +243,7 @@ impl Desk {
             return Ok(Changes::default());
         };
         let sequence = offer.sequence;
-        let bits =
-            Bits::new(offer.bits).map_err(|source| OfferError::Bits { sequence, source })?;
+        let bits = Bits::new(offer.bits).map_err(|source| OfferError::Bits { sequence, source })?;
         let found = offer.range.len();
         let source = match found {
             0 => Some(BundleError::Empty),
@@ -306,7 +307,7 @@ impl Desk {
                 (offer.offer.first, offer.bits, bundle)
             }
         };
-            let miner = miner.or(self.fee_address).ok_or(NoWork::NoAddress)?;
+        let miner = miner.or(self.fee_address).ok_or(NoWork::NoAddress)?;
         let work = Work::new(Bundle { miner, ..bundle }, bits);
         let key = work.commitment;
         let asked = self.requests;
@@ -436,13 +437,10 @@ impl Desk {
 
     /// The held proof that a leader would carry: the longest range of the lowest number.
     pub fn queued(&self) -> Option<Arc<HeldProof>> {
-        let best = self.held.values().min_by_key(|held| {
-            (
-                held.proof.sequence,
-                Reverse(held.proof.count),
-                held.number,
-            )
-        });
+        let best = self
+            .held
+            .values()
+            .min_by_key(|held| (held.proof.sequence, Reverse(held.proof.count), held.number));
         best.map(|held| held.proof.clone())
     }
 

@@ -350,10 +350,7 @@ fn an_address_keeps_its_last_64_works() {
         }
         assert_eq!(desk.sizes().works, MAX_WORKS_PER_ADDRESS);
         for (index, work) in works.iter().enumerate() {
-            let known = !matches!(
-                submit(&mut desk, work, &[]),
-                Submission::Unknown { .. }
-            );
+            let known = !matches!(submit(&mut desk, work, &[]), Submission::Unknown { .. });
             assert_eq!(known, index >= 6, "work {index}");
         }
         // A request for old work makes it the youngest.

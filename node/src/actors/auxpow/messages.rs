@@ -38,10 +38,7 @@ pub enum AuxPowMessage {
         reply: Reply<Submission>,
     },
     /// The proof that a leader would carry, and the last one that a final block carries.
-    GetQueued {
-        place: Place,
-        reply: Reply<Queue>,
-    },
+    GetQueued { place: Place, reply: Reply<Queue> },
 }
 
 /// A place among the questions of miners. The message holds it, because an expired message stays in

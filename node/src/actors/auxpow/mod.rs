@@ -6,8 +6,9 @@
 //! state machine of agreement does. Handles bytes of strangers: its addresses of other actors
 //! accept only the messages listed in `node/src/rights.rs`.
 
-mod contract;
 pub mod desk;
+#[cfg(test)]
+pub(crate) mod kit;
 mod messages;
 mod metrics;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use alys_runtime::log_limit::LogLimit;
 use alys_runtime::time;
 use alys_runtime::trace::reached;
 use alys_types::bls::PublicKeyBytes;
+use alys_types::limits::MAX_AUXPOW_BYTES;
 use alys_types::spec::vault_address;
 use alys_types::{Address, Genesis, Hash, codec};
 
@@ -29,7 +31,10 @@ use crate::actors::chain::ChainMessage;
 use crate::actors::storage;
 use desk::{Accepted, Changes, Desk, Refused, Submission};
 
-pub use contract::{HeldProof, MAX_HELD_PROOF_BYTES, PowFinal, WorkOffer};
+/// Largest encoded [`HeldProof`]: an AuxPoW and 200 bytes of other fields.
+const MAX_HELD_PROOF_BYTES: usize = MAX_AUXPOW_BYTES + 256;
+
+pub use alys_consensus::{HeldProof, PowFinal, WorkOffer};
 pub use messages::{AuxPowMessage, DeskError, Handle, MAX_QUESTIONS, MAX_SUBMISSIONS, Queue};
 pub use metrics::Metrics;
 
@@ -184,7 +189,12 @@ impl AuxPowActor {
 
     /// Sends a proof to the chain. One that finds no room is sent again later.
     fn send(&self, proof: Arc<HeldProof>) {
-        if self.mailboxes.chain.tell(ChainMessage::Proof(proof)).is_err() {
+        if self
+            .mailboxes
+            .chain
+            .tell(ChainMessage::Proof(proof))
+            .is_err()
+        {
             reached("state.auxpow.chain_busy");
         }
     }

@@ -97,6 +97,9 @@ pub struct ChainActor {
     /// Limits the lines about evidence, because the holder of a key can sign contradicting votes in
     /// every slot.
     pub(super) evidence_lines: LogLimit,
+    /// Limits the lines about proposals that do not fit the ledger, of which a Byzantine leader can
+    /// make one in each of its slots.
+    pub(super) unfit_lines: LogLimit,
     /// Evidence against the own key was logged by this incarnation.
     pub(super) is_own_evidence_logged: bool,
     pub(super) metrics: Metrics,
@@ -140,6 +143,7 @@ impl ChainActor {
             proof,
             vouched: Vouched::default(),
             evidence_lines: LogLimit::default(),
+            unfit_lines: LogLimit::default(),
             is_own_evidence_logged: false,
             metrics,
         })
@@ -467,7 +471,7 @@ impl ChainActor {
                 self.input(Input::Executed { hash, verdict }).await?;
             }
             ChainMessage::Accounted { hash, additions } => {
-                tracing::debug!(%hash, ?additions, "nothing waits for the additions of a block");
+                self.input(Input::Accounted { hash, additions }).await?;
             }
             ChainMessage::NotStored { hash } => {
                 // The state machine forgets a block of an abandoned branch before the storage does.
@@ -503,7 +507,7 @@ impl ChainActor {
                 self.mining.publish(&self.mailboxes.auxpow);
             }
             ChainMessage::Proof(proof) => {
-                tracing::trace!(sequence = proof.sequence, "a proof of work");
+                self.input(Input::Proof(proof)).await?;
             }
             ChainMessage::PeerListens => self.catchup.on_new_peer(),
             ChainMessage::StatusRequested {

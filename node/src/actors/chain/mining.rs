@@ -40,7 +40,11 @@ impl Mining {
             self.is_final_sent = auxpow.tell(AuxPowMessage::PowFinal(last)).is_ok();
         }
         let has_final = self.last_final.is_none() || self.is_final_sent;
-        if let Some(offer) = self.work.as_ref().filter(|_| has_final && !self.is_work_sent) {
+        if let Some(offer) = self
+            .work
+            .as_ref()
+            .filter(|_| has_final && !self.is_work_sent)
+        {
             self.is_work_sent = auxpow.tell(AuxPowMessage::Work(offer.clone())).is_ok();
         }
     }

@@ -41,6 +41,7 @@ impl AlysActor for StorageStub {
             StorageMessage::Load { reply } => reply.send(self.0.clone()),
             StorageMessage::Persist { reply, .. } => reply.send(()),
             StorageMessage::Block { reply, .. } => reply.send(None),
+            StorageMessage::FinalBlock { reply, .. } => reply.send(None),
             StorageMessage::QueryBlock { .. }
             | StorageMessage::PutProof { .. }
             | StorageMessage::DeleteProofs { .. }
@@ -89,6 +90,7 @@ fn one_block(genesis: &Genesis) -> Stored {
         header,
         block: None,
         certificate: Some(certificate),
+        additions: None,
     };
     Stored {
         blocks: vec![block],

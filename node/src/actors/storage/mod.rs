@@ -15,11 +15,14 @@ use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Message, Priority, Reply};
 use alys_consensus::federation::FINALITY_WINDOW;
-use alys_consensus::{BlockRef, FederationRecord, Record, Stored, StoredBlock, VoteState};
+use alys_consensus::{
+    BlockRef, FederationRecord, LedgerRecord, Record, Stored, StoredBlock, StoredFinal,
+    StoredLedger, VoteState,
+};
 use alys_runtime::disk::{self, Dir};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
-use alys_storage::{Batch, BlockStore, Durability, Engine};
+use alys_storage::{Batch, BlockStore, Durability, Engine, FinalBlock};
 use alys_types::limits::MAX_CERTIFICATE_BYTES;
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
 use alys_types::{Block, Genesis, Hash, Height};
@@ -49,6 +52,11 @@ pub enum StorageMessage {
         hash: Hash,
         reply: Reply<Option<Arc<Block>>>,
     },
+    /// A final block with its additions, for the ledger.
+    FinalBlock {
+        height: Height,
+        reply: Reply<Option<StoredFinal>>,
+    },
     /// A block for the JSON-RPC of miners.
     QueryBlock {
         query: BlockQuery,
@@ -67,9 +75,7 @@ pub enum StorageMessage {
         reply: Reply<()>,
     },
     /// All proofs of work with their commitments.
-    LoadProofs {
-        reply: Reply<Vec<(Hash, Vec<u8>)>>,
-    },
+    LoadProofs { reply: Reply<Vec<(Hash, Vec<u8>)>> },
     /// Blocks for a peer.
     Blocks {
         hashes: Vec<Hash>,
@@ -96,6 +102,7 @@ impl Message for StorageMessage {
             Self::Persist { .. } => "persist",
             Self::Load { .. } => "load",
             Self::Block { .. } => "block",
+            Self::FinalBlock { .. } => "final_block",
             Self::QueryBlock { .. } => "query_block",
             Self::PutProof { .. } => "put_proof",
             Self::DeleteProofs { .. } => "delete_proofs",
@@ -112,6 +119,7 @@ impl Message for StorageMessage {
             Self::Persist { .. }
             | Self::Load { .. }
             | Self::Block { .. }
+            | Self::FinalBlock { .. }
             | Self::PutProof { .. }
             | Self::DeleteProofs { .. }
             | Self::LoadProofs { .. } => Priority::High,
@@ -163,6 +171,12 @@ impl Handle {
 
     pub async fn block(&self, hash: Hash) -> Result<Option<Arc<Block>>, AskError> {
         self.ask(|reply| StorageMessage::Block { hash, reply })
+            .await
+    }
+
+    /// The final block at a height; `None` above the last one and for genesis.
+    pub async fn final_block(&self, height: Height) -> Result<Option<StoredFinal>, AskError> {
+        self.ask(|reply| StorageMessage::FinalBlock { height, reply })
             .await
     }
 
@@ -276,6 +290,19 @@ impl StorageActor {
         self.blocks.write(batch, interceptor::record_durability())
     }
 
+    fn final_block(&self, height: Height) -> Result<Option<StoredFinal>, alys_storage::Error> {
+        let Some(FinalBlock { block, additions }) = self.blocks.final_with_additions(height)?
+        else {
+            return Ok(None);
+        };
+        let parent = self.blocks.header(&block.header.parent_hash)?;
+        Ok(Some(StoredFinal {
+            block: Arc::new(block),
+            set_hash: parent.map(|header| header.set_hash),
+            additions,
+        }))
+    }
+
     fn query_block(&self, query: BlockQuery) -> Result<Option<FoundBlock>, alys_storage::Error> {
         let hash = match query {
             BlockQuery::Hash(hash) => Some(hash),
@@ -347,6 +374,10 @@ impl AlysActor for StorageActor {
                 self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| self.blocks.block(&hash))?.map(Arc::new));
             }
+            StorageMessage::FinalBlock { height, reply } => {
+                self.metrics.reads.inc();
+                reply.send(alys_runtime::blocking(|| self.final_block(height))?);
+            }
             StorageMessage::QueryBlock { query, reply } => {
                 self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| self.query_block(query))?);
@@ -358,9 +389,9 @@ impl AlysActor for StorageActor {
                 reply,
             } => {
                 let mut batch = Batch::new();
-                BlockStore::batch_proof(&mut batch, &key, (*proof).clone());
+                BlockStore::batch_proof(&mut batch, &key, &proof);
                 for key in &*displaced {
-                    BlockStore::batch_delete_proof(&mut batch, key);
+                    BlockStore::batch_proof_removed(&mut batch, key);
                 }
                 alys_runtime::blocking(|| self.blocks.write(batch, Durability::Durable))?;
                 disk::settle().await;
@@ -369,7 +400,7 @@ impl AlysActor for StorageActor {
             StorageMessage::DeleteProofs { keys, reply } => {
                 let mut batch = Batch::new();
                 for key in &*keys {
-                    BlockStore::batch_delete_proof(&mut batch, key);
+                    BlockStore::batch_proof_removed(&mut batch, key);
                 }
                 alys_runtime::blocking(|| self.blocks.write(batch, Durability::Durable))?;
                 disk::settle().await;
@@ -428,6 +459,7 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
             header: last.header.clone(),
             block: None,
             certificate,
+            additions: None,
         });
     }
     for open in store.open_blocks()? {
@@ -441,6 +473,7 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
             header: open.header,
             block,
             certificate: open.certificate,
+            additions: open.additions,
         });
     }
     Ok(Stored {
@@ -449,6 +482,11 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
         window: store.final_window(FINALITY_WINDOW as usize)?,
         blocks,
         sets: store.sets()?,
+        ledger: store.ledger()?.map(|rows| StoredLedger {
+            height: rows.height,
+            hash: rows.hash,
+            entries: rows.entries,
+        }),
     })
 }
 
@@ -463,6 +501,17 @@ pub fn batch_of(record: &Record) -> Batch {
     }
     for set in &record.sets {
         BlockStore::batch_set(&mut batch, set);
+    }
+    for (hash, additions) in &record.additions {
+        BlockStore::batch_additions(&mut batch, hash, additions);
+    }
+    if let Some(LedgerRecord {
+        height,
+        hash,
+        changes,
+    }) = &record.ledger
+    {
+        BlockStore::batch_ledger(&mut batch, *height, *hash, changes);
     }
     if let Some(highest) = record.highest {
         BlockStore::batch_highest(&mut batch, highest.slot, highest.hash);

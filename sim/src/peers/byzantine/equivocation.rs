@@ -48,8 +48,7 @@ impl Byzantine {
         let _ = self
             .judge
             .look()
-            .blocks
-            .proposed(at_ms, self.index, target.hash, &block);
+            .learn(at_ms, self.index, target.hash, &block);
         while self.others.len() >= KEPT_SLOTS {
             self.others.pop_first();
         }

@@ -436,9 +436,7 @@ impl Mutator {
         let mut oracles = self.judge.look();
         oracles.forgeries.sent_block(forgery, hash);
         // Correct nodes check the block, so its own violations are ignored here.
-        let _ = oracles
-            .blocks
-            .proposed(at_ms, authority, hash, &Arc::new(block.clone()));
+        let _ = oracles.learn(at_ms, authority, hash, &Arc::new(block.clone()));
     }
 
     fn alter_proposal(&mut self, base: &Proposal, how: Alteration) -> Option<Proposal> {

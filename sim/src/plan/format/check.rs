@@ -7,8 +7,8 @@ use alys_types::limits::{MAX_SLOT_DURATION_MS, MIN_SLOT_DURATION_MS};
 use super::nearest;
 use crate::faults::{Place, Step};
 use crate::params::{
-    BLOCK_GAS, LimitsPlan, MAX_DATA, MAX_NODES, MAX_USERS, Ms, NodeRef, POOL, Stranger,
-    TCP_TIMEOUT_MS, WorkloadPlan, WorldPlan,
+    BLOCK_GAS, LimitsPlan, MAX_DATA, MAX_MINERS, MAX_NODES, MAX_USERS, MinerPlan, Ms, NodeRef,
+    POOL, Stranger, TCP_TIMEOUT_MS, WorkloadPlan, WorldPlan,
 };
 use crate::plan::generator::Swarm;
 use crate::plan::{MAX_STEPS, Plan, mutants};
@@ -75,6 +75,7 @@ pub fn check(plan: &Plan, swarm: Option<&Swarm>) -> Result<(), Problem> {
     }
     check_world(&plan.world)?;
     check_workload(&plan.workload)?;
+    check_miners(plan)?;
     if plan.world.limits.range.is_some() && plan.workload.block_gas > LimitsPlan::RANGE_GAS {
         let most = LimitsPlan::RANGE_GAS;
         let message = format!("block_gas: at most {most} with a limit of ranges");
@@ -141,6 +142,41 @@ fn check_workload(workload: &WorkloadPlan) -> Result<(), Problem> {
     if !(1..=MAX_DATA).contains(data) {
         let message = format!("data: from 1 to {MAX_DATA} bytes, found {data}");
         return problem(["workload", "data"], message);
+    }
+    Ok(())
+}
+
+fn check_miners(plan: &Plan) -> Result<(), Problem> {
+    let Plan {
+        world, workload, ..
+    } = plan;
+    let of_miners = |message: String| problem(["workload", "miners"], message);
+    if workload.miners.len() > MAX_MINERS {
+        return of_miners(format!("miners: at most {MAX_MINERS}"));
+    }
+    for miner in &workload.miners {
+        let (least, most) = (MinerPlan::EVERY_MS.start(), MinerPlan::EVERY_MS.end());
+        if !MinerPlan::EVERY_MS.contains(&miner.every.0) {
+            let found = miner.every;
+            return of_miners(format!("every: from {least}ms to {most}ms, found {found}"));
+        }
+        let is_node = |number: &u8| (1..=world.nodes).contains(number);
+        if !miner.nodes.iter().all(is_node) {
+            let nodes = world.nodes;
+            return of_miners(format!("nodes: from 1 to {nodes}"));
+        }
+    }
+    let range = world.max_range();
+    if !(1..=WorldPlan::USUAL_RANGE).contains(&range) {
+        let most = WorldPlan::USUAL_RANGE;
+        let message = format!("pow_range: from 1 to {most} blocks, found {range}");
+        return problem(["world", "pow_range"], message);
+    }
+    if world.gate > u64::from(range) || world.gate > 0 && !workload.is_mined() {
+        let message = format!(
+            "gate: at most the {range} blocks of a range, and with a miner of valid proofs"
+        );
+        return problem(["world", "gate"], message);
     }
     Ok(())
 }
