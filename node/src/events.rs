@@ -132,6 +132,8 @@ pub enum PeerEvent {
 pub enum Wanted {
     Range { start: Height, count: u64 },
     Block { hash: Hash },
+    /// The receipts of a block, under its receipts root.
+    Receipts { hash: Hash, root: Hash },
     Status,
 }
 
@@ -195,6 +197,7 @@ impl fmt::Display for Wanted {
         match self {
             Self::Range { start, count } => write!(f, "{count} blocks from {start} on"),
             Self::Block { hash } => write!(f, "block {hash}"),
+            Self::Receipts { hash, .. } => write!(f, "receipts of block {hash}"),
             Self::Status => f.write_str("its status"),
         }
     }
