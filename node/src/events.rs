@@ -130,10 +130,18 @@ pub enum PeerEvent {
 /// The subject of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    Range { start: Height, count: u64 },
-    Block { hash: Hash },
+    Range {
+        start: Height,
+        count: u64,
+    },
+    Block {
+        hash: Hash,
+    },
     /// The receipts of a block, under its receipts root.
-    Receipts { hash: Hash, root: Hash },
+    Receipts {
+        hash: Hash,
+        root: Hash,
+    },
     Status,
 }
 

@@ -95,6 +95,7 @@ impl AlysActor for StorageStub {
             StorageMessage::Persist { .. }
             | StorageMessage::Load { .. }
             | StorageMessage::Block { .. }
+            | StorageMessage::FinalBlock { .. }
             | StorageMessage::Blocks { .. }
             | StorageMessage::BlockRange { .. }
             | StorageMessage::HeaderRange { .. } => false,
