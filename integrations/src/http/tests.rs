@@ -225,10 +225,7 @@ fn requests_of_version_one_are_answered_where_they_are_accepted() {
         ),
         (
             "7",
-            json!({
-                "jsonrpc": "2.0", "id": null,
-                "error": { "code": -32600, "message": "invalid request" },
-            }),
+            json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32600, "message": "invalid request" } }),
         ),
     ];
     block_on_main(async {
@@ -890,8 +887,7 @@ proptest::proptest! {
     ) {
         let secret = JwtSecret::new([1; 32]);
         for bytes in [&bytes[..], text.as_bytes()] {
-            jsonrpc::parse(bytes, 10, Versions::Two);
-            jsonrpc::parse(bytes, 10, Versions::OneAndTwo);
+            [Versions::Two, Versions::OneAndTwo].map(|versions| jsonrpc::parse(bytes, 10, versions));
             assert!(secret.verify_header(Some(bytes), 0).is_err());
             assert!(secret.verify_header(Some(&[b"Bearer ", bytes].concat()), 0).is_err());
         }
