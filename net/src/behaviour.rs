@@ -29,6 +29,7 @@ pub(crate) struct Behaviour {
     headers_by_range: rr::Behaviour<Codec>,
     blocks_by_range: rr::Behaviour<Codec>,
     blocks_by_hash: rr::Behaviour<Codec>,
+    receipts: rr::Behaviour<Codec>,
     ping: ping::Behaviour,
     identify: identify::Behaviour,
 }
@@ -57,6 +58,7 @@ impl Behaviour {
             headers_by_range: requests(Protocol::HeadersByRange)?,
             blocks_by_range: requests(Protocol::BlocksByRange)?,
             blocks_by_hash: requests(Protocol::BlocksByHash)?,
+            receipts: requests(Protocol::Receipts)?,
             ping: ping::Behaviour::new(
                 ping::Config::new()
                     .with_interval(config.timing.ping_interval)
@@ -82,6 +84,7 @@ impl Behaviour {
             Protocol::HeadersByRange => &mut self.headers_by_range,
             Protocol::BlocksByRange => &mut self.blocks_by_range,
             Protocol::BlocksByHash => &mut self.blocks_by_hash,
+            Protocol::Receipts => &mut self.receipts,
         }
     }
 }
@@ -105,6 +108,7 @@ impl From<BehaviourEvent> for ProtocolEvent {
             }
             BehaviourEvent::BlocksByRange(event) => Self::Requests(Protocol::BlocksByRange, event),
             BehaviourEvent::BlocksByHash(event) => Self::Requests(Protocol::BlocksByHash, event),
+            BehaviourEvent::Receipts(event) => Self::Requests(Protocol::Receipts, event),
             BehaviourEvent::Ping(event) => Self::Ping(event),
             BehaviourEvent::Identify(event) => Self::Identify(event),
         }

@@ -89,7 +89,9 @@ impl Limits {
             Protocol::BlocksByRange | Protocol::BlocksByHash => {
                 protocol.max_response().min(self.max_range_bytes)
             }
-            Protocol::Status | Protocol::HeadersByRange => protocol.max_response(),
+            Protocol::Status | Protocol::HeadersByRange | Protocol::Receipts => {
+                protocol.max_response()
+            }
         }
     }
 }

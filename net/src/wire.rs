@@ -3,8 +3,8 @@
 
 use alys_types::limits::MAX_AUXPOW_BYTES;
 use alys_types::wire::{
-    BlockRange, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal, RangeRequest,
-    Status, StatusAnswer, Transactions,
+    BlockRange, BlockReceipts, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal,
+    RangeRequest, Status, StatusAnswer, Transactions,
 };
 use alys_types::{Block, Hash, Vote};
 
@@ -14,7 +14,7 @@ use crate::handshake::{ChainTag, TAG_BYTES};
 /// or protocols, increments it, because
 /// [`Event::PeerSubscribed`](crate::Event::PeerSubscribed) waits for all topics: a peer with
 /// another list would never receive the votes that are rebroadcast on a connection.
-pub const WIRE_VERSION: u32 = 3;
+pub const WIRE_VERSION: u32 = 4;
 
 /// Declares an enum from a table of variants, each with its name on the wire and its limits.
 macro_rules! table {
@@ -142,6 +142,8 @@ table! {
         BlocksByRange = "blocks_by_range", limits::<RangeRequest, BlockRange>();
         /// Blocks by hash.
         BlocksByHash = "blocks_by_hash", limits::<Vec<Hash>, Vec<Block>>();
+        /// The receipts of a block by its hash.
+        Receipts = "receipts", limits::<Hash, Option<BlockReceipts>>();
     }
 }
 
@@ -162,7 +164,9 @@ impl Protocol {
     pub(crate) const fn max_frame(self, payload: usize) -> usize {
         match self {
             Self::Status => payload + TAG_BYTES,
-            Self::HeadersByRange | Self::BlocksByRange | Self::BlocksByHash => payload,
+            Self::HeadersByRange | Self::BlocksByRange | Self::BlocksByHash | Self::Receipts => {
+                payload
+            }
         }
     }
 
@@ -171,16 +175,20 @@ impl Protocol {
         match self {
             Self::Status => (8, 1),
             Self::HeadersByRange | Self::BlocksByRange | Self::BlocksByHash => (64, 32),
+            // A node asks for those of four blocks at once, each again after half a second.
+            Self::Receipts => (32, 8),
         }
     }
 
     /// Rate limit of the requests of all strangers together: (burst, per second). A status brings
     /// two certificates and a proof to check, about 6 ms; 50 strangers may connect at once. Those
-    /// in answers have a budget of the same rate.
+    /// in answers have a budget of the same rate. Receipts cost a call of the execution client, which
+    /// may execute the block again.
     pub const fn strangers_rate(self) -> (u32, u32) {
         match self {
             Self::Status => (128, 16),
             Self::HeadersByRange | Self::BlocksByRange | Self::BlocksByHash => (256, 128),
+            Self::Receipts => (32, 2),
         }
     }
 
@@ -251,10 +259,10 @@ mod tests {
         let chain = ChainTag {
             genesis: [0x0f; 32],
         };
-        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/3");
+        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/4");
         assert_eq!(
             Protocol::BlocksByHash.full_name(&chain),
-            "/alys/0f0f0f0f/blocks_by_hash/3"
+            "/alys/0f0f0f0f/blocks_by_hash/4"
         );
     }
 

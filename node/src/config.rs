@@ -692,6 +692,83 @@ mod tests {
     }
 
     #[test]
+    fn the_port_of_miners_is_closed_unless_it_is_enabled() {
+        let parse = |table: &str, overrides: MiningOverrides| {
+            let text = format!("{SMALL}\n[mining]\n{table}\n");
+            let overrides = Overrides {
+                mining: overrides,
+                ..Overrides::default()
+            };
+            let config = Config::parse("alys.toml", &text, Path::new("/etc/alys"), overrides);
+            config.map_err(|error| error.to_string())
+        };
+        let mining = |table: &str, overrides| parse(table, overrides).map(|config| config.mining);
+        let none = MiningOverrides::default;
+        let addr = |text: &str| Some(parse_address(text).expect("an address"));
+        let local = Mining {
+            addr: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            login: None,
+            hosts: Vec::new(),
+        };
+        assert_eq!(mining("", none()), Ok(None));
+        assert_eq!(mining("addr = \"0.0.0.0:1\"", none()), Ok(None));
+        assert_eq!(mining("enabled = true", none()), Ok(Some(local.clone())));
+        let enabling = MiningOverrides {
+            addr: addr("127.0.0.1:3001"),
+            user: Some("pool".to_owned()),
+            password_file: Some("pw".into()),
+            ..none()
+        };
+        let with_login = Mining {
+            addr: SocketAddr::from(([127, 0, 0, 1], 3001)),
+            login: Some(("pool".to_owned(), "pw".into())),
+            ..local.clone()
+        };
+        assert_eq!(mining("", enabling), Ok(Some(with_login)));
+        let open = "enabled = true\naddr = \"0.0.0.0:3000\"\nhosts = [\"pool.example\"]";
+        let remote = Mining {
+            addr: SocketAddr::from(([0, 0, 0, 0], 3000)),
+            hosts: vec!["pool.example".to_owned()],
+            login: Some(("u".to_owned(), "/etc/alys/p".into())),
+        };
+        let file = "user = \"u\"\npassword_file = \"p\"";
+        let allowed = mining(&format!("{open}\nallow_remote = true\n{file}"), none());
+        assert_eq!(allowed, Ok(Some(remote.clone())));
+        let by_option = MiningOverrides {
+            allow_remote: true,
+            ..none()
+        };
+        assert_eq!(
+            mining(&format!("{open}\n{file}"), by_option),
+            Ok(Some(remote))
+        );
+        for (table, expected) in [
+            (
+                open,
+                "mining.addr: 0.0.0.0:3000 is reached from other machines",
+            ),
+            (
+                "enabled = true\nuser = \"u\"",
+                "mining.password_file: missing",
+            ),
+            (
+                "enabled = true\npassword_file = \"p\"",
+                "mining.user: missing",
+            ),
+            ("fee_address = \"0x12\"", "\"0x12\" is not an EVM address"),
+            ("enable = true", "did you mean `enabled`?"),
+        ] {
+            let error = mining(table, none()).expect_err(table);
+            assert!(error.contains(expected), "{error}");
+        }
+        // The address protects the work of the node's own miners without the port as well.
+        let own = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+        let config = parse(&format!("fee_address = \"{own}\""), none());
+        let config = config.expect("an address");
+        assert_eq!(config.fee_address, own.parse().ok());
+    }
+
+    #[test]
     fn the_pool_belongs_to_the_execution_client_that_it_is_given_with() {
         let text = "datadir = \"data\"\n\
                     execution = { url = \"http://127.0.0.1:8551\", jwt_secret = \"j\", \

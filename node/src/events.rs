@@ -132,6 +132,8 @@ pub enum PeerEvent {
 pub enum Wanted {
     Range { start: Height, count: u64 },
     Block { hash: Hash },
+    /// The receipts of a block, under its receipts root.
+    Receipts { hash: Hash, root: Hash },
     Status,
 }
 
@@ -195,6 +197,7 @@ impl fmt::Display for Wanted {
         match self {
             Self::Range { start, count } => write!(f, "{count} blocks from {start} on"),
             Self::Block { hash } => write!(f, "block {hash}"),
+            Self::Receipts { hash, .. } => write!(f, "receipts of block {hash}"),
             Self::Status => f.write_str("its status"),
         }
     }
@@ -304,7 +307,10 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
              authorities are faulty than tolerated"
         ),
         AgreementNotice::UnfitProposal { slot, fault } => {
-            write!(f, "the block proposed in slot {slot} is not approved: {fault}")
+            write!(
+                f,
+                "the block proposed in slot {slot} is not approved: {fault}"
+            )
         }
         AgreementNotice::LedgerDiverged { height } => write!(
             f,

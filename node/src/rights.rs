@@ -34,12 +34,14 @@ const RULES: &[(&str, &str, &[&str])] = &[
         &["block", "blocks", "block_range", "header_range"],
     ),
     ("network", "tx_pool", &["received"]),
+    ("network", "engine", &["get_receipts"]),
     ("peers", "network", &["command", "request", "get_connected"]),
     (
         "peers",
         "chain",
         &["status_received", "range_received", "bodies_received"],
     ),
+    ("peers", "engine", &["receipts_received"]),
     ("tx_pool", "network", &["command", "judge"]),
     ("auxpow", "chain", &["proof", "aux_pow_started"]),
     (

@@ -16,7 +16,7 @@ use alys_runtime::disk::Dir;
 
 use crate::actors::auxpow::{self, AuxPowActor, AuxPowMessage};
 use crate::actors::chain::{self, ChainActor, ChainMessage};
-use crate::actors::engine::{EngineActor, EngineMessage, MeteredClient};
+use crate::actors::engine::{EngineActor, EngineMessage, MeteredClient, PeerReceipts};
 use crate::actors::network::{self, NetworkActor, NetworkError, NetworkMessage};
 use crate::actors::peers::{PeerActor, PeerMessage};
 use crate::actors::storage::{self, StorageActor, StorageMessage};
@@ -180,6 +180,7 @@ impl Wiring {
         let cancun_time = self.config.cancun_time;
         let chain = self.chain.clone();
         let storage = self.storage.clone();
+        let peers = self.peers.clone();
         let metrics = self.metrics.engine.clone();
         let make = always(move || {
             EngineActor::new(
@@ -189,6 +190,7 @@ impl Wiring {
                 ENGINE_TIMEOUTS,
                 chain.clone(),
                 storage.clone(),
+                peers.clone(),
                 metrics.clone(),
             )
         });
@@ -280,11 +282,13 @@ impl Wiring {
     ) -> Result<(), StartError> {
         let rights = &self.rights;
         let storage = rights.grant("network", "storage", &self.storage.0)?;
+        let engine = rights.grant("network", "engine", &self.engine)?;
         let mailboxes = network::Mailboxes {
             validation: rights.grant("network", "validation", &self.validation)?,
             chain: rights.grant("network", "chain", &self.chain)?,
             peers: rights.grant("network", "peers", &self.peers)?,
             storage: storage::PeerReads::new(storage),
+            receipts: PeerReceipts::new(engine),
             tx_pool: rights.grant("network", "tx_pool", &self.tx_pool)?,
         };
         let net_config = network_config(&self.config)?;
@@ -306,12 +310,14 @@ impl Wiring {
     fn start_peers(&self, group: &Supervisor, slot: Slot<PeerMessage>) -> Result<(), StartError> {
         let chain = self.rights.grant("peers", "chain", &self.chain)?;
         let network = self.rights.grant("peers", "network", &self.network)?;
+        let engine = self.rights.grant("peers", "engine", &self.engine)?;
         let observer = self.config.observer.clone();
         let metrics = self.metrics.peers.clone();
         let make = always(move || {
             PeerActor::new(
                 network.clone(),
                 chain.clone(),
+                engine.clone(),
                 observer.clone(),
                 metrics.clone(),
             )

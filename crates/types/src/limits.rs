@@ -30,6 +30,11 @@ pub const MAX_EXTRA_DATA_BYTES: usize = 32;
 /// Highest `max_gas_limit` of a spec: a block full of zero calldata (4 gas a byte) must fit in
 /// [`MAX_BLOCK_BYTES`].
 pub const MAX_GAS_LIMIT: u64 = 30_000_000;
+/// Most transactions in a block: those that use the least gas, 21,000.
+pub const MAX_BLOCK_TRANSACTIONS: usize = MAX_GAS_LIMIT as usize / 21_000;
+/// Largest encoded receipts of a block: 3.75 MB of log data in a full block (8 gas a byte) with
+/// room. Every other byte of a receipt costs more gas.
+pub const MAX_RECEIPTS_BYTES: usize = 4 * 1024 * 1024;
 /// Lowest `max_gas_limit` of a spec: Ethereum's clients start from it.
 pub const MIN_GAS_LIMIT: u64 = 5_000_000;
 /// Shortest slot, in milliseconds: a proposal and its approvals cross the network within it.

@@ -6,11 +6,11 @@ use crate::bls::{self, PublicKeyBytes, SecretKey, Signature};
 use crate::codec::{self, DecodeError};
 use crate::hash::{tagged, tags};
 use crate::limits::{
-    MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES, MAX_PROPOSAL_BYTES, MAX_RANGE_BYTES, MAX_STATUS_BYTES,
-    MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
+    MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MAX_CERTIFICATE_BYTES, MAX_PROPOSAL_BYTES,
+    MAX_RANGE_BYTES, MAX_RECEIPTS_BYTES, MAX_STATUS_BYTES, MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
 };
 use crate::vote::ChainId;
-use crate::{AuthoritySet, Block, Certificate, ForkId, Hash, Header, Height, Slot, Vote};
+use crate::{AuthoritySet, Block, Certificate, ForkId, Hash, Header, Height, Slot, Vote, bounded};
 
 /// A proposal: the block and its leader's signature (topic `blocks`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +163,13 @@ pub struct BlockRange {
     pub finalized: Option<CertifiedHeader>,
 }
 
+/// Receipts of a block, in the order of its transactions, EIP-2718 encoded. Unchecked: the receipts
+/// root of the block decides (docs/protocol.md, rule 5.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockReceipts(
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_BLOCK_TRANSACTIONS>")] pub Vec<Vec<u8>>,
+);
+
 /// Users' transactions, EIP-2718 encoded (topic `transactions`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transactions(pub Vec<Vec<u8>>);
@@ -201,6 +208,8 @@ message!(
     RangeRequest = 64,
     HeaderRange = MAX_BLOCK_BYTES,
     BlockRange = MAX_RANGE_BYTES,
+    Hash = 64,
+    Option<BlockReceipts> = MAX_RECEIPTS_BYTES,
     Vec<Hash> = 8 * 1024,
     Vec<Block> = MAX_RANGE_BYTES,
     Transactions = MAX_TRANSACTIONS_BYTES,

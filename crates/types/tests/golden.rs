@@ -12,8 +12,8 @@ use alys_types::peg::{
 };
 use alys_types::spec::{BURN_ADDRESS, GovernanceSpec, transaction_type};
 use alys_types::wire::{
-    AuthorityProof, BlockRange, CertifiedHeader, Confirmation, HeldVotes, Message, Proposal,
-    RangeRequest, Status, StatusAnswer,
+    AuthorityProof, BlockRange, BlockReceipts, CertifiedHeader, Confirmation, HeldVotes, Message,
+    Proposal, RangeRequest, Status, StatusAnswer,
 };
 use alys_types::*;
 use proptest::prelude::*;
@@ -345,6 +345,11 @@ fn encodings_are_pinned() {
             start: Height(1),
             count: 256,
         },
+    );
+    check("receipts-request", &hash(80));
+    check(
+        "receipts-answer",
+        &Some(BlockReceipts(vec![vec![0xc0], vec![0x02, 81]])),
     );
     let range = BlockRange {
         blocks: vec![block],

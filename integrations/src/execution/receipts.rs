@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, TxType};
 use alloy_primitives::{Address, B256, Bytes, Log, U8, U64};
-use alys_types::limits::MAX_GAS_LIMIT;
+use alys_types::limits::MAX_BLOCK_TRANSACTIONS;
 use serde::Deserialize;
 
 use super::ExecutionError;
@@ -28,8 +28,6 @@ use crate::http::{HttpClient, RpcError};
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Calls in a batch. Clients permit 1,000 or fewer; EthereumJS executes a block for each.
 const MAX_BATCH: usize = 100;
-/// Most transactions in a block: those of the lowest gas.
-const MAX_TRANSACTIONS: usize = (MAX_GAS_LIMIT / 21_000) as usize;
 
 /// "Unknown block" of Geth.
 const UNKNOWN_BLOCK: i64 = -39001;
@@ -121,11 +119,11 @@ async fn by_transactions(
     let Some(transactions) = transactions(http, block).await? else {
         return Ok(None);
     };
-    if transactions.len() > MAX_TRANSACTIONS {
+    if transactions.len() > MAX_BLOCK_TRANSACTIONS {
         return Err(ExecutionError::Invalid {
             method: "eth_getBlockByHash",
             reason: format!(
-                "{} transactions in a block, the limit is {MAX_TRANSACTIONS}",
+                "{} transactions in a block, the limit is {MAX_BLOCK_TRANSACTIONS}",
                 transactions.len()
             ),
         });

@@ -180,7 +180,10 @@ impl Service {
                 Some(status) => status,
                 None => return self.refuse(protocol, channel, Refusal::Invalid),
             },
-            Protocol::HeadersByRange | Protocol::BlocksByRange | Protocol::BlocksByHash => payload,
+            Protocol::HeadersByRange
+            | Protocol::BlocksByRange
+            | Protocol::BlocksByHash
+            | Protocol::Receipts => payload,
         };
         self.requests.last_inbound += 1;
         let id = InboundId(self.requests.last_inbound);
@@ -321,7 +324,10 @@ impl Service {
         }
         let payload = match protocol {
             Protocol::Status => self.config.chain.prefix(&payload),
-            Protocol::HeadersByRange | Protocol::BlocksByRange | Protocol::BlocksByHash => payload,
+            Protocol::HeadersByRange
+            | Protocol::BlocksByRange
+            | Protocol::BlocksByHash
+            | Protocol::Receipts => payload,
         };
         self.send_request(Some(id), peer, protocol, payload);
     }

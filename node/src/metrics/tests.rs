@@ -231,10 +231,17 @@ fn identities_of_peers_do_not_grow_the_metrics() {
         let test = TestSystem::new();
         let (network, _network) = Probe::new(64);
         let (chain, _chain) = Probe::new(64);
+        let (engine, _engine) = Probe::new(64);
         let metrics = NodeMetrics::default();
         let of_peers = metrics.peers.clone();
         let peers = test.start("peers", 64, move || {
-            let actor = PeerActor::new(network.clone(), chain.clone(), None, of_peers.clone());
+            let actor = PeerActor::new(
+                network.clone(),
+                chain.clone(),
+                engine.clone(),
+                None,
+                of_peers.clone(),
+            );
             async move { Ok::<_, std::convert::Infallible>(actor) }
         });
         for number in 0..5_000_u64 {

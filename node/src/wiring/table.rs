@@ -151,9 +151,10 @@ pub const ENGINE: ActorSpec = ActorSpec {
     message_timeout: ENGINE_TIMEOUTS.supervisor,
     timeout_reason: "the actor's own timeout is shorter; a replay takes many messages",
     mailbox: 64,
-    // A build, an execution, a fork choice, and the actor's own reminders.
-    least_mailbox: 8,
-    memory: "hashes of blocks to replay",
+    // A build, an execution, a fork choice, a question for receipts, the actor's own reminders, two
+    // reads of peers and four answers of peers.
+    least_mailbox: 16,
+    memory: "hashes of blocks to replay; the receipts of four blocks from peers",
 };
 pub const CHAIN: ActorSpec = ActorSpec {
     name: "chain",

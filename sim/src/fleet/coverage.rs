@@ -54,6 +54,7 @@ pub const STATES: &[&str] = &[
     "state.chain.votes_regained",
     "state.engine.back",
     "state.engine.empty_build",
+    "state.engine.fetched_receipts",
     "state.engine.forkchoice_refused",
     "state.engine.invalid",
     "state.engine.late",

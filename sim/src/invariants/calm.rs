@@ -391,7 +391,10 @@ impl Calm {
             ("chain", "remembered_votes", remembered),
             ("engine", "refused_forkchoices", 0),
             ("engine", "replays", 0),
-            ("engine", "missing_receipts", 0),
+            // A block that the chain left is forgotten after two minutes.
+            ("engine", "missing_receipts", 4),
+            ("engine", "fetched_receipts", 4),
+            ("peers", "receipt_fetches", 1),
             ("chain", "buffered_votes", open_votes),
             ("chain", "latest_votes", authorities),
             ("chain", "screened_votes", open_votes),

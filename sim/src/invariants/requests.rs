@@ -100,8 +100,8 @@ struct NodeRequests {
     incarnation: u64,
     last_tag: u64,
     open: BTreeMap<u64, Open>,
-    /// Blocks by hash: the time from which on another request is in order.
-    again_ms: BTreeMap<alys_types::Hash, u64>,
+    /// Blocks by hash, or their receipts: the time from which on another request is in order.
+    again_ms: BTreeMap<(bool, alys_types::Hash), u64>,
     fetches: u64,
     /// Time of the last request that the network did not take.
     not_sent_ms: Option<u64>,
@@ -118,6 +118,11 @@ pub struct Requests {
 
 /// A broken rule, in words.
 type Broken = String;
+
+/// True for a fetch of a block, and false for one of its receipts.
+fn is_block(wanted: Wanted) -> bool {
+    matches!(wanted, Wanted::Block { .. })
+}
 
 impl Requests {
     /// `has_buggify`: nodes take rare valid paths.
@@ -259,10 +264,11 @@ impl NodeRequests {
         }
         match wanted {
             Wanted::Status => Ok(()),
-            Wanted::Block { hash } => {
+            Wanted::Block { hash } | Wanted::Receipts { hash, .. } => {
                 let turn = self.fetches;
                 self.fetches += 1;
-                let again_ms = self.again_ms.insert(hash, at_ms + AGAIN_AWAITED_MS);
+                let fetched = (is_block(wanted), hash);
+                let again_ms = self.again_ms.insert(fetched, at_ms + AGAIN_AWAITED_MS);
                 if let Some(due_ms) = again_ms.filter(|due| at_ms + ROUNDING_MS < *due) {
                     let early_ms = due_ms - at_ms;
                     return Err(format!(
@@ -306,11 +312,12 @@ impl NodeRequests {
                     self.plan.range_failed(&peer, at_ms);
                 }
             },
-            Wanted::Block { hash } => {
+            Wanted::Block { hash } | Wanted::Receipts { hash, .. } => {
                 if matches!(ending, Ending::GivenUp | Ending::NotSent) {
                     return;
                 }
-                self.again_ms.entry(hash).and_modify(|due| {
+                let fetched = (is_block(open.wanted), hash);
+                self.again_ms.entry(fetched).and_modify(|due| {
                     *due = (*due).min(at_ms + AGAIN_ANSWERED_MS);
                 });
                 let Some(Peer { record, .. }) = self.plan.peers.get_mut(&peer) else {

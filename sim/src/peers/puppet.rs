@@ -127,6 +127,6 @@ fn answered(judge: &mut Oracles, node: u8, asked: &Asked, answer: Option<&[u8]>)
             judge.headers(at_ms, node, *range, answer.as_ref().ok());
         }
         (Protocol::BlocksByRange | Protocol::HeadersByRange, _)
-        | (Protocol::BlocksByHash | Protocol::Status, _) => {}
+        | (Protocol::BlocksByHash | Protocol::Receipts | Protocol::Status, _) => {}
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use alloy_consensus::proofs::calculate_receipt_root;
 use alys_runtime::block_on_main;
+use alys_types::limits::MAX_GAS_LIMIT;
 use serde_json::{Value, json};
 
 use super::*;

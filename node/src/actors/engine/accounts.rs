@@ -1,11 +1,11 @@
-//! Additions of blocks to the ledger, from the receipts of the execution client (rules 5.4 and
-//! 5.25, docs/protocol.md).
+//! Additions of blocks to the ledger, from receipts (rules 5.4 and 5.25, docs/protocol.md): those of
+//! the execution client, or of peers if it lost them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_consensus::federation::FINALITY_WINDOW;
+use alloy_consensus::ReceiptEnvelope;
 use alys_peg::{Additions, ReceiptsError, receipts};
 use alys_runtime::buggify;
 use alys_runtime::log_limit::LogLimit;
@@ -14,19 +14,27 @@ use alys_runtime::trace::reached;
 use alys_types::{Block, Hash, Header};
 
 use super::actor::{EngineActor, EngineError};
+use crate::actors::peers::PeerMessage;
 
-/// Time without the receipts of a block after which the operator is told. A client that executes or
-/// stores them late has them within a slot or two.
+/// Time without receipts after which the operator is told. A client that stores them late has them
+/// within a slot or two, and peers answer within as much.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Blocks without receipts that are remembered: all that can wait for theirs at once.
-const MAX_MISSING: usize = FINALITY_WINDOW as usize;
+/// Time after which a block is forgotten about which the chain does not ask again: it asks in every
+/// slot until it knows the additions, or has left the branch.
+const FORGET_AFTER: Duration = Duration::from_secs(120);
+/// Blocks without receipts that are remembered: more than the chain asks for at once.
+const MAX_MISSING: usize = 256;
+/// Blocks whose receipts of peers are kept until the chain asks again. Four are fetched at once.
+const MAX_FETCHED: usize = 4;
 
-/// Blocks whose receipts the client does not have, and the log lines about them.
+/// Receipts that the client does not have, and the log lines about them.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
-    /// Time of the first answer without receipts, by block.
-    since: BTreeMap<Hash, Instant>,
-    /// The operator was told, and the client has served no receipts since.
+    /// Times of the first and the last question without an answer, by block.
+    blocks: BTreeMap<Hash, (Instant, Instant)>,
+    /// Time of the first question that the client did not answer since it last served receipts.
+    unserved: Option<Instant>,
+    /// The operator was told, and no block has been accounted for since.
     is_reported: bool,
     /// Limits the lines about receipts that are not those of their block.
     mismatches: LogLimit,
@@ -34,19 +42,22 @@ pub(super) struct Missing {
 
 impl Missing {
     pub(super) fn len(&self) -> usize {
-        self.since.len()
+        self.blocks.len()
     }
 
-    /// Records an answer without receipts. Returns the time since the first one if the operator has
-    /// to be told.
+    /// Records that the client lacks the receipts of a block. Returns the time without them, of this
+    /// block or of all, if the operator has to be told.
     fn lacks(&mut self, hash: Hash, now: Instant) -> Option<Duration> {
-        if self.since.len() >= MAX_MISSING && !self.since.contains_key(&hash) {
-            // They belong to branches that the chain has left, because it asks about all others
-            // again.
-            self.since.clear();
+        let unserved = *self.unserved.get_or_insert(now);
+        let (first, last) = self.blocks.entry(hash).or_insert((now, now));
+        *last = now;
+        let since = unserved.min(*first);
+        if self.blocks.len() > MAX_MISSING {
+            let oldest = self.blocks.iter().min_by_key(|(_, (_, last))| *last);
+            let oldest = oldest.map(|(hash, _)| *hash);
+            oldest.and_then(|hash| self.blocks.remove(&hash));
         }
-        let first = *self.since.entry(hash).or_insert(now);
-        let waited = now.saturating_duration_since(first);
+        let waited = now.saturating_duration_since(since);
         if self.is_reported || waited < PATIENCE {
             return None;
         }
@@ -54,9 +65,39 @@ impl Missing {
         Some(waited)
     }
 
-    fn has(&mut self, hash: &Hash) {
-        self.since.remove(hash);
+    /// The client served the receipts of a block.
+    fn served(&mut self, hash: &Hash) {
+        self.blocks.remove(hash);
+        self.unserved = None;
         self.is_reported = false;
+    }
+
+    /// A peer served the receipts of a block.
+    fn fetched(&mut self, hash: &Hash) {
+        self.blocks.remove(hash);
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        let is_recent = |last: Instant| now.saturating_duration_since(last) < FORGET_AFTER;
+        self.blocks.retain(|_, (_, last)| is_recent(*last));
+    }
+}
+
+/// Receipts of peers, until the chain asks about their blocks again.
+#[derive(Debug, Default)]
+pub(super) struct Fetched(BTreeMap<Hash, Vec<ReceiptEnvelope>>);
+
+impl Fetched {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn insert(&mut self, hash: Hash, receipts: Vec<ReceiptEnvelope>) {
+        // Blocks of a branch that the chain has left would keep their places for good.
+        if self.0.len() >= MAX_FETCHED {
+            self.0.pop_first();
+        }
+        self.0.insert(hash, receipts);
     }
 }
 
@@ -79,37 +120,61 @@ impl EngineActor {
             // Another branch may have become final since the chain asked.
             return Ok(None);
         };
-        if buggify!("node.engine.no_receipts", 50_000) {
-            return Ok(None);
-        }
         let payload = &block.body.payload;
+        if let Some(found) = self.fetched.0.remove(&hash) {
+            match receipts::tips(payload, &found) {
+                Ok(tips) => {
+                    reached("state.engine.fetched_receipts");
+                    self.missing.fetched(&hash);
+                    return Ok(Some(Additions { tips }));
+                }
+                // The PeerActor checked the root, so the payload itself is not as it must be.
+                Err(error) => tracing::debug!(%hash, %error, "receipts of a peer are of no use"),
+            }
+        }
         let found = if payload.transactions.is_empty() {
             Some(Vec::new())
         } else {
             let execution_hash = block.header.execution_hash.into();
             let found = self.client.receipts(execution_hash).await;
-            let Some(found) = self.track(found).await else {
+            let found = self.track(found).await;
+            if found.is_none() && !self.is_reachable {
                 return Ok(None);
-            };
-            found
+            }
+            // A refusal counts as an answer without receipts.
+            let found = found.flatten();
+            found.filter(|_| !buggify!("node.engine.no_receipts", 50_000))
         };
         let Some(found) = found else {
             reached("state.engine.no_receipts");
             self.metrics.missing_receipts.inc();
             self.report_missing(hash, &block.header);
+            self.fetch_receipts(hash, payload.receipts_root);
             return Ok(None);
         };
         match receipts::tips(payload, &found) {
             Ok(tips) => {
-                self.missing.has(&hash);
+                if !payload.transactions.is_empty() {
+                    self.missing.served(&hash);
+                }
                 Ok(Some(Additions { tips }))
             }
             Err(error) => {
                 reached("state.engine.wrong_receipts");
                 self.metrics.wrong_receipts.inc();
                 self.report_wrong(&block.header, &error).await;
+                self.fetch_receipts(hash, payload.receipts_root);
                 Ok(None)
             }
+        }
+    }
+
+    /// Asks a peer for receipts. The chain asks again, so that a request that the PeerActor does not
+    /// take is repeated.
+    fn fetch_receipts(&self, hash: Hash, root: Hash) {
+        let fetch = PeerMessage::FetchReceipts { hash, root };
+        if self.peers.tell(fetch).is_err() {
+            tracing::debug!(%hash, "the PeerActor is busy: receipts are fetched later");
         }
     }
 
@@ -120,10 +185,11 @@ impl EngineActor {
         match self.missing.lacks(hash, time::now()) {
             Some(waited) => tracing::warn!(
                 %height, %slot, ?waited,
-                "the execution client lacks the receipts of a block that it executed, and without \
-                 them this node neither proposes nor approves: let it keep receipts (EthereumJS: \
-                 --saveReceipts; Reth: without --full, --minimal and --prune.receipts; Geth keeps \
-                 them), or remove its chain, so that it executes all blocks again"
+                "the execution client lacks the receipts of blocks that it executed, and this node \
+                 neither proposes nor approves until a peer sends them: let it keep receipts \
+                 (EthereumJS: --saveReceipts; Reth: without --full, --minimal and \
+                 --prune.receipts; Geth and ethrex keep them), and if they stay lost, remove its \
+                 chain, so that it executes all blocks again"
             ),
             None => tracing::debug!(%height, %slot, "the execution client lacks receipts"),
         }
@@ -141,7 +207,7 @@ impl EngineActor {
         tracing::warn!(
             %height, %slot, %error, client, left_out,
             "the execution client's receipts are not those of the block, which it called valid; \
-             asking again"
+             asking peers and it again"
         );
     }
 }
@@ -150,11 +216,17 @@ impl EngineActor {
 mod tests {
     use super::*;
 
+    fn hash(number: u64) -> Hash {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_be_bytes());
+        Hash(hash)
+    }
+
     #[test]
     fn the_operator_is_told_once_until_receipts_are_served_again() {
         alys_runtime::block_on_main(async {
             let start = time::now();
-            let hash = |mark| Hash([mark; 32]);
+            let at = |seconds| start + Duration::from_secs(seconds);
             let mut missing = Missing::default();
             // (seconds, block, told)
             let table = [
@@ -166,23 +238,41 @@ mod tests {
                 (60, 2, false),
             ];
             for (seconds, block, told) in table {
-                let waited = missing.lacks(hash(block), start + Duration::from_secs(seconds));
+                let waited = missing.lacks(hash(block), at(seconds));
                 assert_eq!(waited.is_some(), told, "block {block} at {seconds} s");
             }
-            missing.has(&hash(1));
-            let waited = missing.lacks(hash(2), start + Duration::from_secs(61));
+            // One block stays lost while the client serves others.
+            missing.served(&hash(1));
+            let waited = missing.lacks(hash(2), at(61));
             assert_eq!(waited, Some(Duration::from_secs(52)));
+            // Peers have what the client loses each time.
+            missing.served(&hash(2));
+            missing.fetched(&hash(2));
+            for (seconds, told) in [(70, false), (75, false), (81, true), (90, false)] {
+                let waited = missing.lacks(hash(seconds), at(seconds));
+                assert_eq!(waited.is_some(), told, "at {seconds} s");
+                missing.fetched(&hash(seconds));
+            }
         });
     }
 
     #[test]
-    fn blocks_without_receipts_are_bounded() {
+    fn blocks_without_receipts_are_bounded_and_forgotten() {
         let mut missing = Missing::default();
+        let now = time::now();
         for number in 0..3 * MAX_MISSING as u64 {
-            let mut hash = [0; 32];
-            hash[..8].copy_from_slice(&number.to_be_bytes());
-            missing.lacks(Hash(hash), time::now());
+            missing.lacks(hash(number), now + Duration::from_millis(number));
             assert!(missing.len() <= MAX_MISSING);
         }
+        missing.expire(now + FORGET_AFTER);
+        assert_eq!(missing.len(), MAX_MISSING);
+        missing.expire(now + FORGET_AFTER + Duration::from_secs(1));
+        assert_eq!(missing.len(), 0);
+        let mut fetched = Fetched::default();
+        for number in 0..9 {
+            fetched.insert(hash(number), Vec::new());
+            assert!(fetched.len() <= MAX_FETCHED);
+        }
+        assert!(fetched.0.contains_key(&hash(8)));
     }
 }

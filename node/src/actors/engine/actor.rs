@@ -15,11 +15,12 @@ use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::{Block, ExecutionPayload, Genesis, Hash, Header};
 
-use super::accounts::Missing;
+use super::accounts::{Fetched, Missing};
 use super::backoff::Backoff;
 use super::replay::{HEAD_INTERVAL, MAX_MISSING, Replay, Step};
 use super::{EngineMessage, EngineTimeouts, Metrics};
 use crate::actors::chain::ChainMessage;
+use crate::actors::peers::PeerMessage;
 use crate::actors::storage;
 use crate::interceptor;
 
@@ -40,8 +41,9 @@ pub struct EngineActor {
     timeouts: EngineTimeouts,
     chain: Addr<ChainMessage>,
     pub(super) storage: storage::Handle,
+    pub(super) peers: Addr<PeerMessage>,
     /// The last call was answered; a change is logged and reported to the chain.
-    is_reachable: bool,
+    pub(super) is_reachable: bool,
     /// The last fork choice that the client followed.
     forkchoice: ForkchoiceState,
     /// The last fork choice of the chain, while the client does not follow it.
@@ -58,6 +60,7 @@ pub struct EngineActor {
     invalid_lines: LogLimit,
     replay: Option<Replay>,
     pub(super) missing: Missing,
+    pub(super) fetched: Fetched,
     pub(super) metrics: Metrics,
 }
 
@@ -69,6 +72,7 @@ impl EngineActor {
         timeouts: EngineTimeouts,
         chain: Addr<ChainMessage>,
         storage: storage::Handle,
+        peers: Addr<PeerMessage>,
         metrics: Metrics,
     ) -> EngineActor {
         let forkchoice = ForkchoiceState::same_hash(genesis.header().execution_hash.into());
@@ -79,6 +83,7 @@ impl EngineActor {
             timeouts,
             chain,
             storage,
+            peers,
             is_reachable: true,
             forkchoice,
             refused: None,
@@ -89,6 +94,7 @@ impl EngineActor {
             invalid_lines: LogLimit::default(),
             replay: None,
             missing: Missing::default(),
+            fetched: Fetched::default(),
             metrics,
         }
     }
@@ -603,6 +609,24 @@ impl AlysActor for EngineActor {
                 };
                 self.tell(ChainMessage::Accounted { hash, additions }).await;
             }
+            EngineMessage::ReceiptsReceived { hash, receipts } => self.fetched.insert(hash, receipts),
+            EngineMessage::GetReceipts {
+                execution_hash,
+                place,
+                reply,
+            } => {
+                let client = self.client.clone();
+                let serving = ctx.spawn("receipts", async move {
+                    match client.receipts(execution_hash.into()).await {
+                        Ok(found) => drop(reply.send(found)),
+                        Err(error) => tracing::debug!(%error, "a peer gets no receipts"),
+                    }
+                    drop(place);
+                });
+                if let Err(error) = serving {
+                    tracing::debug!(%error, "a peer gets no receipts");
+                }
+            }
             EngineMessage::Build(request) => {
                 let PayloadRequest { slot, parent, .. } = request;
                 let built = timeout(limit, self.build(&request)).await;
@@ -627,7 +651,9 @@ impl AlysActor for EngineActor {
         let tables = &self.metrics.tables;
         tables.set("refused_forkchoices", usize::from(self.refused.is_some()));
         tables.set("replays", usize::from(self.replay.is_some()));
+        self.missing.expire(time::now());
         tables.set("missing_receipts", self.missing.len());
+        tables.set("fetched_receipts", self.fetched.len());
         Ok(())
     }
 

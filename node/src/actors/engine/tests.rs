@@ -19,11 +19,13 @@ use alys_integrations::execution::{HttpEngine, to_wire, withdrawals_to_wire};
 use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, ServerConfig};
 use alys_peg::Additions;
 use alys_runtime::time::sleep;
+use alys_types::wire::BlockReceipts;
 use alys_types::{Address, Body, ExecutionPayload, Hash, Header, Slot, Withdrawal};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::actors::chain::ChainMessage;
+use crate::actors::peers::PeerMessage;
 use crate::actors::storage::{self, StorageMessage};
 use crate::actors::testbed::genesis;
 
@@ -130,7 +132,7 @@ impl Client {
 }
 
 /// A payload without the blob fields of Deneb.
-fn payload() -> ExecutionPayload {
+pub(super) fn payload() -> ExecutionPayload {
     ExecutionPayload {
         parent_hash: Hash([9; 32]),
         fee_recipient: Address([1; 20]),
@@ -156,6 +158,7 @@ struct Engine {
     client: Client,
     actor: Addr<EngineMessage>,
     chain: Probe<ChainMessage>,
+    peers: Probe<PeerMessage>,
     metrics: Metrics,
     _server: HttpServer,
     _test: TestSystem,
@@ -173,6 +176,7 @@ impl Engine {
         let test = TestSystem::new();
         let (chain, chain_probe) = Probe::new(1_024);
         let (storage, storage_probe) = Probe::new(16);
+        let (peers, peers_probe) = Probe::new(1_024);
         let metrics = Metrics::default();
         let of_actor = metrics.clone();
         let actor = test.start("engine", 64, move || {
@@ -183,6 +187,7 @@ impl Engine {
                 EngineTimeouts::new(Duration::from_secs(2)),
                 chain.clone(),
                 storage::Handle(storage.clone()),
+                peers.clone(),
                 of_actor.clone(),
             );
             async move { Ok::<_, Infallible>(actor) }
@@ -191,6 +196,7 @@ impl Engine {
             client,
             actor,
             chain: chain_probe,
+            peers: peers_probe,
             metrics,
             _server: server,
             _test: test,
@@ -472,7 +478,7 @@ fn additions_come_from_receipts_under_the_root_of_the_block() {
         // EthereumJS has lost them.
         (full.clone(), json!([]), None, true, true, false),
         (full.clone(), wire("0x5209"), None, true, false, true),
-        (full, json!("receipts"), None, true, false, false),
+        (full, json!("receipts"), None, true, true, false),
         (no_receipts, wire("0x5208"), None, true, false, true),
     ];
     alys_runtime::block_on_main(async move {
@@ -482,11 +488,69 @@ fn additions_come_from_receipts_under_the_root_of_the_block() {
             engine.client.lock().receipts = answer;
             assert_eq!(engine.account(&block).await, expected, "row {row}");
             let asked = engine.client.lock().receipts_asked > 0;
-            let counted = [
-                engine.metrics.missing_receipts.get() > 0,
-                engine.metrics.wrong_receipts.get() > 0,
-            ];
-            assert_eq!((asked, counted), (asks, [missing, wrong]), "row {row}");
+            let counted = engine.metrics.wrong_receipts.get() > 0;
+            assert_eq!((asked, counted), (asks, wrong), "row {row}");
+            // The simulator loses some receipts.
+            let counted = engine.metrics.missing_receipts.get() > 0;
+            assert!(counted || !missing, "row {row}");
+            let fetch = std::iter::from_fn(|| engine.peers.now()).next();
+            assert!(fetch.is_some() || expected.is_some(), "row {row}");
+            let (block, root) = (block.header.hash(), block.body.payload.receipts_root);
+            assert!(
+                fetch.is_none_or(|fetch| matches!(
+                    fetch,
+                    PeerMessage::FetchReceipts { hash, root: of } if (hash, of) == (block, root)
+                )),
+                "row {row}"
+            );
         }
+    });
+}
+
+/// EthereumJS loses receipts when it is killed, and never makes them again.
+#[test]
+fn receipts_that_the_client_lost_are_those_of_a_peer() {
+    let receipt = Receipt {
+        status: true.into(),
+        cumulative_gas_used: 21_000,
+        logs: Vec::new(),
+    };
+    let right = vec![ReceiptEnvelope::from_typed(TxType::Legacy, receipt)];
+    let block = accounted(true, &right, 2);
+    let hash = block.header.hash();
+    alys_runtime::block_on_main(async move {
+        for (receipts, tips) in [(right, Some(63_000)), (Vec::new(), None)] {
+            let mut engine = Engine::start(&[]).await;
+            engine.client.lock().receipts = json!([]);
+            let received = EngineMessage::ReceiptsReceived { hash, receipts };
+            assert!(engine.actor.send(received).await.is_ok(), "the actor runs");
+            let found = engine.account(&block).await;
+            assert_eq!(found.map(|found| found.tips), tips.map(U256::from::<u64>));
+        }
+    });
+}
+
+#[test]
+fn a_peer_gets_the_receipts_of_the_client_beside_other_questions() {
+    alys_runtime::block_on_main(async {
+        let engine = Engine::start(&[]).await;
+        let right = accounted(true, &[], 2);
+        let reads = PeerReceipts::new(engine.actor.clone());
+        engine.client.lock().receipts = json!([]);
+        let found = reads.of_block(&right, true).await.expect("an answer");
+        assert_eq!(found, None, "the client lost them");
+        let wire = json!([{ "status": "0x1", "cumulativeGasUsed": "0x5208", "logs": [] }]);
+        engine.client.lock().receipts = wire;
+        let found = reads.of_block(&right, true).await.expect("an answer");
+        assert_eq!(found, None, "they are not those of the block");
+        let receipt = Receipt {
+            status: true.into(),
+            cumulative_gas_used: 21_000,
+            logs: Vec::new(),
+        };
+        let receipt = ReceiptEnvelope::from_typed(TxType::Legacy, receipt);
+        let right = accounted(true, std::slice::from_ref(&receipt), 2);
+        let found = reads.of_block(&right, false).await.expect("an answer");
+        assert_eq!(found, Some(BlockReceipts(vec![receipt.encoded_2718()])));
     });
 }

@@ -1,8 +1,8 @@
 //! NetworkActor: runs the libp2p service and routes its events.
 //!
 //! Owns the network service of this incarnation. Passes transactions to the
-//! TxPoolActor and other gossip to the ValidationActor, has requests answered from the storage or
-//! the chain, and guarantees that the PeerActor eventually knows the connected peers. When a
+//! TxPoolActor and other gossip to the ValidationActor, has requests answered from the storage, the
+//! chain or the execution client, and guarantees that the PeerActor eventually knows the connected peers. When a
 //! receiver is overloaded, gossip is dropped and requests are refused as busy. Decodes requests for
 //! blocks, and no other payload.
 
@@ -23,6 +23,7 @@ use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::{Message as Wire, RangeRequest};
 
 use crate::actors::chain::ChainMessage;
+use crate::actors::engine::PeerReceipts;
 use crate::actors::peers::PeerMessage;
 use crate::actors::storage;
 use crate::actors::tx_pool::TxPoolMessage;
@@ -120,6 +121,7 @@ pub struct Mailboxes {
     pub chain: Addr<ChainMessage>,
     pub peers: Addr<PeerMessage>,
     pub storage: storage::PeerReads,
+    pub receipts: PeerReceipts,
     pub tx_pool: Addr<TxPoolMessage>,
 }
 
@@ -389,15 +391,22 @@ impl NetworkActor {
             return self.refuse_as_busy(id);
         }
         let storage = self.mailboxes.storage.clone();
-        let Some(place) = storage.reserve(self.is_known(&peer)) else {
+        let is_known = self.is_known(&peer);
+        let Some(place) = storage.reserve(is_known) else {
             tracing::debug!(%peer, "too many requests are served");
             return self.refuse_as_busy(id);
         };
+        let receipts = self.mailboxes.receipts.clone();
         let handle = self.handle.clone();
         let interceptor = self.interceptor.clone();
         let metrics = self.metrics.clone();
         let serving = ctx.spawn("serve", async move {
-            let response = serve(&storage, &place, protocol, &payload).await;
+            let response = match protocol {
+                Protocol::Receipts => {
+                    serve_receipts(&storage, &place, &receipts, is_known, &payload).await
+                }
+                _ => serve(&storage, &place, protocol, &payload).await,
+            };
             metrics.on_served(protocol, &response);
             let respond = Command::Respond { id, response };
             if let Err(error) = interceptor.send(&handle, respond).await {
@@ -543,7 +552,7 @@ async fn serve(
     let invalid = |_| Refusal::Invalid;
     let unavailable = |_| Refusal::Unavailable;
     match protocol {
-        Protocol::Status => Err(Refusal::Invalid),
+        Protocol::Status | Protocol::Receipts => Err(Refusal::Invalid),
         Protocol::HeadersByRange => {
             let request = RangeRequest::decode(payload).map_err(invalid)?;
             let range = storage.header_range(place.clone(), request).await;
@@ -565,6 +574,33 @@ async fn serve(
             Ok(blocks.map_err(unavailable)?.encode())
         }
     }
+}
+
+/// Answers a peer's request for the receipts of a block, from the execution client.
+async fn serve_receipts(
+    storage: &storage::PeerReads,
+    place: &Arc<storage::Place>,
+    receipts: &PeerReceipts,
+    is_known: bool,
+    payload: &[u8],
+) -> Result<Vec<u8>, Refusal> {
+    buggify_pause!("node.network.slow_answer", 250_000, 500);
+    let hash = Hash::decode(payload).map_err(|_| Refusal::Invalid)?;
+    let blocks = storage.blocks(place.clone(), vec![hash]).await;
+    let blocks = blocks.map_err(|_| Refusal::Unavailable)?;
+    let found = match blocks.first() {
+        Some(block) => receipts.of_block(block, is_known).await,
+        None => Ok(None),
+    };
+    let found = found.map_err(|error| {
+        tracing::debug!(%error, "receipts are not served");
+        Refusal::Busy
+    })?;
+    let answer = found.encode();
+    if answer.len() > Protocol::Receipts.max_response() {
+        return Err(Refusal::Unavailable);
+    }
+    Ok(answer)
 }
 
 #[cfg(test)]
@@ -597,14 +633,22 @@ mod tests {
         let (chain, chain_probe) = Probe::new(1);
         let (peers, peers_probe) = Probe::new(1);
         let (tx_pool, tx_pool_probe) = Probe::new(1);
+        let (engine, engine_probe) = Probe::new(1);
         let mailboxes = Mailboxes {
             validation,
             chain,
             peers,
             storage,
+            receipts: PeerReceipts::new(engine),
             tx_pool,
         };
-        let probes = (validation_probe, chain_probe, peers_probe, tx_pool_probe);
+        let probes = (
+            validation_probe,
+            chain_probe,
+            peers_probe,
+            tx_pool_probe,
+            engine_probe,
+        );
         (mailboxes, probes)
     }
 

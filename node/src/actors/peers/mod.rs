@@ -2,7 +2,8 @@
 //!
 //! Owns the list of peers and the sync plan (decided by `alys-sync-planner`). Guarantees that
 //! missing blocks are requested, one range and a few single blocks at a time, until the chain has
-//! them. Never checks blocks: the chain does, and a peer pays for invalid ones.
+//! them, and receipts that the execution client lost. Never checks blocks: the chain does, and a
+//! peer pays for invalid ones. Receipts reach the engine only under the root that it named.
 
 mod metrics;
 
@@ -12,12 +13,14 @@ use std::time::{Duration, Instant};
 use alys_actor_system::{Addr, AlysActor, Context, Message};
 use alys_net::{Command, Event, Offence, PeerId, Protocol, RequestError};
 use alys_runtime::log_limit::LogLimit;
+use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_sync_planner::{Goal, Planner, RANGE_TIMEOUT_MS};
-use alys_types::wire::{BlockRange, Message as Wire, RangeRequest, StatusAnswer};
+use alys_types::wire::{BlockRange, BlockReceipts, Message as Wire, RangeRequest, StatusAnswer};
 use alys_types::{Block, Hash};
 
 use crate::actors::chain::ChainMessage;
+use crate::actors::engine::{self, EngineMessage};
 use crate::actors::network::NetworkMessage;
 use crate::actors::validation::CheckError;
 use crate::events::{Ending, NodeEvent, Notice, Observer, PeerEvent, Wanted};
@@ -34,6 +37,9 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 const FETCH_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Blocks fetched by hash at once.
 const MAX_FETCHES: usize = 16;
+/// Receipts fetched at once. Each answer has up to 4 MiB, and a client that was killed lacks those
+/// of the last few blocks.
+const MAX_RECEIPT_FETCHES: usize = 4;
 /// Time after which a request without an answer is given up: the network answers within ten
 /// seconds, unless this actor had no room for the answer. As long as the planner waits for a range.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(RANGE_TIMEOUT_MS);
@@ -62,6 +68,8 @@ pub enum PeerMessage {
     SyncTo(Goal),
     /// From the chain: a certified block lacks its body.
     Fetch { hash: Hash },
+    /// From the engine: the execution client lacks the receipts of a block with this receipts root.
+    FetchReceipts { hash: Hash, root: Hash },
     /// From the chain: request the statuses of all peers, and send them this one.
     AskStatus { status: Vec<u8> },
     /// From the chain: a range is imported.
@@ -85,6 +93,7 @@ impl Message for PeerMessage {
             Self::Answer { .. } => "answer",
             Self::SyncTo(_) => "sync_to",
             Self::Fetch { .. } => "fetch",
+            Self::FetchReceipts { .. } => "fetch_receipts",
             Self::AskStatus { .. } => "ask_status",
             Self::RangeTaken { .. } => "range_taken",
             Self::Misbehaved { .. } => "misbehaved",
@@ -98,10 +107,10 @@ impl Message for PeerMessage {
 /// Requests for statuses: one for each peer, strangers and authorities. With the other requests
 /// they stay below the limit of the network, 256.
 const MAX_STATUSES: usize = 128;
-/// Requests without an answer: one range, five fetches of each of [`MAX_FETCHES`] blocks, since the
-/// network answers within five times [`FETCH_TIMEOUT`], and statuses. Beyond the limit the oldest
-/// request is given up.
-const MAX_PENDING: usize = 1 + 5 * MAX_FETCHES + MAX_STATUSES;
+/// Requests without an answer: one range, five fetches of each of [`MAX_FETCHES`] blocks and
+/// [`MAX_RECEIPT_FETCHES`] receipts, since the network answers within five times [`FETCH_TIMEOUT`],
+/// and statuses. Beyond the limit the oldest request is given up.
+const MAX_PENDING: usize = 1 + 5 * (MAX_FETCHES + MAX_RECEIPT_FETCHES) + MAX_STATUSES;
 
 /// A request without an answer yet.
 struct Pending {
@@ -114,12 +123,15 @@ struct Pending {
 pub struct PeerActor {
     network: Addr<NetworkMessage>,
     chain: Addr<ChainMessage>,
+    engine: Addr<EngineMessage>,
     observer: Option<Observer>,
     planner: Planner<PeerId>,
     pending: BTreeMap<u64, Pending>,
     next_tag: u64,
     /// Blocks fetched by hash, each with the time from which another peer may be asked.
     fetching: BTreeMap<Hash, Instant>,
+    /// Blocks whose receipts are fetched, likewise.
+    fetching_receipts: BTreeMap<Hash, Instant>,
     /// Number of fetches so far, which spreads them over the peers.
     fetches: u64,
     started: Instant,
@@ -132,17 +144,20 @@ impl PeerActor {
     pub fn new(
         network: Addr<NetworkMessage>,
         chain: Addr<ChainMessage>,
+        engine: Addr<EngineMessage>,
         observer: Option<Observer>,
         metrics: Metrics,
     ) -> PeerActor {
         PeerActor {
             network,
             chain,
+            engine,
             observer,
             planner: Planner::default(),
             pending: BTreeMap::new(),
             next_tag: 0,
             fetching: BTreeMap::new(),
+            fetching_receipts: BTreeMap::new(),
             fetches: 0,
             started: alys_runtime::time::now(),
             misbehaviour_lines: LogLimit::default(),
@@ -215,6 +230,7 @@ impl PeerActor {
         }
         if interceptor::fetches_expire() {
             self.fetching.retain(|_, until| now < *until);
+            self.fetching_receipts.retain(|_, until| now < *until);
         }
     }
 
@@ -222,6 +238,7 @@ impl PeerActor {
         let tables = &self.metrics.tables;
         tables.set("requests", self.pending.len());
         tables.set("fetches", self.fetching.len());
+        tables.set("receipt_fetches", self.fetching_receipts.len());
         tables.set("peers", self.planner.peers().count());
         tables.set("remembered_peers", self.planner.remembered());
     }
@@ -291,6 +308,27 @@ impl PeerActor {
             vec![hash].encode(),
             Wanted::Block { hash },
         );
+    }
+
+    /// Requests the receipts of a block from the peer whose turn it is. The engine repeats the
+    /// request while it lacks them, so one peer after another is asked.
+    fn fetch_receipts(&mut self, hash: Hash, root: Hash) {
+        let now = alys_runtime::time::now();
+        if interceptor::fetches_expire() {
+            self.fetching_receipts.retain(|_, until| now < *until);
+        }
+        let fetching = &self.fetching_receipts;
+        if fetching.contains_key(&hash) || fetching.len() >= MAX_RECEIPT_FETCHES {
+            return;
+        }
+        let now_ms = self.now_ms();
+        let Some(peer) = self.planner.peer_for_block(self.fetches, now_ms) else {
+            return;
+        };
+        self.fetches += 1;
+        self.fetching_receipts.insert(hash, now + FETCH_TIMEOUT);
+        let wanted = Wanted::Receipts { hash, root };
+        self.request(peer, Protocol::Receipts, hash.encode(), wanted);
     }
 
     fn on_event(&mut self, event: Event) {
@@ -419,6 +457,13 @@ impl PeerActor {
                 self.retry_after(hash, FETCH_RETRY_DELAY);
                 self.on_block(peer, hash, result)
             }
+            Wanted::Receipts { hash, root } => {
+                let from = alys_runtime::time::now() + FETCH_RETRY_DELAY;
+                self.fetching_receipts
+                    .entry(hash)
+                    .and_modify(|at| *at = from);
+                self.on_receipts(peer, hash, root, result)
+            }
         };
         self.end(tag, ending);
     }
@@ -484,6 +529,53 @@ impl PeerActor {
                 self.report_misbehaviour(peer, &CheckError::UnrequestedBlocks);
                 Ending::Unusable
             }
+            Err(error) => {
+                self.report_misbehaviour(peer, &error.into());
+                Ending::Unusable
+            }
+        }
+    }
+
+    fn on_receipts(
+        &mut self,
+        peer: PeerId,
+        hash: Hash,
+        root: Hash,
+        result: Result<Vec<u8>, RequestError>,
+    ) -> Ending {
+        let now = self.now_ms();
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a request for receipts failed");
+                if interceptor::failed_blocks_count() {
+                    self.planner.block_timed_out(&peer, now);
+                }
+                return Ending::Failed;
+            }
+        };
+        match Option::<BlockReceipts>::decode(&bytes) {
+            Ok(None) => {
+                self.planner.block_missing(&peer, now);
+                Ending::Missing
+            }
+            Ok(Some(encoded)) => match engine::checked(&encoded, root) {
+                Some(receipts) => {
+                    self.planner.block_received(&peer);
+                    let received = EngineMessage::ReceiptsReceived { hash, receipts };
+                    if self.engine.tell(received).is_ok() {
+                        reached("state.peers.receipts");
+                        Ending::Answered
+                    } else {
+                        Ending::Failed
+                    }
+                }
+                None => {
+                    let error = CheckError::FalseReceipts { block: hash, root };
+                    self.report_misbehaviour(peer, &error);
+                    Ending::Unusable
+                }
+            },
             Err(error) => {
                 self.report_misbehaviour(peer, &error.into());
                 Ending::Unusable
@@ -585,6 +677,7 @@ impl AlysActor for PeerActor {
                 self.request_range();
             }
             PeerMessage::Fetch { hash } => self.fetch(hash),
+            PeerMessage::FetchReceipts { hash, root } => self.fetch_receipts(hash, root),
             PeerMessage::AskStatus { status } => self.ask_status(&status),
             PeerMessage::RangeTaken { peer, has_progress } => {
                 self.report(PeerEvent::RangeTaken { peer, has_progress });
@@ -608,6 +701,7 @@ impl AlysActor for PeerActor {
                 self.planner = Planner::default();
                 self.pending.clear();
                 self.fetching.clear();
+                self.fetching_receipts.clear();
                 self.report_count();
             }
             PeerMessage::Plan => {

@@ -2,6 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use alloy_consensus::proofs::calculate_receipt_root;
+use alloy_consensus::{Receipt, ReceiptEnvelope, TxType};
+use alloy_eips::eip2718::Encodable2718;
 use alys_actor_system::Fault;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_net::NodeKey;
@@ -20,13 +23,37 @@ fn start(
     Probe<NetworkMessage>,
     Probe<ChainMessage>,
 ) {
+    let (peers, network, chain, _) = start_with_engine(test);
+    (peers, network, chain)
+}
+
+fn start_with_engine(
+    test: &TestSystem,
+) -> (
+    Addr<PeerMessage>,
+    Probe<NetworkMessage>,
+    Probe<ChainMessage>,
+    Probe<EngineMessage>,
+) {
     let (network, network_probe) = Probe::new(64);
     let (chain, chain_probe) = Probe::new(64);
+    let (engine, engine_probe) = Probe::new(64);
     let peers = test.start(NAME, 64, move || {
-        let actor = PeerActor::new(network.clone(), chain.clone(), None, Metrics::default());
+        let actor = PeerActor::new(
+            network.clone(),
+            chain.clone(),
+            engine.clone(),
+            None,
+            Metrics::default(),
+        );
         async move { Ok::<_, std::convert::Infallible>(actor) }
     });
-    (peers, network_probe, chain_probe)
+    (peers, network_probe, chain_probe, engine_probe)
+}
+
+/// The address of an engine that is gone.
+fn no_engine() -> Addr<EngineMessage> {
+    Probe::new(1).0
 }
 
 fn connected(key: u8) -> (PeerId, PeerMessage) {
@@ -251,7 +278,7 @@ fn a_request_without_an_answer_is_given_up() {
                 seen.lock().expect("no panic").push((*tag, *ending));
             }
         });
-        let mut actor = PeerActor::new(network, chain, Some(observer), Metrics::default());
+        let mut actor = PeerActor::new(network, chain, no_engine(), Some(observer), Metrics::default());
         let now = alys_runtime::time::now();
         let hash = Hash([1; 32]);
         let peer = NodeKey::from_bytes([1; 32]).peer_id();
@@ -287,7 +314,7 @@ fn a_block_is_not_requested_again_before_the_retry_delay_after_any_answer() {
         for answer in answers {
             let (network, _network) = Probe::new(64);
             let (chain, _chain) = Probe::new(64);
-            let mut actor = PeerActor::new(network, chain, None, Metrics::default());
+            let mut actor = PeerActor::new(network, chain, no_engine(), None, Metrics::default());
             actor.connect(peer, true);
             actor.fetch(hash);
             let tags: Vec<u64> = actor.pending.keys().copied().collect();
@@ -399,12 +426,103 @@ fn a_few_invalid_answers_are_logged_for_the_operator_and_the_others_counted() {
     alys_runtime::block_on_main(async {
         let (network, _network) = Probe::new(1);
         let (chain, _chain) = Probe::new(1);
-        let mut actor = PeerActor::new(network, chain, None, Metrics::default());
+        let mut actor = PeerActor::new(network, chain, no_engine(), None, Metrics::default());
         for number in 0..100 {
             let peer = NodeKey::from_bytes([number; 32]).peer_id();
             actor.report_misbehaviour(peer, &CheckError::UnrequestedBlocks);
         }
         let expected = 100 - u64::from(alys_runtime::log_limit::MAX_LINES);
         assert_eq!(actor.misbehaviour_lines.left_out(), expected);
+    });
+}
+
+/// A receipt with this cumulative gas.
+fn receipt(gas: u64) -> ReceiptEnvelope {
+    let receipt = Receipt {
+        status: true.into(),
+        cumulative_gas_used: gas,
+        logs: Vec::new(),
+    };
+    ReceiptEnvelope::from_typed(TxType::Eip1559, receipt)
+}
+
+/// Rule 7.2 (docs/protocol.md): a false answer costs the peer that gave it and no other.
+#[test]
+fn receipts_are_requested_from_one_peer_after_another_until_one_has_them() {
+    alys_runtime::block_on_main(async {
+        let test = TestSystem::new();
+        let (peers, mut network, _chain, mut engine) = start_with_engine(&test);
+        for key in 1..=3 {
+            peers.tell(connected(key).1).expect("room");
+        }
+        let right = vec![receipt(21_000), receipt(50_000)];
+        let root = Hash::from(calculate_receipt_root(&right));
+        let encode = |receipts: &[ReceiptEnvelope]| {
+            let encoded = receipts.iter().map(Encodable2718::encoded_2718);
+            Some(BlockReceipts(encoded.collect())).encode()
+        };
+        let hash = Hash([7; 32]);
+        let answers = [
+            Option::<BlockReceipts>::None.encode(),
+            encode(&right[1..]),
+            encode(&right),
+        ];
+        let mut asked = BTreeSet::new();
+        let mut reported = Vec::new();
+        for (turn, answer) in answers.into_iter().enumerate() {
+            peers
+                .tell(PeerMessage::FetchReceipts { hash, root })
+                .expect("room");
+            let (tag, peer) = loop {
+                match network.next().await.expect("a request") {
+                    NetworkMessage::Request {
+                        tag,
+                        peer,
+                        protocol: Protocol::Receipts,
+                        payload,
+                    } => {
+                        assert_eq!(Hash::decode(&payload), Ok(hash));
+                        break (tag, peer);
+                    }
+                    NetworkMessage::Command(command) => {
+                        if let Command::Report { peer, offence } = *command {
+                            reported.push((peer, offence));
+                        }
+                    }
+                    _ => {}
+                }
+            };
+            asked.insert(peer);
+            assert_eq!(engine.now().map(|_| ()), None, "turn {turn}");
+            peers
+                .tell(PeerMessage::Answer {
+                    tag,
+                    peer,
+                    is_known: true,
+                    result: Ok(answer),
+                })
+                .expect("room");
+            // The delay starts when the answer is handled.
+            alys_runtime::time::sleep(FETCH_RETRY_DELAY * 2).await;
+            if turn == 1 {
+                let report = network.find(|message| match message {
+                    NetworkMessage::Command(command) => match *command {
+                        Command::Report { peer, offence } => Some((peer, offence)),
+                        _ => None,
+                    },
+                    _ => None,
+                });
+                let report = report.await.expect("a report");
+                assert_eq!(report, (peer, Offence::InvalidResponse));
+            }
+        }
+        assert_eq!(reported, []);
+        assert!(asked.len() > 1, "{asked:?}");
+        let received = engine.next().await;
+        let Some(EngineMessage::ReceiptsReceived { hash: of, receipts }) = received else {
+            panic!("no receipts");
+        };
+        assert_eq!((of, receipts), (hash, right));
+        test.end().await;
     });
 }

@@ -6,7 +6,7 @@ use alys_consensus::verify::{CertifiedError, ProposalError, VoteError};
 use alys_net::Topic;
 use alys_types::codec::DecodeError;
 use alys_types::wire::AuthorityProofError;
-use alys_types::{Height, VoteKind};
+use alys_types::{Hash, Height, VoteKind};
 
 /// The party at fault for a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum CheckError {
     Authority(#[source] AuthorityProofError),
     #[error("blocks that were not requested")]
     UnrequestedBlocks,
+    #[error("receipts of block {block} that are not those under its receipts root {root}")]
+    FalseReceipts { block: Hash, root: Hash },
     #[error("a confirmation beside the certificate of another block")]
     ConfirmationOfOther,
     #[error("a confirmation beside a certificate of kind {found:?}, not of approvals")]
@@ -87,6 +89,7 @@ impl CheckError {
             | Self::RangeCertificateKind { .. }
             | Self::Authority(_)
             | Self::UnrequestedBlocks
+            | Self::FalseReceipts { .. }
             | Self::ConfirmationOfOther
             | Self::ConfirmationCertificateKind { .. } => Blame::Sender,
             Self::AssumedSet { .. } | Self::TooManyStrangers { .. } => Blame::Nobody,

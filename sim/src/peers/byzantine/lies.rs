@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use alys_net::{Command, Protocol, Topic};
-use alys_types::wire::{BlockRange, CertifiedHeader, HeaderRange, Message, Status, StatusAnswer};
+use alys_types::wire::{
+    BlockRange, BlockReceipts, CertifiedHeader, HeaderRange, Message, Status, StatusAnswer,
+};
 use alys_types::{Bitmap, Block, Certificate, Header, Height, Slot, VoteKind, VoteTarget};
 
 use super::{Byzantine, Said, now, publish};
@@ -221,6 +223,15 @@ impl Byzantine {
                 let mut blocks = Vec::<Block>::decode(payload).ok()?;
                 self.shuffle(&mut blocks, |block| &mut block.header);
                 Some(blocks.encode())
+            }
+            Protocol::Receipts => {
+                let mut answer = Option::<BlockReceipts>::decode(payload).ok()?;
+                match (&mut answer, self.flip()) {
+                    (Some(BlockReceipts(receipts)), true) => receipts.reverse(),
+                    (Some(BlockReceipts(receipts)), false) => drop(receipts.pop()),
+                    (None, _) => answer = Some(BlockReceipts(Vec::new())),
+                }
+                Some(answer.encode())
             }
         }
     }

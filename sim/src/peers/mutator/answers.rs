@@ -4,7 +4,8 @@
 use alys_types::bls::{PublicKeyBytes, Signature};
 use alys_types::limits::MAX_RANGE_BLOCKS;
 use alys_types::wire::{
-    AuthorityProof, BlockRange, CertifiedHeader, HeaderRange, RangeRequest, Status, StatusAnswer,
+    AuthorityProof, BlockRange, BlockReceipts, CertifiedHeader, HeaderRange, RangeRequest, Status,
+    StatusAnswer,
 };
 use alys_types::{Block, Certificate, Hash, Header, Height, Slot, Vote};
 
@@ -137,6 +138,23 @@ pub const BLOCKS: &[(&str, Change<Vec<Block>>)] = &[
     ("body", |blocks, shop| {
         if let Some(block) = drawn(blocks, shop) {
             change_body(block, shop);
+        }
+    }),
+];
+
+pub const RECEIPTS: &[(&str, Change<Option<BlockReceipts>>)] = &[
+    ("missing", |answer, _| *answer = None),
+    ("items", |answer, shop| {
+        if let Some(BlockReceipts(receipts)) = answer {
+            alter_items(receipts, shop);
+        }
+    }),
+    ("receipt", |answer, shop| {
+        let Some(BlockReceipts(receipts)) = answer else {
+            return;
+        };
+        if let Some(byte) = drawn(receipts, shop).and_then(|bytes| bytes.last_mut()) {
+            *byte ^= 1;
         }
     }),
 ];

@@ -18,13 +18,14 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use alys_net::{Protocol, Topic};
 use alys_runtime::sim::World;
 use alys_types::wire::{
-    BlockRange, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal, RangeRequest,
-    Status, StatusAnswer,
+    BlockRange, BlockReceipts, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal,
+    RangeRequest, Status, StatusAnswer,
 };
 use alys_types::{Block, Certificate, Hash, Header, Height, Vote, VoteKind, VoteTarget};
 
 use answers::{
-    BLOCK_RANGE, BLOCKS, Change, HASHES, HEADER_RANGE, RANGE_REQUEST, STATUS, STATUS_ANSWER,
+    BLOCK_RANGE, BLOCKS, Change, HASHES, HEADER_RANGE, RANGE_REQUEST, RECEIPTS, STATUS,
+    STATUS_ANSWER,
 };
 use blocks::{BODY, HEADER};
 use certificates::{CERTIFICATE, VOTE};
@@ -223,6 +224,7 @@ fn answer_names() -> impl Iterator<Item = String> {
         of("header-range", HEADER_RANGE),
         of("block-range", BLOCK_RANGE),
         of("blocks", BLOCKS),
+        of("receipts", RECEIPTS),
         of("range-request", RANGE_REQUEST),
         of("hashes", HASHES),
     ]
@@ -626,6 +628,13 @@ pub fn alter_answer(
         Protocol::BlocksByHash => alter(
             answer,
             |blocks: &mut Vec<Block>| answers::draw("blocks", BLOCKS, blocks, shop),
+            judge,
+        ),
+        Protocol::Receipts => alter(
+            answer,
+            |receipts: &mut Option<BlockReceipts>| {
+                answers::draw("receipts", RECEIPTS, receipts, shop)
+            },
             judge,
         ),
     };

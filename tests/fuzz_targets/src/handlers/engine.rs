@@ -14,6 +14,7 @@ use alys_integrations::execution::HttpEngine;
 use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, ServerConfig};
 use alys_node::actors::chain::ChainMessage;
 use alys_node::actors::engine::{EngineActor, EngineMessage, EngineTimeouts, Metrics};
+use alys_node::actors::peers::PeerMessage;
 use alys_node::actors::storage;
 use alys_runtime::time::sleep;
 use alys_types::spec::{prev_randao, vault_address};
@@ -122,6 +123,7 @@ struct Engine {
     script: Script,
     actor: Addr<EngineMessage>,
     chain: Probe<ChainMessage>,
+    peers: Probe<PeerMessage>,
     blocks: Vec<Arc<Block>>,
 }
 
@@ -153,6 +155,7 @@ impl Engine {
             async move { Ok::<_, Infallible>(stored) }
         });
         let (chain, chain_probe) = Probe::new(1024);
+        let (peers, peers_probe) = Probe::new(1024);
         let genesis = federation.genesis().clone();
         let addr = server.local_addr();
         let actor = test.start("engine", 64, move || {
@@ -167,6 +170,7 @@ impl Engine {
                 EngineTimeouts::new(CALL_TIMEOUT),
                 chain.clone(),
                 storage::Handle(storage.clone()),
+                peers.clone(),
                 Metrics::default(),
             );
             async move { Ok::<_, Infallible>(actor) }
@@ -177,6 +181,7 @@ impl Engine {
             script,
             actor,
             chain: chain_probe,
+            peers: peers_probe,
             blocks,
         }
     }
@@ -207,7 +212,20 @@ impl Engine {
         let block = choices.pick(&self.blocks).cloned();
         let block = block.expect("the chain has blocks");
         let known = block.header.hash();
-        match choices.byte() % 6 {
+        match choices.byte() % 7 {
+            6 => {
+                let hash = match choices.byte() {
+                    0xe0.. => Hash(choices.array()),
+                    0..0xe0 => known,
+                };
+                let block = (choices.flag() && hash == known).then_some(block);
+                self.tell(EngineMessage::Account { hash, block });
+                self.expect_one(|message| {
+                    matches!(message, ChainMessage::Accounted { hash: found, .. } if *found == hash)
+                })
+                .await;
+                while self.peers.now().is_some() {}
+            }
             0..=2 => {
                 let hash = match choices.byte() {
                     0xf0.. => Hash(choices.array()),
@@ -230,6 +248,7 @@ impl Engine {
                     timestamp: slot.timestamp(SLOT_MS),
                     prev_randao: prev_randao(&known, slot),
                     fee_recipient: vault_address(),
+                    withdrawals: Vec::new(),
                     is_empty: choices.flag(),
                 }));
                 self.expect_one(|message| match message {

@@ -14,6 +14,7 @@ use alys_net::{
     NodeKey, Offence, PeerId, Protocol, Refusal, RequestError, RequestId, Topic,
 };
 use alys_node::actors::chain::ChainMessage;
+use alys_node::actors::engine::{EngineMessage, PeerReceipts};
 use alys_node::actors::network::{Mailboxes, Metrics, NetworkActor, NetworkMessage};
 use alys_node::actors::peers::PeerMessage;
 use alys_node::actors::storage;
@@ -61,6 +62,7 @@ struct Network {
     chain: Probe<ChainMessage>,
     peers: Probe<PeerMessage>,
     tx_pool: Probe<TxPoolMessage>,
+    engine: Probe<EngineMessage>,
     /// The connections by the events so far, and those reported to the PeerActor.
     connected: BTreeSet<PeerId>,
     reported: BTreeSet<PeerId>,
@@ -83,11 +85,13 @@ impl Network {
         let (chain, chain_probe) = Probe::new(2);
         let (peers, peers_probe) = Probe::new(2);
         let (tx_pool, tx_pool_probe) = Probe::new(2);
+        let (engine, engine_probe) = Probe::new(2);
         let mailboxes = Mailboxes {
             validation,
             chain,
             peers,
             storage: storage::PeerReads::new(storage),
+            receipts: PeerReceipts::new(engine),
             tx_pool,
         };
         let genesis = federation.genesis().hash().0;
@@ -110,6 +114,7 @@ impl Network {
             chain: chain_probe,
             peers: peers_probe,
             tx_pool: tx_pool_probe,
+            engine: engine_probe,
             connected: BTreeSet::new(),
             reported: BTreeSet::new(),
             received: 0,
@@ -256,6 +261,7 @@ impl Network {
             }
         }
         while self.tx_pool.now().is_some() {}
+        while self.engine.now().is_some() {}
         while self.chain.now().is_some() {}
         while let Some(message) = self.peers.now() {
             match message {

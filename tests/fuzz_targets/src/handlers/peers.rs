@@ -6,10 +6,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
+use alloy_consensus::proofs::calculate_receipt_root;
+use alloy_consensus::{Receipt, ReceiptEnvelope, TxType};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::Log;
 use alys_actor_system::Addr;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_net::{DisconnectReason, Event, Offence, PeerId, Protocol, RequestError};
 use alys_node::actors::chain::ChainMessage;
+use alys_node::actors::engine::EngineMessage;
 use alys_node::actors::network::NetworkMessage;
 use alys_node::actors::peers::{Metrics, PeerActor, PeerMessage};
 use alys_node::actors::validation::CheckError;
@@ -17,7 +22,7 @@ use alys_runtime::time::sleep;
 use alys_sync_planner::Goal;
 use alys_types::limits::MAX_RANGE_BLOCKS;
 use alys_types::wire::{
-    BlockRange, HeldVotes, Message as Wire, RangeRequest, Status, StatusAnswer,
+    BlockRange, BlockReceipts, HeldVotes, Message as Wire, RangeRequest, Status, StatusAnswer,
 };
 use alys_types::{Block, Hash, Height, Slot, VoteKind};
 
@@ -60,6 +65,7 @@ struct Peers {
     actor: Addr<PeerMessage>,
     network: Probe<NetworkMessage>,
     chain: Probe<ChainMessage>,
+    engine: Probe<EngineMessage>,
     federation: Federation,
     connected: BTreeSet<PeerId>,
     requests: VecDeque<Request>,
@@ -70,9 +76,16 @@ impl Peers {
         let test = TestSystem::new();
         let (network, network_probe) = Probe::new(1024);
         let (chain, chain_probe) = Probe::new(1024);
+        let (engine, engine_probe) = Probe::new(1024);
         let actor = test.start("peers", 1024, move || {
             let metrics = Metrics::default();
-            let actor = PeerActor::new(network.clone(), chain.clone(), None, metrics);
+            let actor = PeerActor::new(
+                network.clone(),
+                chain.clone(),
+                engine.clone(),
+                None,
+                metrics,
+            );
             async move { Ok::<_, Infallible>(actor) }
         });
         Peers {
@@ -80,6 +93,7 @@ impl Peers {
             actor,
             network: network_probe,
             chain: chain_probe,
+            engine: engine_probe,
             federation: Federation::new(Slot(850_000_000)),
             connected: BTreeSet::new(),
             requests: VecDeque::new(),
@@ -139,7 +153,12 @@ impl Peers {
             8 => {
                 let known = self.federation.block(choices);
                 let hash = known.map_or(Hash([7; 32]), |block| block.header.hash());
-                self.tell(PeerMessage::Fetch { hash });
+                if choices.byte() % 4 == 0 {
+                    let root = receipts_root();
+                    self.tell(PeerMessage::FetchReceipts { hash, root });
+                } else {
+                    self.tell(PeerMessage::Fetch { hash });
+                }
             }
             9 => self.tell(PeerMessage::RangeTaken {
                 peer,
@@ -221,6 +240,13 @@ impl Peers {
                 let count = choices.byte() % 3;
                 self.blocks(choices, count.into()).blocks.encode()
             }
+            Protocol::Receipts => match choices.byte() % 4 {
+                0 => None,
+                1 => Some(BlockReceipts(vec![choices.bytes(64)])),
+                2 => Some(BlockReceipts(Vec::new())),
+                _ => Some(BlockReceipts(vec![receipt().encoded_2718()])),
+            }
+            .encode(),
             Protocol::Status => self.status(choices),
             Protocol::HeadersByRange => Vec::new(),
         };
@@ -294,6 +320,9 @@ impl Peers {
                     let hashes = Vec::<Hash>::decode(&payload).expect("a request of our own");
                     assert_eq!(hashes.len(), 1);
                 }
+                Protocol::Receipts => {
+                    Hash::decode(&payload).expect("a request of our own");
+                }
                 Protocol::Status => {
                     Status::decode(&payload).expect("a status of our own");
                 }
@@ -310,5 +339,24 @@ impl Peers {
             });
         }
         while self.chain.now().is_some() {}
+        while let Some(message) = self.engine.now() {
+            let EngineMessage::ReceiptsReceived { receipts, .. } = message else {
+                panic!("the PeerActor commands the engine");
+            };
+            assert_eq!(
+                receipts,
+                [receipt()],
+                "other receipts than those of the root"
+            );
+        }
     }
+}
+
+/// The only receipt of the blocks that the engine asks for.
+fn receipt() -> ReceiptEnvelope {
+    ReceiptEnvelope::from_typed(TxType::Eip1559, Receipt::<Log>::default())
+}
+
+fn receipts_root() -> Hash {
+    calculate_receipt_root(&[receipt()]).into()
 }
