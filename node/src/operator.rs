@@ -125,6 +125,9 @@ impl Methods {
                 "slot": summary.finalized.slot.0,
                 "hash": summary.finalized.hash.to_string(),
             },
+            "powFinal": {
+                "height": summary.pow_final_height.0,
+            },
         }))
     }
 
