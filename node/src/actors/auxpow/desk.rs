@@ -31,6 +31,8 @@ pub const MAX_WORKS_PER_ADDRESS: usize = 64;
 pub const MAX_PROVEN: usize = 31;
 /// Verified proofs that are held: one is carried, and the others are of ranges that overlap it.
 pub const MAX_HELD: usize = 64;
+/// Work with a carried proof that is remembered, for its miner's question about it.
+pub const MAX_CARRIED: usize = 64;
 
 /// The chain's offer is none: a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +134,29 @@ pub struct Refused {
     pub commitment: Hash,
 }
 
+/// The state of work, for its miner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkStatus {
+    pub sequence: u64,
+    pub start: Hash,
+    pub end: Hash,
+    pub count: u32,
+    pub miner: Address,
+    pub state: WorkState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkState {
+    /// Handed out; a proof is accepted.
+    Open,
+    /// A proof of it was accepted, and waits for a block.
+    Accepted,
+    /// A final block carries a proof of it.
+    Final(PowFinal),
+    /// No block can carry it any more.
+    Stale(Staleness),
+}
+
 /// Held proofs to send to the chain, and those to delete from the storage.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -209,6 +234,8 @@ pub struct Desk {
     /// By commitment.
     held: BTreeMap<Hash, Held>,
     accepted: u64,
+    /// Work of this desk whose proofs final blocks carry, the latest last.
+    carried: VecDeque<(Hash, WorkStatus)>,
     /// The last proof that a final block carries.
     last_final: Option<PowFinal>,
     /// First block of the range after [`Self::last_final`], once the chain has offered it.
@@ -231,6 +258,7 @@ impl Desk {
             proven: VecDeque::new(),
             held: BTreeMap::new(),
             accepted: 0,
+            carried: VecDeque::new(),
             last_final: None,
             next_start: None,
         }
@@ -290,6 +318,7 @@ impl Desk {
         if last.sequence <= before {
             return Vec::new();
         }
+        self.note_carried(&last);
         self.last_final = Some(last);
         self.next_start = None;
         // Work of this proof stays, for the answer that it is stale.
@@ -464,6 +493,42 @@ impl Desk {
         held.into_iter().map(|held| held.proof.clone()).collect()
     }
 
+    /// The state of the work with this commitment; `None` if it is not remembered.
+    pub fn status(&self, key: &Hash) -> Option<WorkStatus> {
+        if let Some((_, status)) = self.carried.iter().find(|(carried, _)| carried == key) {
+            return Some(*status);
+        }
+        if let Some(entry) = self.works.get(key) {
+            let state = match entry.staleness {
+                Some(why) => WorkState::Stale(why),
+                None if entry.is_accepted => WorkState::Accepted,
+                None => WorkState::Open,
+            };
+            return Some(WorkStatus::of(&entry.work.bundle, state));
+        }
+        let held = self.held.get(key)?;
+        Some(WorkStatus::of_proof(&held.proof, WorkState::Accepted))
+    }
+
+    /// Remembers the work of this desk that a carried proof is about.
+    fn note_carried(&mut self, last: &PowFinal) {
+        let state = WorkState::Final(*last);
+        let is_it = |status: &WorkStatus| {
+            status.sequence == last.sequence
+                && status.end == last.end_hash
+                && status.miner == last.miner
+        };
+        let works = self.works.iter();
+        let works = works.map(|(key, entry)| (*key, WorkStatus::of(&entry.work.bundle, state)));
+        let held = self.held.iter();
+        let held = held.map(|(key, held)| (*key, WorkStatus::of_proof(&held.proof, state)));
+        let found = works.chain(held).find(|(_, status)| is_it(status));
+        self.carried.extend(found);
+        while self.carried.len() > MAX_CARRIED {
+            self.carried.pop_front();
+        }
+    }
+
     /// The last proof that a final block carries.
     pub fn last_final(&self) -> Option<&PowFinal> {
         self.last_final.as_ref()
@@ -631,6 +696,30 @@ impl Offer {
             .map_err(|source| OfferError::Range { sequence, source })?;
         self.bundle = Some(bundle);
         Ok(bundle)
+    }
+}
+
+impl WorkStatus {
+    fn of(bundle: &Bundle, state: WorkState) -> WorkStatus {
+        WorkStatus {
+            sequence: bundle.sequence,
+            start: bundle.start,
+            end: bundle.end,
+            count: bundle.count,
+            miner: bundle.miner,
+            state,
+        }
+    }
+
+    fn of_proof(proof: &HeldProof, state: WorkState) -> WorkStatus {
+        WorkStatus {
+            sequence: proof.sequence,
+            start: proof.range_start,
+            end: proof.range_end,
+            count: proof.count,
+            miner: proof.miner,
+            state,
+        }
     }
 }
 
