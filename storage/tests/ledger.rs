@@ -165,7 +165,7 @@ fn proofs_are_listed_until_they_are_removed() {
     let kept = (all[0].0, vec![7]);
     assert!(left == [kept, all[2].clone(), all[3].clone()]);
     written(&store, |batch| {
-        for index in 0..100 {
+        for index in 0..200 {
             BlockStore::batch_proof(batch, &Hash([index; 32]), &[index]);
         }
     });

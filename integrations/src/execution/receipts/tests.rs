@@ -56,9 +56,9 @@ fn receipt(index: usize) -> Value {
         "blockHash": BLOCK, "blockNumber": "0x1", "from": Address::ZERO, "to": null,
         "cumulativeGasUsed": format!("{:#x}", 21_000 * (index + 1)), "gasUsed": "0x5208",
         "contractAddress": null, "logs": logs, "logsBloom": "0x00", "unknown": [1, {}],
-        "status": if index % 2 == 0 { "0x0" } else { "0x1" }, "effectiveGasPrice": "0x7",
+        "status": if index.is_multiple_of(2) { "0x0" } else { "0x1" }, "effectiveGasPrice": "0x7",
     });
-    if index % 3 != 0 {
+    if !index.is_multiple_of(3) {
         receipt["type"] = "0x2".into();
     }
     receipt
@@ -76,7 +76,7 @@ fn expected(index: usize) -> ReceiptEnvelope {
         cumulative_gas_used: 21_000 * (index as u64 + 1),
         logs: log.filter(|_| is_success).into_iter().collect(),
     };
-    let kind = if index % 3 == 0 {
+    let kind = if index.is_multiple_of(3) {
         TxType::Legacy
     } else {
         TxType::Eip1559
