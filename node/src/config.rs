@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use alys_integrations::http::{Access, Endpoint, JwtSecret};
 use alys_net::PeerAddr;
 use alys_storage::Engine;
+use alys_types::Address;
 use serde::{Deserialize, Deserializer};
 
 use crate::files::{self, FileError};
 use crate::keys;
+use crate::mining::DEFAULT_PORT;
 use crate::node::ExecutionEndpoint;
 use crate::telemetry::LogFormat;
 use crate::toml_text::{self, TomlError};
@@ -45,7 +47,21 @@ pub struct Config {
     pub metrics_addr: Option<SocketAddr>,
     /// Listen address of the operator's JSON-RPC.
     pub rpc_addr: SocketAddr,
+    /// The JSON-RPC of miners; `None` for no such port.
+    pub mining: Option<Mining>,
+    /// Address of miners who name none; `None` for that of the authority.
+    pub fee_address: Option<Address>,
     pub log: Log,
+}
+
+/// The JSON-RPC of miners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mining {
+    pub addr: SocketAddr,
+    /// User and the file with the password, asked of every caller.
+    pub login: Option<(String, PathBuf)>,
+    /// Names under which miners reach the port.
+    pub hosts: Vec<String>,
 }
 
 /// Part of the node in the federation.
@@ -103,6 +119,18 @@ pub struct Overrides {
     pub password_file: Option<PathBuf>,
     pub metrics_addr: Option<SocketAddr>,
     pub rpc_addr: Option<SocketAddr>,
+    pub mining: MiningOverrides,
+}
+
+/// Values in place of those of `[mining]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MiningOverrides {
+    /// Enables the port.
+    pub addr: Option<SocketAddr>,
+    pub allow_remote: bool,
+    pub fee_address: Option<Address>,
+    pub user: Option<String>,
+    pub password_file: Option<PathBuf>,
 }
 
 /// Reason for which a configuration is refused.
@@ -147,7 +175,37 @@ struct File {
     #[serde(default = "any_port", deserialize_with = "address")]
     rpc_addr: SocketAddr,
     #[serde(default)]
+    mining: MiningTable,
+    #[serde(default)]
     log: LogTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MiningTable {
+    enabled: bool,
+    #[serde(deserialize_with = "address")]
+    addr: SocketAddr,
+    allow_remote: bool,
+    #[serde(deserialize_with = "evm_address")]
+    fee_address: Option<Address>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    hosts: Vec<String>,
+}
+
+impl Default for MiningTable {
+    fn default() -> MiningTable {
+        MiningTable {
+            enabled: false,
+            addr: SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)),
+            allow_remote: false,
+            fee_address: None,
+            user: None,
+            password_file: None,
+            hosts: Vec::new(),
+        }
+    }
 }
 
 #[derive(Deserialize, Default, Clone, Copy, PartialEq)]
@@ -235,6 +293,8 @@ impl Config {
         let pool_url = overrides.pool_url.or(own_pool);
         let execution = Execution::check(embedded, url, jwt_secret, pool_url)?;
         let datadir = overrides.datadir.unwrap_or_else(|| base.join(read.datadir));
+        let fee_address = overrides.mining.fee_address.or(read.mining.fee_address);
+        let mining = Mining::check(read.mining, overrides.mining, base)?;
         let keystore = read.keystore.map(|keystore| base.join(keystore));
         let own_file = read.password_file.map(|password| base.join(password));
         let password_file = overrides.password_file.or(own_file);
@@ -259,6 +319,8 @@ impl Config {
             execution,
             metrics_addr: overrides.metrics_addr.or(read.metrics_addr),
             rpc_addr: overrides.rpc_addr.unwrap_or(read.rpc_addr),
+            mining,
+            fee_address,
             log: Log {
                 format: read.log.format,
                 filter: read.log.filter,
@@ -292,6 +354,54 @@ impl Role {
             ),
             RoleName::Full => Ok(Role::Full),
         }
+    }
+}
+
+impl Mining {
+    /// The port, if it is enabled. Any program that reaches it can take work and make the node
+    /// check proofs, so that an address of the network needs a decision.
+    fn check(
+        table: MiningTable,
+        overrides: MiningOverrides,
+        base: &Path,
+    ) -> Result<Option<Mining>, Problem> {
+        if !table.enabled && overrides.addr.is_none() {
+            return Ok(None);
+        }
+        let addr = overrides.addr.unwrap_or(table.addr);
+        if !addr.ip().is_loopback() && !table.allow_remote && !overrides.allow_remote {
+            let problem = format!(
+                "{addr} is reached from other machines: set allow_remote = true, or give \
+                 --mining-allow-remote, if that is intended, with user and password_file unless \
+                 a firewall admits your miners only; for this machine alone use 127.0.0.1:{}",
+                addr.port()
+            );
+            return Err(("mining.addr", problem));
+        }
+        let own_file = table.password_file.map(|file| base.join(file));
+        let user = overrides.user.or(table.user);
+        let password_file = overrides.password_file.or(own_file);
+        let login = match (user, password_file) {
+            (Some(user), Some(file)) => Some((user, file)),
+            (None, None) => None,
+            (Some(_), None) => {
+                return problem(
+                    "mining.password_file",
+                    "missing: the file with the password of mining.user",
+                );
+            }
+            (None, Some(_)) => {
+                return problem(
+                    "mining.user",
+                    "missing: the user whose password is in mining.password_file",
+                );
+            }
+        };
+        Ok(Some(Mining {
+            addr,
+            login,
+            hosts: table.hosts,
+        }))
     }
 }
 
@@ -385,6 +495,19 @@ fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
+/// Parses the EVM address of a fee.
+///
+/// # Errors
+/// A sentence with an example.
+pub fn parse_fee_address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is not an EVM address, for example \
+             0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+        )
+    })
+}
+
 /// Parses `ip:port`.
 ///
 /// # Errors
@@ -414,6 +537,15 @@ pub fn parse_url(text: &str) -> Result<Endpoint, String> {
         .map_err(|error| format!("{error}; for example http://127.0.0.1:8551"))
 }
 
+/// Parses the URL of a node's JSON-RPC of miners.
+///
+/// # Errors
+/// A sentence with an example.
+pub fn parse_mining_url(text: &str) -> Result<Endpoint, String> {
+    text.parse()
+        .map_err(|error| format!("{error}; for example http://127.0.0.1:{DEFAULT_PORT}"))
+}
+
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     parse_address(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
@@ -422,6 +554,13 @@ fn some_address<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SocketAddr>, D::Error> {
     address(deserializer).map(Some)
+}
+
+fn evm_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_fee_address(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 fn peers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

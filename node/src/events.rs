@@ -8,6 +8,8 @@ use alys_consensus::{BlockRef, Notice as AgreementNotice};
 use alys_net::{Mismatch, PeerId};
 use alys_types::{Block, Hash, Height, Slot, VoteTarget};
 
+use crate::actors::auxpow::PowFinal;
+
 /// Receives every event inside of the actor that causes it: must return at once.
 pub type Observer = Arc<dyn Fn(&NodeEvent) + Send + Sync>;
 
@@ -38,6 +40,8 @@ pub enum NodeEvent {
         hash: Hash,
     },
     Finalized(FinalBlock),
+    /// A range became final by proof of work. The last one is repeated after a start.
+    PowFinal(PowFinal),
     /// The number of connected peers changed.
     Peers {
         connected: usize,
@@ -299,6 +303,15 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
             "conflicting finality at height {height}, ours {ours}, theirs {theirs}: more \
              authorities are faulty than tolerated"
         ),
+        AgreementNotice::UnfitProposal { slot, fault } => {
+            write!(f, "the block proposed in slot {slot} is not approved: {fault}")
+        }
+        AgreementNotice::LedgerDiverged { height } => write!(
+            f,
+            "the final block at height {height} contradicts the ledger of this node, which signs \
+             nothing from now on: its store is damaged, or its execution client gave wrong \
+             receipts; stop the node, delete its chain data and let it sync again"
+        ),
         AgreementNotice::OrderRefused { number } => {
             write!(f, "federation order {number} cannot be carried out")
         }
@@ -328,7 +341,7 @@ fn remedy(rule: &Invalid) -> String {
         | Invalid::NotTheLeader { .. }
         | Invalid::ParentCertificate
         | Invalid::BodyHash
-        | Invalid::LedgerHash
+        | Invalid::Work(_)
         | Invalid::Payload { .. }
         | Invalid::NotAdmitted { .. }
         | Invalid::OrderNotAdmitted { .. } => {

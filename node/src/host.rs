@@ -18,7 +18,7 @@ use alys_net::SetupError;
 use alys_runtime::disk::Dir;
 use alys_storage::{Engine, Store};
 use alys_types::bls::SecretKey;
-use alys_types::{ChainSpec, Hash};
+use alys_types::{Address, ChainSpec, Hash};
 
 use crate::config::Execution;
 use crate::execution_host::{EmbeddedClient, Ports};
@@ -35,6 +35,8 @@ pub struct HostConfig {
     pub chain: ChainFiles,
     /// The block-signing key; `None` for a full node.
     pub key: Option<SecretKey>,
+    /// Address of miners who name none; `None` for the fee address of the key's authority.
+    pub fee_address: Option<Address>,
     /// Listen address for peers.
     pub listen: SocketAddr,
     pub bootnodes: Vec<String>,
@@ -119,6 +121,7 @@ impl Host {
             name,
             chain,
             key,
+            fee_address,
             listen,
             bootnodes,
             datadir,
@@ -168,6 +171,7 @@ impl Host {
             genesis: Arc::clone(&chain.genesis),
             cancun_time,
             key,
+            fee_address,
             identity,
             listen,
             bootnodes,
@@ -368,6 +372,7 @@ mod tests {
                 name: "test".to_owned(),
                 chain: network.chain.clone(),
                 key: Some(network.validators[0].key.clone()),
+                fee_address: None,
                 listen: loopback(0),
                 bootnodes: Vec::new(),
                 datadir: network.validators[0].dir.clone(),

@@ -23,6 +23,7 @@ pub mod host;
 pub mod interceptor;
 pub mod keys;
 pub mod metrics;
+pub mod mining;
 pub mod node;
 pub mod operator;
 mod rights;

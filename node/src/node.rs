@@ -14,12 +14,13 @@ use alys_integrations::http::{Endpoint, JwtSecret};
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use alys_types::limits::MAX_RANGE_BYTES;
-use alys_types::{Genesis, Order};
+use alys_types::{Address, Genesis, Order};
 use zeroize::Zeroizing;
 
 use crate::actors::chain;
 use crate::interceptor::{self, NetworkInterceptor};
 use crate::metrics::{Footprint, MetricsView, Monitor, NodeMetrics};
+use crate::mining::Miners;
 use crate::wiring::{self, table::MailboxSizes};
 
 pub use crate::events::{Ending, FinalBlock, NodeEvent, Notice, Observer, PeerEvent, Wanted};
@@ -72,6 +73,8 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Peers: `ip:port`, `ip:port/p2p/ID` or a multiaddress.
     pub bootnodes: Vec<String>,
+    /// Address of miners who name none; `None` for the fee address of the key's authority.
+    pub fee_address: Option<Address>,
     /// Directory of everything that is kept. The caller holds its lock.
     pub datadir: Dir,
     pub storage: alys_storage::Engine,
@@ -127,6 +130,7 @@ pub struct Node {
     /// The chain has other nodes.
     pub(crate) needs_peers: bool,
     pub(crate) chain: chain::Handle,
+    pub(crate) mining: Miners,
     pub(crate) listen: SocketAddr,
     pub(crate) peer_id: alys_net::PeerId,
 }
@@ -169,6 +173,11 @@ impl Node {
     /// The owner's access to the chain, for servers of this process.
     pub fn chain(&self) -> chain::Handle {
         self.chain.clone()
+    }
+
+    /// The miners' access to the node, for a [`MiningServer`](crate::mining::MiningServer).
+    pub fn miners(&self) -> Miners {
+        self.mining.clone()
     }
 
     /// The supervision tree: states, restarts, queues.

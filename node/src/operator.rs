@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::actors::chain;
+use crate::mining::{DEFAULT_PORT, METHODS};
 
 /// The file in the data directory with the running node's token, in hex.
 pub const TOKEN_FILE: &str = "admin.token";
@@ -170,6 +171,13 @@ impl RpcHandler for Methods {
                 self.authorise(params)?;
                 self.confirm_clock()
             }
+            _ if METHODS.iter().any(|(name, _)| *name == method) => Err(RpcError::new(
+                RpcError::METHOD_NOT_FOUND,
+                format!(
+                    "{method} is for miners, who have a port of their own: start the node with \
+                     --mining-addr 127.0.0.1:{DEFAULT_PORT}, or set enabled = true in [mining]"
+                ),
+            )),
             _ => Err(RpcError::method_not_found(method)),
         }
     }
@@ -231,7 +239,7 @@ impl OperatorServer {
         });
         let config = ServerConfig {
             // A page of any site reaches loopback addresses, and by DNS rebinding reads answers.
-            pages: Pages::Refused,
+            pages: Pages::Refused { hosts: Vec::new() },
             max_body_bytes: MAX_REQUEST_BYTES,
             max_connections: MAX_CONNECTIONS,
             ..ServerConfig::new("operator")

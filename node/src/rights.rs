@@ -41,6 +41,12 @@ const RULES: &[(&str, &str, &[&str])] = &[
         &["status_received", "range_received", "bodies_received"],
     ),
     ("tx_pool", "network", &["command", "judge"]),
+    ("auxpow", "chain", &["proof", "aux_pow_started"]),
+    (
+        "auxpow",
+        "storage",
+        &["put_proof", "delete_proofs", "load_proofs", "query_block"],
+    ),
 ];
 
 /// The access table of a node.

@@ -14,6 +14,7 @@ use alys_integrations::http::{ClientConfig, Endpoint};
 use alys_net::{ChainTag, NodeKey, PeerAddr};
 use alys_runtime::disk::Dir;
 
+use crate::actors::auxpow::{self, AuxPowActor, AuxPowMessage};
 use crate::actors::chain::{self, ChainActor, ChainMessage};
 use crate::actors::engine::{EngineActor, EngineMessage, MeteredClient};
 use crate::actors::network::{self, NetworkActor, NetworkError, NetworkMessage};
@@ -23,11 +24,12 @@ use crate::actors::tx_pool::{TxPoolActor, TxPoolMessage};
 use crate::actors::validation::{ValidationActor, ValidationMessage};
 use crate::interceptor;
 use crate::metrics::{NodeMetrics, register_refusals};
+use crate::mining::{BlockReads, Miners};
 use crate::node::{FRESH_VOTES_FILE, Limits, Node, NodeConfig, StartError};
 use crate::rights::Rights;
 use table::{
-    CHAIN, CHAIN_GROUP, ENGINE, ENGINE_TIMEOUTS, NETWORK, NETWORK_GROUP, PEERS, ROOT, STORAGE,
-    STORAGE_GROUP, TX_POOL, VALIDATION, backoff,
+    AUXPOW, CHAIN, CHAIN_GROUP, ENGINE, ENGINE_TIMEOUTS, NETWORK, NETWORK_GROUP, PEERS, ROOT,
+    STORAGE, STORAGE_GROUP, TX_POOL, VALIDATION, backoff,
 };
 
 /// Maximum concurrent calls to the execution client: one of the EngineActor, one of the
@@ -48,6 +50,7 @@ struct Wiring {
     network: Addr<NetworkMessage>,
     peers: Addr<PeerMessage>,
     tx_pool: Addr<TxPoolMessage>,
+    auxpow: Addr<AuxPowMessage>,
 }
 
 /// Opens and closes the storage and the port, so that their errors reach the operator, then starts
@@ -64,6 +67,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (validation, validation_slot) = VALIDATION.mailbox(sizes);
     let (engine, engine_slot) = ENGINE.mailbox(sizes);
     let (chain, chain_slot) = CHAIN.mailbox(sizes);
+    let (auxpow, auxpow_slot) = AUXPOW.mailbox(sizes);
     let (tx_pool, tx_pool_slot) = TX_POOL.mailbox(sizes);
     let (network, network_slot) = NETWORK.mailbox(sizes);
     let (peers, peers_slot) = PEERS.mailbox(sizes);
@@ -80,6 +84,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         network,
         peers,
         tx_pool,
+        auxpow,
     };
     let metrics = wiring.system.metrics();
     metrics.register(|registry| wiring.metrics.register(registry));
@@ -89,10 +94,16 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     wiring.start_validation(&group, validation_slot)?;
     wiring.start_engine(&group, engine_slot)?;
     wiring.start_chain(&group, chain_slot)?;
+    wiring.start_auxpow(&group, auxpow_slot)?;
     wiring.start_tx_pool(&group, tx_pool_slot)?;
     let group = NETWORK_GROUP.start(&wiring.system)?;
     wiring.start_network(&group, network_slot)?;
     wiring.start_peers(&group, peers_slot)?;
+    let mining = Miners {
+        genesis: wiring.config.genesis.clone(),
+        desk: auxpow::Handle::new(wiring.auxpow.clone()),
+        blocks: BlockReads::new(wiring.storage_of_miners()?),
+    };
     wiring.system.enforce(wiring.rights.into_access());
     let system = Arc::new(wiring.system);
     register_refusals(&system);
@@ -105,6 +116,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         is_validator,
         needs_peers,
         chain: chain::Handle(wiring.chain),
+        mining,
         listen,
         peer_id,
     })
@@ -191,6 +203,7 @@ impl Wiring {
             validation: self.validation.clone(),
             network: self.network.clone(),
             peers: self.peers.clone(),
+            auxpow: self.auxpow.clone(),
         };
         let rules = self.rules();
         let NodeConfig {
@@ -213,6 +226,35 @@ impl Wiring {
                 clock.clone(),
                 metrics.clone(),
             )
+        })?;
+        Ok(())
+    }
+
+    /// The AuxPowActor's storage, which serves the miners' JSON-RPC as well.
+    fn storage_of_miners(&self) -> Result<storage::Handle, StartError> {
+        let storage = self.rights.grant("auxpow", "storage", &self.storage.0)?;
+        Ok(storage::Handle(storage))
+    }
+
+    fn start_auxpow(
+        &self,
+        group: &Supervisor,
+        slot: Slot<AuxPowMessage>,
+    ) -> Result<(), StartError> {
+        let mailboxes = auxpow::Mailboxes {
+            storage: self.storage_of_miners()?,
+            chain: self.rights.grant("auxpow", "chain", &self.chain)?,
+        };
+        let genesis = self.config.genesis.clone();
+        let key = self.config.key.as_ref();
+        let key = key.map(|key| key.public_key().to_bytes());
+        let fee_address = auxpow::default_address(self.config.fee_address, &genesis, key.as_ref());
+        let metrics = self.metrics.auxpow.clone();
+        group.start(AUXPOW.child(&self.rights)?, slot, move || {
+            let genesis = genesis.clone();
+            let mailboxes = mailboxes.clone();
+            let metrics = metrics.clone();
+            async move { AuxPowActor::restore(&genesis, fee_address, mailboxes, metrics).await }
         })?;
         Ok(())
     }

@@ -112,6 +112,7 @@ async fn validator(
         genesis: genesis.clone(),
         cancun_time: Some(0),
         key: Some(key(i)),
+        fee_address: None,
         identity: [i as u8 + 50; 32].into(),
         listen,
         bootnodes: peers,

@@ -3,10 +3,10 @@
 //! Owns the tables of [`crate::schema`]. A write takes two steps: the pure `batch_*` functions add
 //! records to a [`Batch`], and [`BlockStore::write`] applies it. Records that must become durable
 //! together share a batch: the vote state and the body of an approval; the vote state, the header
-//! and the certificate of a lock; finality and its index.
+//! and the certificate of a lock; finality, its index and the ledger.
 //!
 //! Guarantees that a read returns the record that was written, or an error. Never decides which
-//! block is certified or final; the caller does.
+//! block is certified or final, or what the ledger is; the caller does.
 //!
 //! The vote state and the federation are type parameters, because their types belong to the
 //! consensus crate, on which this crate does not depend. `alys_types::codec` encodes them, as it
@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use alys_peg::{Additions, Changes};
 use alys_runtime::buggify;
 use alys_runtime::trace::reached;
 use alys_types::hash::{tagged, tags};
@@ -32,6 +33,8 @@ use crate::schema::{self, hash_key, height_key};
 const MAX_LISTED: usize = 1 << 16;
 /// Bytes reserved in a range answer for certificates, federation orders and the last final header.
 const RANGE_OVERHEAD_BYTES: usize = 64 * 1024;
+/// Entries of the ledger that a start reads at once.
+const LEDGER_PAGE: usize = 4096;
 /// At most this fraction of the limit is reserved, as a divisor: a smaller limit than
 /// [`MAX_RANGE_BYTES`] needs room for a tip, and a final header with its certificate, 2 KiB.
 const RANGE_OVERHEAD_DIVISOR: usize = 64;
@@ -56,6 +59,27 @@ pub struct OpenBlock {
     pub body: Option<Body>,
     /// The certificate of approvals.
     pub certificate: Option<Certificate>,
+    /// `None` until its receipts are known.
+    pub additions: Option<Additions>,
+}
+
+/// A final block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalBlock {
+    pub block: Block,
+    /// `None` until its receipts are known.
+    pub additions: Option<Additions>,
+}
+
+/// The ledger after a final block, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRows {
+    /// Height of the block.
+    pub height: Height,
+    /// Hash of the block.
+    pub hash: Hash,
+    /// All entries, by ascending key.
+    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl BlockStore {
@@ -171,6 +195,34 @@ impl BlockStore {
         batch.put(schema::SETS, hash_key(&key), bytes);
     }
 
+    /// Adds the additions of a block that is stored, or is part of the batch.
+    pub fn batch_additions(batch: &mut Batch, hash: &Hash, additions: &Additions) {
+        batch.put(schema::ADDITIONS, hash_key(hash), codec::encode(additions));
+    }
+
+    /// Moves the stored ledger to the block with this height and hash: `changes` lead there from
+    /// the block that it was after.
+    pub fn batch_ledger(batch: &mut Batch, height: Height, hash: Hash, changes: &Changes) {
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.put(schema::LEDGER, key.as_slice(), value.as_slice()),
+                None => batch.delete(schema::LEDGER, key.as_slice()),
+            };
+        }
+        let at = codec::encode(&(height, hash));
+        batch.put(schema::META, schema::LEDGER_AT, at);
+    }
+
+    /// Adds a proof of work that waits for a block, under the commitment of its work.
+    pub fn batch_proof(batch: &mut Batch, commitment: &Hash, proof: &[u8]) {
+        batch.put(schema::PROOFS, hash_key(commitment), proof);
+    }
+
+    /// Removes a proof that waits no longer.
+    pub fn batch_proof_removed(batch: &mut Batch, commitment: &Hash) {
+        batch.delete(schema::PROOFS, hash_key(commitment));
+    }
+
     /// Finalizes the blocks of `chain`, in ascending order, up to `last`, which the finality
     /// certificate names. Removes the blocks of `dropped`, which can no longer become final.
     pub fn batch_finalized(
@@ -243,6 +295,84 @@ impl BlockStore {
         self.record(schema::FINALITY, &hash_key(hash))
     }
 
+    /// The additions of a block.
+    pub fn additions(&self, hash: &Hash) -> Result<Option<Additions>, Error> {
+        self.record(schema::ADDITIONS, &hash_key(hash))
+    }
+
+    /// The final block at a height with its additions; `None` above the last one and for genesis,
+    /// which is not stored.
+    pub fn final_with_additions(&self, height: Height) -> Result<Option<FinalBlock>, Error> {
+        let Some(hash) = self.final_hash(height)? else {
+            return Ok(None);
+        };
+        let block = self
+            .block(&hash)?
+            .ok_or_else(|| corrupt(schema::BODIES, &hash.0, "is missing"))?;
+        Ok(Some(FinalBlock {
+            block,
+            additions: self.additions(&hash)?,
+        }))
+    }
+
+    /// The stored ledger; `None` before the first one. It fits in memory, because a node holds the
+    /// same ledger while it runs.
+    pub fn ledger(&self) -> Result<Option<LedgerRows>, Error> {
+        let at: Option<(Height, Hash)> = self.record(schema::META, schema::LEDGER_AT)?;
+        let Some((height, hash)) = at else {
+            return Ok(None);
+        };
+        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        loop {
+            // The next key after the last one.
+            let start = entries
+                .last()
+                .map(|(key, _)| [key.as_slice(), &[0]].concat());
+            let page = self.store.range(
+                schema::LEDGER,
+                &start.unwrap_or_default(),
+                &schema::AFTER_HASHES,
+                Direction::Forward,
+                LEDGER_PAGE,
+            )?;
+            let is_last = page.len() < LEDGER_PAGE;
+            entries.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        for (key, value) in &entries {
+            if value.len() > schema::value_limit(schema::LEDGER, key) {
+                return Err(corrupt(schema::LEDGER, key, "is too long"));
+            }
+        }
+        Ok(Some(LedgerRows {
+            height,
+            hash,
+            entries,
+        }))
+    }
+
+    /// The proofs of work that wait for a block, by commitment; at most [`schema::MAX_PROOFS`].
+    pub fn proofs(&self) -> Result<Vec<(Hash, Vec<u8>)>, Error> {
+        let rows = self.store.range(
+            schema::PROOFS,
+            &[],
+            &schema::AFTER_HASHES,
+            Direction::Forward,
+            schema::MAX_PROOFS,
+        )?;
+        let proof = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let key = <[u8; 32]>::try_from(key)
+                .map_err(|key| corrupt(schema::PROOFS, &key, "is not a commitment"))?;
+            if value.len() > schema::value_limit(schema::PROOFS, &key) {
+                return Err(corrupt(schema::PROOFS, &key, "is too long"));
+            }
+            Ok((Hash(key), value))
+        };
+        rows.into_iter().map(proof).collect()
+    }
+
     /// The hash of the final block at a height; `None` for genesis, which is not stored.
     pub fn final_hash(&self, height: Height) -> Result<Option<Hash>, Error> {
         self.record(schema::FINAL, &height_key(height))
@@ -296,6 +426,7 @@ impl BlockStore {
                     header,
                     body: self.body(&hash)?,
                     certificate: self.certificate(&hash)?,
+                    additions: self.additions(&hash)?,
                 });
             }
         }
@@ -575,6 +706,7 @@ fn batch_dropped(batch: &mut Batch, hash: &Hash) {
         schema::BODIES,
         schema::CERTIFICATES,
         schema::ORDERS,
+        schema::ADDITIONS,
     ] {
         if interceptor::deletes_dropped(table) {
             batch.delete(table, hash_key(hash));

@@ -22,7 +22,7 @@ pub mod redb;
 pub mod schema;
 pub mod sled;
 
-pub use block_store::{BlockStore, OpenBlock};
+pub use block_store::{BlockStore, FinalBlock, LedgerRows, OpenBlock};
 pub use kv::{Batch, Direction, Durability, Error, KeyValue, Op, Store, Table};
 pub use memory::MemoryStore;
 pub use open::{Engine, Options, open, open_with};

@@ -3,13 +3,14 @@
 //! Owns the layout: a change of a table, a key or an encoding is a new [`VERSION`] and a decision
 //! in `docs/adr`.
 
-use alys_types::limits::{MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES};
+use alys_peg::MAX_ENTRY_BYTES;
+use alys_types::limits::{MAX_AUXPOW_BYTES, MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES};
 use alys_types::{Hash, Height};
 
 use crate::kv::{MAX_VALUE_BYTES, Table};
 
 /// The version of this layout. [`crate::BlockStore::open`] refuses a store of another version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Single records, by the keys below.
 pub const META: Table = Table("meta");
@@ -32,6 +33,13 @@ pub const OPEN: Table = Table("open");
 pub const ORDERS: Table = Table("orders");
 /// Authority sets by the hash of their encoding.
 pub const SETS: Table = Table("sets");
+/// The ledger after the block at [`LEDGER_AT`]: its keys to its values.
+pub const LEDGER: Table = Table("ledger");
+/// Block hash to the sums that the receipts of the block add to the ledger.
+pub const ADDITIONS: Table = Table("additions");
+/// Verified proofs of work that no final block carries yet, by the commitment of their work. The
+/// AuxPowActor owns the values.
+pub const PROOFS: Table = Table("proofs");
 
 /// In [`META`]: [`VERSION`], four bytes, big-endian.
 pub const SCHEMA: &[u8] = b"schema";
@@ -43,6 +51,8 @@ pub const HIGHEST: &[u8] = b"highest";
 pub const FINALIZED: &[u8] = b"finalized";
 /// In [`META`]: the federation after the last final block.
 pub const FEDERATION: &[u8] = b"federation";
+/// In [`META`]: height and hash of the block that [`LEDGER`] is after.
+pub const LEDGER_AT: &[u8] = b"ledger_at";
 /// In [`VOTES`]: the vote state.
 pub const VOTE_STATE: &[u8] = b"state";
 
@@ -54,6 +64,12 @@ pub const AFTER_HASHES: [u8; 33] = [0xff; 33];
 const MAX_RECORD_BYTES: usize = 16 * 1024;
 /// Bytes of a hash.
 const HASH_BYTES: usize = 32;
+/// Bytes of the additions of a block: tips in wei.
+const ADDITIONS_BYTES: usize = 32;
+/// Largest record of a proof: the proof itself and, with room, the numbers and hashes beside it.
+const MAX_PROOF_BYTES: usize = MAX_AUXPOW_BYTES + 1024;
+/// Most records of proofs that a start reads: twice the 64 that the AuxPowActor holds.
+pub const MAX_PROOFS: usize = 128;
 
 /// Longest value at a key, in bytes. Writes refuse a longer one as well as reads, because a node
 /// that cannot read its own entry does not start.
@@ -64,6 +80,7 @@ pub fn value_limit(table: Table, key: &[u8]) -> usize {
             GENESIS => HASH_BYTES,
             // A header and a certificate.
             FINALIZED => 2 * MAX_CERTIFICATE_BYTES,
+            LEDGER_AT => size_of::<u64>() + HASH_BYTES,
             _ => MAX_RECORD_BYTES,
         },
         HEADERS | CERTIFICATES | FINALITY => MAX_CERTIFICATE_BYTES,
@@ -71,6 +88,9 @@ pub fn value_limit(table: Table, key: &[u8]) -> usize {
         FINAL => HASH_BYTES,
         OPEN => 0,
         VOTES | ORDERS | SETS => MAX_RECORD_BYTES,
+        LEDGER => MAX_ENTRY_BYTES,
+        ADDITIONS => ADDITIONS_BYTES,
+        PROOFS => MAX_PROOF_BYTES,
         // Tables that other parts of the node own.
         _ => MAX_VALUE_BYTES,
     }
@@ -94,6 +114,9 @@ pub(crate) fn mark(table: Table, key: &[u8]) -> Option<&'static str> {
         FINALITY => "state.store.wrote_finality",
         ORDERS => "state.store.wrote_orders",
         SETS => "state.store.wrote_sets",
+        LEDGER => "state.store.wrote_ledger",
+        ADDITIONS => "state.store.wrote_additions",
+        PROOFS => "state.store.wrote_proofs",
         _ => return None,
     })
 }

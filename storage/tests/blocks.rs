@@ -4,129 +4,22 @@ mod support;
 
 use std::sync::Arc;
 
+use alloy_primitives::U256;
+use alys_peg::Additions;
 use alys_storage::redb::{Existing, RedbOptions, RedbStore};
 use alys_storage::{Batch, BlockStore, Durability, Error, MemoryStore, Store, schema};
 use alys_types::bls::Signature;
 use alys_types::limits::{MAX_BLOCK_BYTES, MAX_RANGE_BLOCKS, MAX_RANGE_BYTES};
-use alys_types::wire::{CertifiedHeader, Message, RangeRequest};
+use alys_types::wire::{Message, RangeRequest};
 use alys_types::{
-    Address, Bitmap, Block, Body, Certificate, ExecutionPayload, FederationChange, Hash, Header,
-    Height, Order, OrderContent, SetChange, Slot, VoteKind, VoteTarget, codec,
+    Address, Block, FederationChange, Hash, Height, Order, OrderContent, SetChange, Slot, VoteKind,
+    codec,
 };
 use serde::{Deserialize, Serialize};
+use support::chain::{
+    GENESIS, block, block_with, body, certificate, certified, chain, finalize, in_memory, stored,
+};
 use support::{PowerDisk, Random, seeds};
-
-const GENESIS: Hash = Hash([9; 32]);
-
-fn body(fill: u8, bytes: usize) -> Body {
-    Body::of(ExecutionPayload {
-        parent_hash: Hash([fill; 32]),
-        fee_recipient: Address([1; 20]),
-        state_root: Hash([2; 32]),
-        receipts_root: Hash([3; 32]),
-        logs_bloom: [0; 256],
-        prev_randao: Hash([4; 32]),
-        block_number: 5,
-        gas_limit: 30_000_000,
-        gas_used: 0,
-        timestamp: 6,
-        extra_data: vec![],
-        base_fee_per_gas: [0; 32],
-        block_hash: Hash([7; 32]),
-        transactions: vec![vec![fill; bytes]],
-        withdrawals: vec![],
-        blob_gas: None,
-    })
-}
-
-fn block_with(parent: Option<&Block>, slot: u64, body: Body) -> Block {
-    let header = Header {
-        version: 1,
-        evm_chain_id: 212121,
-        genesis_hash: GENESIS,
-        height: Height(parent.map_or(1, |parent| parent.header.height.0 + 1)),
-        slot: Slot(slot),
-        proposer: 0,
-        parent_hash: parent.map_or(GENESIS, |parent| parent.header.hash()),
-        parent_certificate: parent.map(|parent| certificate(&parent.header, VoteKind::Approval)),
-        execution_hash: body.payload.block_hash,
-        body_hash: body.hash(),
-        set_hash: Hash([5; 32]),
-        ledger_hash: Hash([6; 32]),
-    };
-    Block { header, body }
-}
-
-fn block(parent: Option<&Block>, slot: u64, bytes: usize) -> Block {
-    block_with(parent, slot, body(slot as u8, bytes))
-}
-
-fn certificate(header: &Header, kind: VoteKind) -> Certificate {
-    let target = VoteTarget {
-        kind,
-        height: header.height,
-        slot: header.slot,
-        hash: header.hash(),
-    };
-    let mut signers = Bitmap::empty(4);
-    (0..3).for_each(|signer| signers.set(signer));
-    Certificate {
-        target,
-        signers,
-        signature: Signature([kind as u8; 96]),
-    }
-}
-
-fn certified(block: &Block, kind: VoteKind) -> CertifiedHeader {
-    CertifiedHeader {
-        header: block.header.clone(),
-        certificate: certificate(&block.header, kind),
-    }
-}
-
-/// A chain of `length` blocks in consecutive slots from slot 1 on.
-fn chain(length: u64, bytes: usize) -> Vec<Block> {
-    let mut chain: Vec<Block> = Vec::new();
-    for slot in 1..=length {
-        chain.push(block(chain.last(), slot, bytes));
-    }
-    chain
-}
-
-fn in_memory() -> BlockStore {
-    BlockStore::open(Arc::new(MemoryStore::new()), GENESIS).expect("open")
-}
-
-/// A store with `blocks` certified and the first `finals` of them finalized in one batch.
-fn stored(blocks: &[Block], finals: usize) -> BlockStore {
-    let store = in_memory();
-    let mut batch = Batch::new();
-    for block in blocks {
-        BlockStore::batch_block(&mut batch, block);
-        BlockStore::batch_certified(&mut batch, &certified(block, VoteKind::Approval));
-    }
-    if let Some(last) = blocks.last() {
-        BlockStore::batch_highest(&mut batch, last.header.slot, last.header.hash());
-    }
-    finalize(&mut batch, blocks, 0, finals, &[]);
-    store.write(batch, Durability::Durable).expect("write");
-    store
-}
-
-fn finalize(batch: &mut Batch, blocks: &[Block], from: usize, to: usize, dropped: &[Hash]) {
-    if from < to {
-        let newly: Vec<_> = blocks[from..to]
-            .iter()
-            .map(|b| (b.header.height, b.header.hash()))
-            .collect();
-        BlockStore::batch_finalized(
-            batch,
-            &certified(&blocks[to - 1], VoteKind::Confirmation),
-            &newly,
-            dropped,
-        );
-    }
-}
 
 /// Stands for the vote state of the consensus crate, which is a type parameter of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -427,7 +320,7 @@ fn a_value_that_no_read_accepts_is_not_written() {
         batch.put(table, key, vec![0; bytes]);
         store.write(batch, Durability::Durable)
     };
-    let tables: [(_, &[u8]); 9] = [
+    let tables: [(_, &[u8]); 13] = [
         (schema::BODIES, &[1; 32]),
         (schema::HEADERS, &[1; 32]),
         (schema::CERTIFICATES, &[1; 32]),
@@ -437,6 +330,10 @@ fn a_value_that_no_read_accepts_is_not_written() {
         (schema::ORDERS, &[1; 32]),
         (schema::SETS, &[1; 32]),
         (schema::VOTES, schema::VOTE_STATE),
+        (schema::META, schema::LEDGER_AT),
+        (schema::LEDGER, b"block/00000001"),
+        (schema::ADDITIONS, &[1; 32]),
+        (schema::PROOFS, &[1; 32]),
     ];
     for (table, key) in tables {
         let limit = schema::value_limit(table, key);
@@ -539,7 +436,7 @@ fn another_layout_and_another_chain_are_refused() {
         "{error}"
     );
     let mut batch = Batch::new();
-    batch.put(schema::META, schema::SCHEMA, 1u32.to_be_bytes());
+    batch.put(schema::META, schema::SCHEMA, 2u32.to_be_bytes());
     engine.write(batch, Durability::Durable).expect("write");
     let error = BlockStore::open(engine, GENESIS)
         .map(drop)
@@ -548,8 +445,8 @@ fn another_layout_and_another_chain_are_refused() {
         matches!(
             error,
             Error::Schema {
-                found: 1,
-                wanted: 2
+                found: 2,
+                wanted: 3
             }
         ),
         "{error}"
@@ -592,7 +489,8 @@ fn entries_that_do_not_decode_are_named() {
     );
 }
 
-/// A change of a table, a key or an encoding fails here and requires a new `schema::VERSION`.
+/// A change of a table, a key or an encoding fails here and requires a new `schema::VERSION`;
+/// `ALYS_BLESS=1 cargo test -p alys-storage --test blocks` rewrites the file.
 #[test]
 fn the_layout_matches_its_golden_file() {
     let block = block(None, 1, 1);
@@ -602,6 +500,12 @@ fn the_layout_matches_its_golden_file() {
     BlockStore::batch_votes(&mut batch, &7u64);
     BlockStore::batch_highest(&mut batch, Slot(1), block.header.hash());
     BlockStore::batch_set(&mut batch, &[]);
+    let additions = Additions {
+        tips: U256::from(0x0102_0304),
+    };
+    BlockStore::batch_additions(&mut batch, &block.header.hash(), &additions);
+    BlockStore::batch_proof(&mut batch, &Hash([10; 32]), &[11; 3]);
+    BlockStore::batch_proof_removed(&mut batch, &Hash([12; 32]));
     finalize(
         &mut batch,
         std::slice::from_ref(&block),
@@ -610,6 +514,8 @@ fn the_layout_matches_its_golden_file() {
         &[Hash([8; 32])],
     );
     BlockStore::batch_federation(&mut batch, &8u64);
+    let changes = vec![(vec![13], None), (vec![14], Some(vec![15]))];
+    BlockStore::batch_ledger(&mut batch, Height(1), block.header.hash(), &changes);
     let lines: Vec<String> = batch
         .ops()
         .iter()
@@ -630,11 +536,15 @@ fn the_layout_matches_its_golden_file() {
             }
         })
         .collect();
-    let golden = include_str!("golden/layout.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/layout.txt");
+    if std::env::var_os("ALYS_BLESS").is_some() {
+        std::fs::write(path, lines.join("\n") + "\n").expect("writes");
+    }
+    let golden = std::fs::read_to_string(path).expect("the golden file is there");
     let wanted: Vec<&str> = golden.lines().collect();
     assert_eq!(
         lines, wanted,
-        "the layout changed; raise schema::VERSION, explain it in an ADR, and replace the file"
+        "the layout changed; raise schema::VERSION, explain it in an ADR, and bless the file"
     );
 }
 
@@ -746,6 +656,12 @@ fn run(
         if random.one_in(2) {
             let mut batch = Batch::new();
             finalize(&mut batch, chain, finals, chain.len(), &[]);
+            let entries = chain[finals..].iter().map(|block| {
+                let key = block.header.height.0.to_be_bytes().to_vec();
+                (key, Some(block.header.hash().0.to_vec()))
+            });
+            let height = Height(chain.len() as u64);
+            BlockStore::batch_ledger(&mut batch, height, hash, &entries.collect());
             let durability = if random.one_in(2) {
                 Durability::Durable
             } else {
@@ -796,9 +712,15 @@ fn check_batches(store: &BlockStore, chain: &[Block], acknowledged: Option<Votes
         );
         assert!(store.certificate(&hash).expect("certificate").is_some());
     }
+    let ledger = store.ledger().expect("ledger");
     let Some(last) = store.finalized().expect("finalized") else {
+        assert_eq!(ledger, None);
         return 0;
     };
+    let ledger = ledger.expect("written with the first final block");
+    assert_eq!(ledger.height, last.header.height);
+    assert_eq!(ledger.hash, last.header.hash());
+    assert_eq!(ledger.entries.len() as u64, last.header.height.0);
     let finals = last.header.height.0 as usize;
     for (index, block) in chain.iter().enumerate() {
         let hash = store.final_hash(block.header.height).expect("index");

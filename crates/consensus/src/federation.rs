@@ -131,8 +131,8 @@ impl FederationState {
         let mut next = self.clone();
         for certificate in &body.finality {
             let shown = check_finality(certificate, config, &ancestor)?;
-            // The end of the range of `body.auxpow` is a purpose too, once the rules admit one.
-            let has_purpose = next.on_shown_final(shown);
+            let shows_range = rules::shows_range_final(body, shown, &ancestor);
+            let has_purpose = next.on_shown_final(shown) || shows_range;
             rules::check_purpose(has_purpose, certificate)?;
         }
         for order in &body.orders {

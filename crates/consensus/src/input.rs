@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use alys_peg::{Additions, Changes};
 use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::CertifiedHeader;
 use alys_types::{
-    Address, Authority, Block, ExecutionPayload, Hash, Height, Order, Slot, VoteTarget,
+    Address, Authority, Block, ExecutionPayload, Hash, Height, Order, Slot, VoteTarget, Withdrawal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::evidence::Evidence;
 use crate::federation::FederationRecord;
 use crate::rules::Refusal;
 use crate::rules::validity::Invalid;
+use crate::rules::work::WorkFault;
 use crate::verify::{CertifiedBlock, VerifiedBody, VerifiedProposal, VerifiedVote};
 
 /// The time of an input, by two clocks.
@@ -90,6 +92,19 @@ pub enum Input {
     Body(VerifiedBody),
     /// The execution layer's answer about a block.
     Executed { hash: Hash, verdict: Verdict },
+    /// The additions of a block to the ledger, from its receipts; `None` if they are not known yet,
+    /// for the next tick asks again.
+    Accounted {
+        hash: Hash,
+        additions: Option<Additions>,
+    },
+    /// The final block at a height, for the ledger; `None` if the store lacks it.
+    FinalLoaded {
+        height: Height,
+        stored: Option<Box<StoredFinal>>,
+    },
+    /// A proof of work that was checked, to be carried by an own block.
+    Proof(Arc<HeldProof>),
     /// The execution layer built a payload.
     Built {
         slot: Slot,
@@ -113,6 +128,64 @@ pub enum Input {
         authority: PublicKeyBytes,
         slot: Slot,
     },
+}
+
+/// A final block in the store, with the data that the ledger needs.
+#[derive(Debug, Clone)]
+pub struct StoredFinal {
+    pub block: Arc<Block>,
+    /// Hash of the set of the block's height; `None` for the first block, whose set is that of
+    /// genesis.
+    pub set_hash: Option<Hash>,
+    /// `None` if they were not known when the block was written.
+    pub additions: Option<Additions>,
+}
+
+/// The work of a miner: the commitment over a range of final blocks, and the proof of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldProof {
+    /// Number of the proof that it can become, from 1.
+    pub sequence: u64,
+    /// Oldest block of the range.
+    pub range_start: Hash,
+    /// Newest block of the range.
+    pub range_end: Hash,
+    /// Number of blocks of the range.
+    pub count: u32,
+    /// EVM address that the work pays.
+    pub miner: Address,
+    /// `CAuxPow` in Namecoin's encoding.
+    pub auxpow: Vec<u8>,
+    /// Hash of the parent header, which the bits of the carrying block have to admit.
+    pub work: Hash,
+}
+
+/// The work that miners can do: a range of final blocks without proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkOffer {
+    /// Number of the proof that this can become.
+    pub sequence: u64,
+    /// Height of the oldest block.
+    pub first: Height,
+    /// Block hashes, oldest first: 1 to `max_range`.
+    pub range: Vec<Hash>,
+    /// Target of a proof that a block of the next slot carries, in compact form.
+    pub bits: u32,
+}
+
+/// A range that became final by proof of work (rule 4.4): the block that carries the proof is
+/// final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowFinal {
+    pub sequence: u64,
+    /// Height of the oldest block.
+    pub first: Height,
+    /// Height of the newest block.
+    pub end: Height,
+    pub end_hash: Hash,
+    pub miner: Address,
+    /// The block that carries the proof.
+    pub carrier: BlockRef,
 }
 
 /// The execution layer's answer about a payload.
@@ -140,6 +213,18 @@ pub enum Effect {
         hash: Hash,
         block: Option<Arc<Block>>,
     },
+    /// Ask for the additions of an executed block to the ledger. `block` is `None` if the store has
+    /// it.
+    Account {
+        hash: Hash,
+        block: Option<Arc<Block>>,
+    },
+    /// Load a final block, whose additions the ledger lacks.
+    LoadFinal { height: Height },
+    /// The work for miners changed; `None` while there is none.
+    Work(Option<Arc<WorkOffer>>),
+    /// Report a range that became final by proof of work.
+    PowFinal(PowFinal),
     /// Set the execution layer's head, safe and finalized block, by execution hash.
     Forkchoice {
         /// Block hash and execution hash.
@@ -184,7 +269,7 @@ pub enum Broadcast {
 }
 
 /// The payload attributes of a block on top of `parent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayloadRequest {
     /// Block hash of the parent.
     pub parent: Hash,
@@ -198,6 +283,8 @@ pub struct PayloadRequest {
     pub prev_randao: Hash,
     /// The vault, which collects priority fees.
     pub fee_recipient: Address,
+    /// Fees of the proof that the block carries (rule 5.25).
+    pub withdrawals: Vec<Withdrawal>,
     /// The payload must not contain transactions (docs/protocol.md, rule 6.5).
     pub is_empty: bool,
 }
@@ -217,6 +304,19 @@ pub struct Record {
     pub finalized: Option<Finalization>,
     /// Authority sets, stored by their hash.
     pub sets: Vec<Vec<Authority>>,
+    /// Additions of blocks to the ledger, by block hash.
+    pub additions: Vec<(Hash, Additions)>,
+    /// Changes of the stored ledger.
+    pub ledger: Option<LedgerRecord>,
+}
+
+/// Part of a [`Record`]: the ledger after a final block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRecord {
+    pub height: Height,
+    pub hash: Hash,
+    /// The entries that differ from the ledger of the record before.
+    pub changes: Changes,
 }
 
 /// Part of a [`Record`]: blocks that became final.
@@ -265,6 +365,11 @@ pub enum Notice {
         ours: Hash,
         theirs: Hash,
     },
+    /// A proposal does not fit the ledger of its parent.
+    UnfitProposal { slot: Slot, fault: WorkFault },
+    /// The headers of final blocks contradict the own ledger: a bug, or a damaged store. No block
+    /// is approved or proposed from here on.
+    LedgerDiverged { height: Height },
     /// An ordered federation change cannot be carried.
     OrderRefused { number: u64 },
 }

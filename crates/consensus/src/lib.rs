@@ -1,12 +1,13 @@
-//! Agreement of Alys, pure: Aura's clock and leaders with two-phase approval and a lock (protocol
-//! sections 1 to 3).
+//! Agreement of Alys, pure: Aura's clock and leaders with two-phase approval and a lock, proofs of
+//! work and the ledger along the branches (protocol sections 1 to 5).
 //!
 //! ```text
 //!                 Input + Now                         Effects, in order
 //!   proposals ───────┐                        ┌────── Persist     (durable before the next effect)
 //!   votes ───────────┤   ┌────────────────┐   ├────── Broadcast   (proposals, votes, certificates)
 //!   certificates ────┼──▶│ State::handle  │───┼────── Build, Execute, Forkchoice (execution layer)
-//!   EL's answers ────┤   └────────────────┘   ├────── FetchBlock, Sync
+//!   EL's answers ────┤   └────────────────┘   ├────── FetchBlock, Sync, Account, LoadFinal
+//!   proofs of work ──┤                        ├────── Work, PowFinal
 //!   ticks ───────────┘                        └────── Finalized, Evidence, Notice, Trace
 //! ```
 //!
@@ -36,10 +37,10 @@ pub use config::{Config, MAX_UNCERTIFIED};
 pub use evidence::Evidence;
 pub use federation::FederationRecord;
 pub use input::{
-    BlockRef, Broadcast, Effect, Finalization, Input, Latest, Notice, Now, PayloadRequest, Record,
-    Verdict, VoteState,
+    BlockRef, Broadcast, Effect, Finalization, HeldProof, Input, Latest, LedgerRecord, Notice, Now,
+    PayloadRequest, PowFinal, Record, StoredFinal, Verdict, VoteState, WorkOffer,
 };
-pub use restore::{RestoreError, Stored, StoredBlock};
+pub use restore::{RestoreError, Stored, StoredBlock, StoredLedger};
 pub use rules::{PlantedBug, Refusal};
 pub use state::{ProposalContext, Sizes, State, Summary};
 pub use verify::{CertifiedBlock, VerifiedBody, VerifiedProposal, VerifiedVote};

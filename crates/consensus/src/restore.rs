@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use alys_peg::{Additions, Ledger, LedgerError};
 use alys_types::wire::CertifiedHeader;
 use alys_types::{Authority, AuthoritySet, Block, Certificate, Genesis, Hash, Header, Height};
 
@@ -10,7 +11,7 @@ use crate::config::Config;
 use crate::federation::{FederationError, FederationRecord, FederationState};
 use crate::input::{Effect, Now, Record, VoteState};
 use crate::rules;
-use crate::state::State;
+use crate::state::{Settled, State};
 use crate::tree::{BodyState, Entry, Tree};
 use crate::verify::CertifiedBlock;
 
@@ -28,6 +29,16 @@ pub struct Stored {
     pub blocks: Vec<StoredBlock>,
     /// Sets that were in force or may come into force.
     pub sets: Vec<Vec<Authority>>,
+    /// The ledger; `None` while it is that of genesis.
+    pub ledger: Option<StoredLedger>,
+}
+
+/// The ledger after the last final block whose additions are known.
+#[derive(Debug, Clone)]
+pub struct StoredLedger {
+    pub height: Height,
+    pub hash: Hash,
+    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A block above the last final one.
@@ -38,6 +49,8 @@ pub struct StoredBlock {
     pub block: Option<Arc<Block>>,
     /// Approvals; `None` if the block is not known to be certified.
     pub certificate: Option<Certificate>,
+    /// The block's additions to the ledger, if they were known.
+    pub additions: Option<Additions>,
 }
 
 /// The reason for which a store does not make a state.
@@ -49,6 +62,9 @@ pub enum RestoreError {
     /// A set does not check.
     #[error("stored authority set: {0}")]
     Set(#[from] alys_types::federation::Error),
+    /// The ledger does not check.
+    #[error("stored ledger: {0}")]
+    Ledger(#[from] LedgerError),
     /// The set that decided on a block is not stored.
     #[error("the authority set of height {height} is not stored")]
     SetMissing { height: Height },
@@ -97,8 +113,17 @@ impl State {
                 state.remember_set(next.clone());
             }
         }
+        if let Some(StoredLedger {
+            height,
+            hash,
+            entries,
+        }) = stored.ledger
+        {
+            state.settled = Settled::new(height, hash, Ledger::from_entries(entries)?);
+        }
         state.restore_blocks(stored.blocks);
         let mut effects = Vec::new();
+        state.update_ledgers(state.settled.hash, &mut effects);
         // Only now the set whose authorities confirm a jump is known.
         state.observe_clock(now, &mut effects);
         if has_lost_votes {
@@ -159,6 +184,10 @@ impl State {
             if let Some(block) = &stored.block {
                 entry.body = BodyState::Memory(block.clone());
             }
+            entry.additions = stored.additions;
+        }
+        if let Some(block) = &stored.block {
+            self.keep_claims(&hash, block);
         }
         if stored.certificate.is_some() {
             self.trust_child_set(&hash);

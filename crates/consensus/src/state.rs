@@ -4,12 +4,14 @@ mod blocks;
 mod certify;
 mod execute;
 mod finalize;
+mod ledger;
 mod propose;
 mod query;
 mod rejoin;
 mod resend;
 mod time;
 mod votes;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +20,10 @@ use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::HeldVotes;
 use alys_types::{AuthoritySet, Block, Certificate, Hash, Header, Order, Slot};
 
+pub(crate) use ledger::Settled;
+use propose::Building;
 pub use query::{Sizes, Summary};
+use work::WorkDesk;
 
 use crate::clock::ClockWatchdog;
 use crate::config::Config;
@@ -64,11 +69,16 @@ pub struct State {
     is_ahead_reported: bool,
     /// The latest votes of each authority, by key.
     latest_votes: BTreeMap<PublicKeyBytes, HeldVotes>,
-    /// The execution layer's head, and the root at the time it was set.
-    forkchoice: Option<(Hash, Hash)>,
-    /// Slot and parent of the payload that the execution layer is building, or of one without
-    /// transactions that was refused too.
-    building: Option<(Slot, Hash)>,
+    /// The execution layer's head, and the last final and the last PoW-final block at the time it
+    /// was set.
+    forkchoice: Option<(Hash, Hash, Hash)>,
+    /// The payload that the execution layer is building, or one without transactions that was
+    /// refused too.
+    building: Option<Building>,
+    /// The ledger after the last final block whose additions are known.
+    pub(crate) settled: Settled,
+    /// Proofs of work to carry, and the work that miners have.
+    work: WorkDesk,
     /// The slot in which a payload of the own execution layer was refused: another one of this slot
     /// has no transactions.
     refused_slot: Option<Slot>,
@@ -128,6 +138,8 @@ impl State {
             latest_votes: BTreeMap::new(),
             forkchoice: None,
             building: None,
+            settled: Settled::genesis(&genesis),
+            work: WorkDesk::default(),
             refused_slot: None,
             uncertified: Vec::new(),
             without_payload: Vec::new(),
@@ -155,6 +167,13 @@ impl State {
             Input::Certified(block) => self.on_certified(block, now, &mut out),
             Input::Body(body) => self.on_body(body, now, &mut out),
             Input::Executed { hash, verdict } => self.on_executed(hash, verdict, now, &mut out),
+            Input::Accounted { hash, additions } => {
+                self.on_accounted(hash, additions, now, &mut out);
+            }
+            Input::FinalLoaded { height, stored } => {
+                self.on_final_loaded(height, stored, now, &mut out);
+            }
+            Input::Proof(proof) => self.hold_proof(proof),
             Input::Built {
                 slot,
                 parent,
@@ -176,6 +195,7 @@ impl State {
             }
         }
         self.end_silence(now, &mut out);
+        self.offer_work(now, &mut out);
         rules::assert_written(&self.votes, &self.written, self.bug());
         out
     }

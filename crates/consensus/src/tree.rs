@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use alys_peg::{Additions, Changes, Ledger};
 use alys_types::bls::Signature;
 use alys_types::{AuthoritySet, Block, Certificate, Hash, Header, Height, Slot, Vote, VoteKind};
 
 use crate::config::Config;
 use crate::federation::{Ancestor, FINALITY_WINDOW, FederationState};
-use crate::input::BlockRef;
+use crate::input::{BlockRef, PowFinal};
 use crate::rules;
+use crate::rules::work::Claims;
 
 /// A block above the last final one, as far as it is known.
 #[derive(Debug)]
@@ -35,6 +37,26 @@ pub(crate) struct Entry {
     pub ask_again_ms: u64,
     /// The leader's proposal was checked: only then the block may be approved.
     pub proposed: bool,
+    /// The part of the body that the ledger judges, once the body is known.
+    pub claims: Option<Claims>,
+    /// The body fits the ledger after the parent.
+    pub is_judged: bool,
+    /// The block's additions to the ledger, once its receipts are known.
+    pub additions: Option<Additions>,
+    /// The execution layer was asked for the receipts, and has not answered.
+    pub is_account_asked: bool,
+    /// The ledger after the block, once the ledger after the parent and the additions are known.
+    pub ledger: Option<LedgerAfter>,
+}
+
+/// The ledger after a block.
+#[derive(Debug, Clone)]
+pub(crate) struct LedgerAfter {
+    pub ledger: Ledger,
+    /// The entries that differ from the ledger after the parent.
+    pub changes: Changes,
+    /// The range of the proof that the block carries.
+    pub range: Option<PowFinal>,
 }
 
 /// Where the body of a block is.
@@ -56,7 +78,8 @@ pub(crate) enum Execution {
     /// Called invalid by the execution layer, which is asked again if the block is certified (rule
     /// 6.2).
     Invalid,
-    /// The federation change of the block breaks a rule: no answer of the execution layer matters.
+    /// The federation change of the block, its proof of work or its ledger hash breaks a rule: no
+    /// answer of the execution layer matters.
     Refused,
 }
 
@@ -82,6 +105,11 @@ impl Entry {
             invalid_answers: 0,
             ask_again_ms: 0,
             proposed: false,
+            claims: None,
+            is_judged: false,
+            additions: None,
+            is_account_asked: false,
+            ledger: None,
         }
     }
 
@@ -321,6 +349,11 @@ impl Tree {
     /// The final block at a height, while it is in the window.
     pub(crate) fn final_at(&self, height: Height) -> Option<Hash> {
         self.final_header_at(height).map(|found| found.hash)
+    }
+
+    /// The set of the final block at a height, while it is in the window.
+    pub(crate) fn final_set_at(&self, height: Height) -> Option<Arc<AuthoritySet>> {
+        self.final_header_at(height).map(|found| found.set.clone())
     }
 
     /// The set that decided on the final block beside a header: the one at its height, if it has

@@ -36,6 +36,7 @@ fn check(base: impl Fn(u64) -> Plan) -> (usize, usize) {
     let mut blocks = 0;
     let mut sets = 0;
     let mut evidence = 0;
+    let mut ranges = 0;
     for seed in 0..seeds() {
         let plan = base(seed);
         match run(&plan) {
@@ -43,6 +44,7 @@ fn check(base: impl Fn(u64) -> Plan) -> (usize, usize) {
                 blocks += report.final_height;
                 sets += report.sets - 1;
                 evidence += report.evidence;
+                ranges += report.ranges;
             }
             Err(violation) => panic!("{violation:?} with {plan:?}"),
         }
@@ -50,6 +52,10 @@ fn check(base: impl Fn(u64) -> Plan) -> (usize, usize) {
     assert!(
         blocks > 10 * seeds(),
         "the worlds make blocks: {blocks} final ones"
+    );
+    assert!(
+        ranges as u64 > seeds(),
+        "proofs of work become final: {ranges}"
     );
     (sets, evidence)
 }

@@ -9,8 +9,8 @@ use alys_types::forks::Upgrade;
 use alys_types::order::Halt;
 use alys_types::wire::Proposal;
 use alys_types::{
-    Address, AuxPowHeader, Body, FeeRate, Genesis, Hash, Height, Order, OrderContent,
-    PayoutProposal, PegIn, Sats, Settlement, VoteKind,
+    Address, Body, FeeRate, Genesis, Hash, Height, Order, OrderContent, PayoutProposal, PegIn,
+    Sats, Settlement, VoteKind,
 };
 use single::World;
 
@@ -50,7 +50,7 @@ fn transaction_types_follow_the_upgrade_table() {
 #[test]
 fn parts_that_are_not_built_are_refused_by_name() {
     type Change = fn(&mut Body);
-    let table: [(&str, Change); 6] = [
+    let table: [(&str, Change); 5] = [
         ("peg-ins", |body| {
             body.peg_ins.push(PegIn {
                 txid: Hash([1; 32]),
@@ -73,17 +73,6 @@ fn parts_that_are_not_built_are_refused_by_name() {
                 payout: None,
                 sweep: None,
                 versions: Vec::new(),
-            });
-        }),
-        ("an AuxPoW header", |body| {
-            body.auxpow = Some(AuxPowHeader {
-                range_start: Hash([1; 32]),
-                range_end: Hash([2; 32]),
-                bits: 0x207f_ffff,
-                chain_id: 21_212,
-                sequence: 1,
-                auxpow: vec![1],
-                miner: Address([1; 20]),
             });
         }),
         ("a fee estimate", |body| {

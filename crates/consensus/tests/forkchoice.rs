@@ -23,6 +23,7 @@ fn certified_chain(blocks: u64) -> (World, Vec<Header>, Vec<StoredBlock>) {
             header: header.clone(),
             block: Some(Arc::new(p.block.clone())),
             certificate: Some(w.certificate(VoteKind::Approval, &header)),
+            additions: None,
         });
         w.give_proposal(p);
         w.executed(&header);

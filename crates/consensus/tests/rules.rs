@@ -624,7 +624,6 @@ fn invalid_proposals_are_refused_with_the_rule_named() {
     check(|p| p.block.header.height.0 = 2, "height");
     check(|p| p.block.header.slot = Slot(FIRST), "slot");
     check(|p| p.block.header.proposer ^= 1, "leader");
-    check(|p| p.block.header.ledger_hash = Hash::ZERO, "ledger");
     check(|p| p.block.body.payload.timestamp += 1, "timestamp");
     check(
         |p| p.block.body.payload.fee_recipient = Address::default(),
@@ -665,19 +664,6 @@ fn invalid_proposals_are_refused_with_the_rule_named() {
     );
     check(|p| p.vote.target.kind = VoteKind::Approval, "vote");
     check(|p| p.vote.signer ^= 1, "vote");
-    check(
-        |p| {
-            let mut amount = alys_types::Withdrawal {
-                index: 0,
-                validator_index: 1,
-                address: Address([1; 20]),
-                amount_gwei: 1,
-            };
-            amount.amount_gwei = 1_000_000;
-            p.block.body.payload.withdrawals.push(amount);
-        },
-        "withdrawals",
-    );
 }
 
 /// The requests for payloads, by their demand for an empty one.

@@ -19,6 +19,7 @@ mod hashing;
 mod refusal;
 pub mod rules;
 mod target;
+mod template;
 mod work;
 
 pub use asert::Schedule;
@@ -28,4 +29,5 @@ pub use hashing::{merkle_root, reversed, sha256d};
 pub use refusal::{Place, Refusal, Rule};
 pub use rules::{Demand, VerifiedAuxPow};
 pub use target::{Bits, BitsError, Target};
-pub use work::{Bundle, BundleError, Work};
+pub use template::Template;
+pub use work::{Bundle, BundleError, MAX_BUNDLE_BLOCKS, Work};

@@ -69,8 +69,11 @@ pub mod tags {
         RANDAO = "alys/randao";
         /// Address of the vault.
         VAULT = "alys/vault";
-        /// Hash of the peg ledger.
+        /// Hash of the empty ledger.
         LEDGER = "alys/ledger";
+        /// Hashes of leaves and of inner nodes of the ledger's tree.
+        LEAF = "alys/leaf";
+        NODE = "alys/node";
         /// Key of an authority set in the block store; not part of the protocol.
         STORED_SET = "alys/store/set";
         /// BLS signatures of messages.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{B256, Bytes, U64, U256};
 use alloy_rpc_types_engine::{
     ExecutionPayload, ExecutionPayloadFieldV2, ExecutionPayloadV3, ForkchoiceState,
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::pool::PoolReader;
+use super::receipts::ReceiptReader;
 use super::{
     BlockTag, BuiltPayload, Capabilities, ExecutionBlock, ExecutionClient, ExecutionError,
     PayloadFork,
@@ -39,9 +41,11 @@ const CAPABILITIES: [&str; 6] = [
 #[derive(Debug, Clone)]
 pub struct HttpEngine {
     http: HttpClient,
-    /// The port with the pool, if it is another one.
+    /// The port with the pool, if it is another one. Receipts are read there too if the port of the
+    /// Engine API does not have them.
     pool_http: Option<HttpClient>,
     pool: Arc<Mutex<PoolReader>>,
+    receipts: Arc<ReceiptReader>,
 }
 
 impl HttpEngine {
@@ -59,10 +63,12 @@ impl HttpEngine {
             http: HttpClient::new(config),
             pool_http: None,
             pool: Arc::default(),
+            receipts: Arc::default(),
         }
     }
 
-    /// Reads the pool from another port, the client's public JSON-RPC.
+    /// Reads the pool, and receipts that the port of the Engine API does not serve, from another
+    /// port: the client's public JSON-RPC.
     pub fn with_pool(self, config: ClientConfig) -> Self {
         Self {
             pool_http: Some(HttpClient::new(config)),
@@ -237,6 +243,14 @@ impl ExecutionClient for HttpEngine {
                 found => found,
             }
         })
+    }
+
+    fn receipts(
+        &self,
+        block: B256,
+    ) -> BoxFuture<'_, Result<Option<Vec<ReceiptEnvelope>>, ExecutionError>> {
+        let public = self.pool_http.as_ref();
+        Box::pin(self.receipts.read(&self.http, public, block))
     }
 
     fn chain_id(&self) -> BoxFuture<'_, Result<u64, ExecutionError>> {

@@ -48,6 +48,14 @@ pub enum ExecutionError {
          --http.api eth,txpool; ethrex: --http.api eth,txpool)"
     )]
     PoolNotServed,
+    /// Misconfiguration: without receipts the node can neither propose nor approve.
+    #[error(
+        "the execution client serves receipts neither by eth_getBlockReceipts nor by \
+         eth_getTransactionReceipt: give the URL of its public JSON-RPC as pool_url in \
+         [execution], and enable eth there (Reth, ethrex: --http --http.api eth,txpool; \
+         EthereumJS: --rpc)"
+    )]
+    ReceiptsNotServed,
     /// A fault of the node: no supported method accepts a payload of this version.
     #[error("the payload version is not supported: only Capella and Deneb are")]
     UnsupportedPayload,

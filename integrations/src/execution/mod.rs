@@ -9,17 +9,19 @@
 //! [`ExecutionError`] names who has to act.
 //!
 //! **Never** retries, remembers a fork choice, or interprets a status. It remembers how the client
-//! serves its pool.
+//! serves its pool and its receipts.
 
 mod convert;
 mod engine;
 mod error;
 mod pool;
+mod receipts;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 
+use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{B256, Bytes};
 use alloy_rpc_types_engine::{
     ExecutionPayload, ForkchoiceState, ForkchoiceUpdated, PayloadAttributes, PayloadId,
@@ -169,6 +171,15 @@ pub trait ExecutionClient: Send + Sync + 'static {
         &self,
         tag: BlockTag,
     ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>>;
+
+    /// The receipts of a block by hash, canonical or not, in the order of its transactions. `None`
+    /// when the client does not have them: it does not have the block (yet), or no longer its
+    /// receipts. They are not checked here: the block's receipts root decides.
+    /// [`ExecutionError::ReceiptsNotServed`] for a client without a method for it.
+    fn receipts(
+        &self,
+        block: B256,
+    ) -> BoxFuture<'_, Result<Option<Vec<ReceiptEnvelope>>, ExecutionError>>;
 
     /// The chain id of EIP-155 signatures.
     fn chain_id(&self) -> BoxFuture<'_, Result<u64, ExecutionError>>;

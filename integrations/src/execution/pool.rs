@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | Geth | either | `eth_newPendingTransactionFilter`, `eth_getRawTransactionByHash` |
 //! | Reth | public | the same |
-//! | ethrex | public | `txpool_content` |
-//! | EthereumJS, embedded | either | `txpool_content`, which the embedded client bounds |
+//! | ethrex, EthereumJS | public | `txpool_content` |
+//! | embedded | either | `txpool_content`, which it bounds |
 //!
 //! A filter reports the hashes of new transactions, each of which is fetched once, so the cost of a
 //! read depends on the transactions that have arrived since the last one and not on the whole pool.

@@ -14,8 +14,9 @@ pub enum Pages {
     /// that authenticate every request, or that have neither secrets nor methods.
     #[default]
     Unchecked,
-    /// No page may call, not even one of this machine: for servers of command line programs.
-    Refused,
+    /// No page may call, not even one of this machine: for servers of programs other than browsers,
+    /// which also reach them under these names in `Host`, as [`Access::hosts`].
+    Refused { hosts: Vec<String> },
     /// Pages of this machine, browser extensions, and the pages that [`Access`] lists.
     Allowed(Access),
 }
@@ -25,7 +26,7 @@ impl Pages {
     pub(super) fn allow_host(&self, host: Option<&str>) -> bool {
         match self {
             Pages::Unchecked => true,
-            Pages::Refused => Access::default().allows_host(host),
+            Pages::Refused { hosts } => allows_host(hosts, host),
             Pages::Allowed(access) => access.allows_host(host),
         }
     }
@@ -34,7 +35,7 @@ impl Pages {
     pub(super) fn allow_origin(&self, origin: &str) -> bool {
         match self {
             Pages::Unchecked => true,
-            Pages::Refused => false,
+            Pages::Refused { .. } => false,
             Pages::Allowed(access) => access.allows_origin(origin),
         }
     }
@@ -61,11 +62,7 @@ const EXTENSIONS: [&str; 3] = ["chrome-extension", "moz-extension", "safari-web-
 impl Access {
     /// `host` is the value of the header; it is absent in requests of simple clients.
     pub(super) fn allows_host(&self, host: Option<&str>) -> bool {
-        let Some(host) = host else {
-            return true;
-        };
-        let name = without_port(host);
-        is_address(name) || is_localhost(name) || is_listed(&self.hosts, name)
+        allows_host(&self.hosts, host)
     }
 
     /// `origin` is the value of the header. Programs other than browsers send none, and are always
@@ -83,6 +80,15 @@ impl Access {
         let name = without_port(host);
         matches!(scheme, "http" | "https") && (is_loopback(name) || is_localhost(name))
     }
+}
+
+/// True for addresses, names of this machine and those in `hosts`, or without the header.
+fn allows_host(hosts: &[String], host: Option<&str>) -> bool {
+    let Some(host) = host else {
+        return true;
+    };
+    let name = without_port(host);
+    is_address(name) || is_localhost(name) || is_listed(hosts, name)
 }
 
 fn is_listed(list: &[String], value: &str) -> bool {

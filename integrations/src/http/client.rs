@@ -18,11 +18,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{JwtSecret, RpcError, jsonrpc};
+use super::{JwtSecret, Login, RpcError, jsonrpc};
 use crate::interceptor;
 
 /// The URL of a server, such as `http://127.0.0.1:8551/path`. Host names other than `localhost`
@@ -118,6 +118,8 @@ pub struct ClientConfig {
     pub endpoint: Endpoint,
     /// When set, every request carries a new token.
     pub auth: Option<JwtSecret>,
+    /// When set, every request carries it.
+    pub login: Option<Login>,
     /// Default deadline of a call, connecting included.
     pub deadline: Duration,
     /// Time for connecting, within the call's deadline.
@@ -134,6 +136,7 @@ impl ClientConfig {
         Self {
             endpoint: endpoint.into(),
             auth: None,
+            login: None,
             deadline: Duration::from_secs(8),
             connect_timeout: Duration::from_secs(3),
             max_response_bytes: 32 << 20,
@@ -187,7 +190,7 @@ pub enum CallError {
         /// The beginning of the body.
         body: String,
     },
-    /// The answer exceeds [`ClientConfig::max_response_bytes`].
+    /// The answer exceeds [`ClientConfig::max_response_bytes`], or the limit of its call.
     #[error("the answer of {addr} to {method} is larger than {limit} bytes")]
     TooLarge {
         addr: SocketAddr,
@@ -228,6 +231,28 @@ struct Shared {
 }
 
 type Connection = SendRequest<Full<Bytes>>;
+
+/// An answer that is parsed without a tree of JSON values.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "R: DeserializeOwned"))]
+struct TypedAnswer<R> {
+    id: u64,
+    #[serde(deserialize_with = "R::deserialize")]
+    result: R,
+    #[serde(default)]
+    error: Option<Value>,
+}
+
+/// One answer of a batch.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "R: DeserializeOwned"))]
+struct BatchAnswer<R> {
+    id: u64,
+    #[serde(default)]
+    result: Option<R>,
+    #[serde(default)]
+    error: Option<Value>,
+}
 
 /// Status and complete body of an answer.
 type Answer = (StatusCode, Vec<u8>);
@@ -285,6 +310,89 @@ impl HttpClient {
             .await
     }
 
+    /// As [`call`](Self::call), for an answer of up to `max_bytes` in place of
+    /// [`ClientConfig::max_response_bytes`]. It is parsed without a tree of JSON values, which would
+    /// take several times its bytes.
+    pub async fn call_large<R: DeserializeOwned>(
+        &self,
+        max_bytes: usize,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<R, CallError> {
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let request = self.request_value(id, method, params)?;
+        let answer = self
+            .exchange(
+                self.shared.config.deadline,
+                method,
+                jsonrpc::to_bytes(&request).into(),
+                max_bytes,
+            )
+            .await?;
+        let typed = serde_json::from_slice::<TypedAnswer<R>>(&answer.1);
+        if let (StatusCode::OK, Ok(typed)) = (answer.0, typed)
+            && typed.error.is_none()
+            && typed.id == id
+        {
+            return Ok(typed.result);
+        }
+        // The reason for the refusal, or the part that does not fit.
+        let result = self.result(method, id, answer)?;
+        serde_json::from_value(result)
+            .map_err(|error| self.invalid(method, format!("unexpected result: {error}")))
+    }
+
+    /// Calls `method` once for each of `params`, in one request with one deadline and one answer of
+    /// up to `max_bytes`. The results are in the order of `params`; `None` stands for null. The
+    /// caller bounds the number of calls, because servers do.
+    ///
+    /// # Errors
+    /// The first error of a call is the error of the batch.
+    pub async fn call_batch<R: DeserializeOwned>(
+        &self,
+        max_bytes: usize,
+        method: &str,
+        params: &[impl Serialize],
+    ) -> Result<Vec<Option<R>>, CallError> {
+        let count = params.len() as u64;
+        let first = self.shared.next_id.fetch_add(count, Ordering::Relaxed);
+        let requests = (first..)
+            .zip(params)
+            .map(|(id, params)| self.request_value(id, method, params))
+            .collect::<Result<Vec<Value>, _>>()?;
+        let body = jsonrpc::to_bytes(&Value::Array(requests));
+        let deadline = self.shared.config.deadline;
+        let answer = self
+            .exchange(deadline, method, body.into(), max_bytes)
+            .await?;
+        let parsed = serde_json::from_slice::<Vec<BatchAnswer<R>>>(&answer.1);
+        let (StatusCode::OK, Ok(answers)) = (answer.0, parsed) else {
+            // A refusal of the whole batch, or no batch of answers.
+            self.result(method, first, answer)?;
+            return Err(self.invalid(method, "one answer to a batch".to_owned()));
+        };
+        let mut results: Vec<Option<Option<R>>> = params.iter().map(|_| None).collect();
+        for answer in answers {
+            if let Some(error) = answer.error.as_ref().and_then(RpcError::from_value) {
+                return Err(CallError::Rpc {
+                    method: method.to_owned(),
+                    error,
+                });
+            }
+            let place = answer.id.checked_sub(first).and_then(|index| {
+                let index = usize::try_from(index).ok()?;
+                results.get_mut(index)
+            });
+            let id = answer.id;
+            let place = place.ok_or_else(|| {
+                self.invalid(method, format!("the batch has no request with id {id}"))
+            })?;
+            *place = Some(answer.result);
+        }
+        let complete: Option<Vec<Option<R>>> = results.into_iter().collect();
+        complete.ok_or_else(|| self.invalid(method, "the batch lacks an answer".to_owned()))
+    }
+
     /// Calls `method` with the given deadline.
     ///
     /// When an idle connection turns out to be closed before any byte of an answer, the call is
@@ -297,6 +405,22 @@ impl HttpClient {
         params: impl Serialize,
     ) -> Result<R, CallError> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let request = self.request_value(id, method, params)?;
+        let limit = self.shared.config.max_response_bytes;
+        let answer = self
+            .exchange(deadline, method, jsonrpc::to_bytes(&request).into(), limit)
+            .await?;
+        let result = self.result(method, id, answer)?;
+        serde_json::from_value(result)
+            .map_err(|error| self.invalid(method, format!("unexpected result: {error}")))
+    }
+
+    fn request_value(
+        &self,
+        id: u64,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<Value, CallError> {
         let params = serde_json::to_value(params).map_err(|error| {
             self.invalid(method, format!("parameters cannot be encoded: {error}"))
         })?;
@@ -305,13 +429,7 @@ impl HttpClient {
         } else {
             params
         };
-        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let answer = self
-            .exchange(deadline, method, jsonrpc::to_bytes(&request).into())
-            .await?;
-        let result = self.result(method, id, answer)?;
-        serde_json::from_value(result)
-            .map_err(|error| self.invalid(method, format!("unexpected result: {error}")))
+        Ok(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
     }
 
     #[cfg(test)]
@@ -319,12 +437,14 @@ impl HttpClient {
         self.idle().len()
     }
 
-    /// Sends a request body and returns the answer, within `deadline` and the end of the client.
+    /// Sends a request body and returns the answer of at most `limit` bytes, within `deadline` and
+    /// the end of the client.
     async fn exchange(
         &self,
         deadline: Duration,
         method: &str,
         body: Bytes,
+        limit: usize,
     ) -> Result<Answer, CallError> {
         let addr = self.endpoint().addr();
         let timed_out = |_elapsed| {
@@ -336,7 +456,7 @@ impl HttpClient {
         };
         let result = select! {
             biased;
-            exchanged = timeout(deadline, self.exchange_unbounded(method, body)) =>
+            exchanged = timeout(deadline, self.exchange_unbounded(method, body, limit)) =>
                 exchanged.unwrap_or_else(timed_out),
             () = self.ended() => Err(CallError::Ended { addr, method: method.to_owned() }),
         };
@@ -348,7 +468,12 @@ impl HttpClient {
         result
     }
 
-    async fn exchange_unbounded(&self, method: &str, body: Bytes) -> Result<Answer, CallError> {
+    async fn exchange_unbounded(
+        &self,
+        method: &str,
+        body: Bytes,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
         let _slot = self
             .shared
             .slots
@@ -362,7 +487,7 @@ impl HttpClient {
         };
         if let Some(mut idle) = self.take_idle().await {
             match idle.send_request(self.request(body.clone())).await {
-                Ok(response) => return self.read(method, idle, response).await,
+                Ok(response) => return self.read(method, idle, response, limit).await,
                 // The server closed the connection or restarted, before any byte of an answer.
                 Err(error) => {
                     tracing::trace!(%error, "an idle connection was closed");
@@ -375,7 +500,7 @@ impl HttpClient {
             .send_request(self.request(body))
             .await
             .map_err(broken)?;
-        self.read(method, connection, response).await
+        self.read(method, connection, response, limit).await
     }
 
     async fn read(
@@ -383,9 +508,9 @@ impl HttpClient {
         method: &str,
         connection: Connection,
         response: Response<Incoming>,
+        limit: usize,
     ) -> Result<Answer, CallError> {
         let addr = self.endpoint().addr();
-        let limit = self.shared.config.max_response_bytes;
         let (head, mut body) = response.into_parts();
         let mut collected = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -465,6 +590,9 @@ impl HttpClient {
                 .expect("a token consists of base64url characters and dots");
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
+        }
+        if let Some(login) = &config.login {
+            headers.insert(header::AUTHORIZATION, login.header());
         }
         request
     }

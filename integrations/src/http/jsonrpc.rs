@@ -1,4 +1,4 @@
-//! The encoding of JSON-RPC 2.0, without a transport.
+//! The encoding of JSON-RPC 2.0, and of 1.0 for servers that speak it, without a transport.
 
 use std::future::Future;
 
@@ -131,6 +131,25 @@ pub trait RpcHandler: Send + Sync + 'static {
     }
 }
 
+/// The version of a request, which its answer has as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// JSON-RPC 1.0, as `bitcoind` serves it: `jsonrpc` is absent or has another value, an answer
+    /// has both `result` and `error`, and every request is answered.
+    One,
+    Two,
+}
+
+/// The forms of requests that a server accepts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// JSON-RPC 2.0.
+    #[default]
+    Two,
+    /// JSON-RPC 1.0 too, and parameters that are a single value outside of an array.
+    OneAndTwo,
+}
+
 /// The contents of a request body.
 #[derive(Debug, PartialEq)]
 pub(super) enum Body {
@@ -142,6 +161,7 @@ pub(super) enum Body {
 
 #[derive(Debug, PartialEq)]
 pub(super) struct Request {
+    pub version: Version,
     /// `None` marks a notification, which is executed and not answered.
     pub id: Option<Value>,
     pub method: String,
@@ -151,6 +171,7 @@ pub(super) struct Request {
 /// An invalid request, with the id of the answer: null when the request has no valid one.
 #[derive(Debug, PartialEq)]
 pub(super) struct Refusal {
+    pub version: Version,
     pub id: Value,
     pub error: RpcError,
 }
@@ -176,9 +197,10 @@ pub(super) fn count_values(body: &[u8]) -> usize {
 }
 
 /// Parses a body with at most `max_batch` requests. serde_json limits the nesting to 128.
-pub(super) fn parse(body: &[u8], max_batch: usize) -> Body {
+pub(super) fn parse(body: &[u8], max_batch: usize, versions: Versions) -> Body {
     let refused = |code, message: &str| {
         Body::Refused(Refusal {
+            version: Version::Two,
             id: Value::Null,
             error: RpcError::new(code, message),
         })
@@ -191,26 +213,41 @@ pub(super) fn parse(body: &[u8], max_batch: usize) -> Body {
         Ok(Value::Array(batch)) if batch.len() > max_batch => {
             refused(RpcError::INVALID_REQUEST, "batch too large")
         }
-        Ok(Value::Array(batch)) => Body::Batch(batch.into_iter().map(request).collect()),
-        Ok(value) => Body::One(request(value)),
+        Ok(Value::Array(batch)) => {
+            let requests = batch.into_iter().map(|value| request(value, versions));
+            Body::Batch(requests.collect())
+        }
+        Ok(value) => Body::One(request(value, versions)),
     }
 }
 
-fn request(value: Value) -> Result<Request, Refusal> {
+fn request(value: Value, versions: Versions) -> Result<Request, Refusal> {
+    let Value::Object(mut object) = value else {
+        return Err(Refusal {
+            version: Version::Two,
+            id: Value::Null,
+            error: RpcError::new(RpcError::INVALID_REQUEST, "invalid request"),
+        });
+    };
+    let is_two = object.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
+    let version = match versions {
+        Versions::OneAndTwo if !is_two => Version::One,
+        Versions::Two | Versions::OneAndTwo => Version::Two,
+    };
     let invalid = |id: Value| Refusal {
+        version,
         id,
         error: RpcError::new(RpcError::INVALID_REQUEST, "invalid request"),
-    };
-    let Value::Object(mut object) = value else {
-        return Err(invalid(Value::Null));
     };
     let id = match object.remove("id") {
         Some(id @ (Value::Null | Value::Number(_) | Value::String(_))) => Some(id),
         Some(_) => return Err(invalid(Value::Null)),
+        // Clients of 1.0 wait for an answer, also without an id.
+        None if version == Version::One => Some(Value::Null),
         None => None,
     };
     let answer_id = || id.clone().unwrap_or(Value::Null);
-    if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+    if !is_two && version == Version::Two {
         return Err(invalid(answer_id()));
     }
     let Some(Value::String(method)) = object.remove("method") else {
@@ -219,22 +256,42 @@ fn request(value: Value) -> Result<Request, Refusal> {
     let params = match object.remove("params") {
         None | Some(Value::Null) => Value::Array(Vec::new()),
         Some(params @ (Value::Array(_) | Value::Object(_))) => params,
+        Some(value) if versions == Versions::OneAndTwo => Value::Array(vec![value]),
         Some(_) => {
             let error = RpcError::invalid_params("params must be an array or an object");
             return Err(Refusal {
+                version,
                 id: answer_id(),
                 error,
             });
         }
     };
-    Ok(Request { id, method, params })
+    Ok(Request {
+        version,
+        id,
+        method,
+        params,
+    })
+}
+
+impl Refusal {
+    /// The response object.
+    pub fn answer(self) -> Value {
+        answer(self.version, self.id, Err(self.error))
+    }
 }
 
 /// The response object of a request.
-pub(super) fn answer(id: Value, result: Result<Value, RpcError>) -> Value {
-    match result {
-        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-        Err(error) => json!({ "jsonrpc": "2.0", "id": id, "error": error.into_value() }),
+pub(super) fn answer(version: Version, id: Value, result: Result<Value, RpcError>) -> Value {
+    match (version, result) {
+        (Version::Two, Ok(result)) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        (Version::Two, Err(error)) => {
+            json!({ "jsonrpc": "2.0", "id": id, "error": error.into_value() })
+        }
+        (Version::One, Ok(result)) => json!({ "result": result, "error": null, "id": id }),
+        (Version::One, Err(error)) => {
+            json!({ "result": null, "error": error.into_value(), "id": id })
+        }
     }
 }
 

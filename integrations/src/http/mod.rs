@@ -1,7 +1,7 @@
-//! JSON-RPC 2.0 over HTTP/1.1, on hyper's connection layer and the runtime's streams.
+//! JSON-RPC over HTTP/1.1, on hyper's connection layer and the runtime's streams.
 //!
-//! **Owns** the encoding of requests and answers, authentication with a shared JWT secret, limits
-//! and deadlines of client and server.
+//! **Owns** the encoding of requests and answers, authentication with a shared JWT secret or a
+//! login, limits and deadlines of client and server.
 //!
 //! **Guarantees** the same bytes in production and in simulation. Any remote input leads to an HTTP
 //! status or a JSON-RPC error, never to a panic or to memory beyond the limits of [`ServerConfig`]
@@ -16,6 +16,7 @@ mod budget;
 mod client;
 mod jsonrpc;
 pub mod jwt;
+mod login;
 mod seats;
 mod server;
 mod timer;
@@ -24,8 +25,9 @@ pub use access::{Access, Pages};
 pub use args::Args;
 pub use budget::Pending;
 pub use client::{CallError, ClientConfig, Endpoint, EndpointError, HttpClient};
-pub use jsonrpc::{Page, RpcError, RpcHandler};
+pub use jsonrpc::{Page, RpcError, RpcHandler, Versions};
 pub use jwt::{JwtError, JwtSecret, JwtSecretError};
+pub use login::{BadLogin, Login, LoginError};
 pub use server::{HttpServer, ServeError, ServerConfig};
 
 #[cfg(test)]

@@ -24,10 +24,10 @@ use serde_json::Value;
 
 use super::access::Pages;
 use super::budget::{self, Budget, Charge, Pending};
-use super::jsonrpc::{self, Body, RpcError, RpcHandler};
+use super::jsonrpc::{self, Body, RpcError, RpcHandler, Version, Versions};
 use super::seats::{Seat, Seats};
 use super::timer::{RuntimeTimer, WriteDeadline};
-use super::{JwtSecret, jwt};
+use super::{JwtSecret, Login};
 
 /// Requests in a batch, as in Geth and in the default of viem. They run one after the other, and
 /// their answers share the limit of one.
@@ -40,6 +40,10 @@ pub struct ServerConfig {
     pub name: &'static str,
     /// When set, every request needs a fresh token signed with it.
     pub auth: Option<JwtSecret>,
+    /// When set, every request needs this user and password.
+    pub login: Option<Login>,
+    /// Accepted forms of requests.
+    pub versions: Versions,
     /// Pages that may call, as browser wallets need.
     pub pages: Pages,
     /// Largest request body in bytes. A block of 8 MiB is 16 MiB of hex in JSON.
@@ -76,6 +80,8 @@ impl ServerConfig {
         Self {
             name,
             auth: None,
+            login: None,
+            versions: Versions::Two,
             pages: Pages::Unchecked,
             max_body_bytes: 24 << 20,
             max_response_bytes: 32 << 20,
@@ -416,15 +422,25 @@ impl<H: RpcHandler> Service<H> {
             Method::GET | Method::HEAD => return self.page(request.uri().path()).await,
             _ => return text(StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST\n"),
         }
+        let authorization = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .map(HeaderValue::as_bytes);
         if let Some(secret) = &self.config.auth {
-            let token = request
-                .headers()
-                .get(header::AUTHORIZATION)
-                .map(HeaderValue::as_bytes);
             let now_secs = alys_runtime::clock::wall_ms() / 1000;
-            if let Err(error) = secret.verify_header(token, now_secs) {
+            if let Err(error) = secret.verify_header(authorization, now_secs) {
                 return self.unauthorized(&error);
             }
+        }
+        if let Some(login) = &self.config.login
+            && let Err(error) = login.verify_header(authorization)
+        {
+            let mut response = self.unauthorized(&error);
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"jsonrpc\""),
+            );
+            return response;
         }
         let mut charge = self.budget.charge();
         let body = match self.read(request.into_body(), &mut charge).await {
@@ -437,7 +453,7 @@ impl<H: RpcHandler> Service<H> {
             Err(response) => return response,
         };
         match body {
-            Body::Refused(refusal) => self.json(&jsonrpc::answer(refusal.id, Err(refusal.error))),
+            Body::Refused(refusal) => self.json(&refusal.answer()),
             Body::One(request) => match self.answer(request).await {
                 Some(answer) => self.json(&answer),
                 None => empty(StatusCode::NO_CONTENT),
@@ -454,8 +470,9 @@ impl<H: RpcHandler> Service<H> {
         charge: &mut Charge,
     ) -> Result<Body, Response<Full<Bytes>>> {
         let max_batch = self.config.max_batch;
+        let versions = self.config.versions;
         if self.config.auth.is_some() {
-            return Ok(jsonrpc::parse(&body, max_batch));
+            return Ok(jsonrpc::parse(&body, max_batch, versions));
         }
         let values = jsonrpc::count_values(&body);
         if values > self.config.max_values {
@@ -469,14 +486,14 @@ impl<H: RpcHandler> Service<H> {
         // Large bodies are parsed beside the workers of the runtime.
         if body.len() > budget::FREE_BYTES {
             let parsed = alys_runtime::offload(alys_runtime::Lane::Short, move || {
-                jsonrpc::parse(&body, max_batch)
+                jsonrpc::parse(&body, max_batch, versions)
             });
             return parsed.await.map_err(|error| {
                 tracing::warn!(server = self.config.name, %error, "a request was not parsed");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             });
         }
-        Ok(jsonrpc::parse(&body, max_batch))
+        Ok(jsonrpc::parse(&body, max_batch, versions))
     }
 
     async fn page(&self, path: &str) -> Response<Full<Bytes>> {
@@ -487,7 +504,7 @@ impl<H: RpcHandler> Service<H> {
         with_type(status, page.content_type, page.body.into())
     }
 
-    fn unauthorized(&self, error: &jwt::JwtError) -> Response<Full<Bytes>> {
+    fn unauthorized(&self, error: &dyn std::error::Error) -> Response<Full<Bytes>> {
         tracing::debug!(server = self.config.name, %error, "request refused");
         text(StatusCode::UNAUTHORIZED, format!("Unauthorized: {error}\n"))
     }
@@ -557,14 +574,15 @@ impl<H: RpcHandler> Service<H> {
     async fn answer(&self, request: Result<jsonrpc::Request, jsonrpc::Refusal>) -> Option<Value> {
         let request = match request {
             Ok(request) => request,
-            Err(refusal) => return Some(jsonrpc::answer(refusal.id, Err(refusal.error))),
+            Err(refusal) => return Some(refusal.answer()),
         };
         let result = self.handler.handle(&request.method, request.params).await;
         if let Err(error) = &result {
             let server = self.config.name;
             tracing::debug!(server, method = request.method, %error, "error answered");
         }
-        request.id.map(|id| jsonrpc::answer(id, result))
+        let version = request.version;
+        request.id.map(|id| jsonrpc::answer(version, id, result))
     }
 
     /// Executes a batch sequentially, so that it takes no more of the server than one connection
@@ -620,9 +638,9 @@ fn late(request: Result<jsonrpc::Request, jsonrpc::Refusal>) -> Option<Value> {
     match request {
         Ok(request) => request.id.map(|id| {
             let error = RpcError::new(RpcError::TIMEOUT, "the batch took too long");
-            jsonrpc::answer(id, Err(error))
+            jsonrpc::answer(request.version, id, Err(error))
         }),
-        Err(refusal) => Some(jsonrpc::answer(refusal.id, Err(refusal.error))),
+        Err(refusal) => Some(refusal.answer()),
     }
 }
 
@@ -638,10 +656,8 @@ fn within(answer: &Value, max_bytes: usize) -> Vec<u8> {
 }
 
 fn too_large_answer(id: Value) -> Value {
-    jsonrpc::answer(
-        id,
-        Err(RpcError::new(RpcError::LIMIT, "response too large")),
-    )
+    let error = RpcError::new(RpcError::LIMIT, "response too large");
+    jsonrpc::answer(Version::Two, id, Err(error))
 }
 
 fn json(bytes: Vec<u8>, charge: Charge) -> Response<Full<Bytes>> {

@@ -378,7 +378,7 @@ fn browsers_may_call_only_from_allowed_pages() {
         .await;
         let unchecked = server(ServerConfig::new("test")).await;
         let refusing = server(ServerConfig {
-            pages: Pages::Refused,
+            pages: Pages::Refused { hosts: Vec::new() },
             ..ServerConfig::new("test")
         })
         .await;
@@ -809,7 +809,8 @@ proptest::proptest! {
     ) {
         let secret = JwtSecret::new([1; 32]);
         for bytes in [&bytes[..], text.as_bytes()] {
-            jsonrpc::parse(bytes, 10);
+            jsonrpc::parse(bytes, 10, Versions::Two);
+            jsonrpc::parse(bytes, 10, Versions::OneAndTwo);
             assert!(secret.verify_header(Some(bytes), 0).is_err());
             assert!(secret.verify_header(Some(&[b"Bearer ", bytes].concat()), 0).is_err());
         }

@@ -7,12 +7,14 @@
 //!               │  └─▶ Peers ◀── wanted blocks ───────┘   │ verdicts, payloads   │ bodies
 //!               └────── ranges, status                  Engine ──────────────────┘
 //!                                                         ⇅ Engine API   TxPool ⇄ client's pool
+//!   miners ─▶ AuxPow ⇄ Chain: work, proofs; AuxPow ─▶ Storage: held proofs
 //! ```
 //!
 //! Decisions are in the pure crates and in pure machines of the rooms; the actors are thin. The
 //! StorageActor asks no other actor, and all other messages are told, so that actors cannot wait
 //! for each other in a cycle.
 
+pub mod auxpow;
 pub mod chain;
 pub mod engine;
 pub mod network;

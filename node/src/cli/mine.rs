@@ -2,15 +2,20 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use alys_integrations::http::Endpoint;
 use alys_pow::{Bits, Explanation, MAX_BYTES, Question, Row, Status, explain, reversed};
-use alys_types::Hash;
+use alys_runtime::time::{self, Duration, Instant};
 use alys_types::spec::AuxPowSpec;
+use alys_types::{Address, Hash};
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::node::read_login;
+use super::{Failure, LogArgs, init_log, stop_signal};
+use crate::config;
 use crate::files;
+use crate::mining::miner::{self, MAX_THREADS, MinerConfig, MinerEvent};
 
 /// Most characters that are read from standard input: a proof that is too long, so that its
 /// explanation says so.
@@ -23,6 +28,44 @@ pub enum MineCommand {
     ///
     /// Exit code 0: no rule is broken. 1: one is. 2: the arguments are wrong.
     Explain(ExplainArgs),
+    /// Mine on this machine's CPU, for development and tests.
+    ///
+    /// It asks a node for work and submits proofs over the JSON-RPC of miners, as pools do. Its
+    /// parent blocks belong to no other chain, so that the work is worth nothing elsewhere. `alys
+    /// dev` mines by itself unless it is started with --no-mining.
+    Dev(DevMinerArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DevMinerArgs {
+    /// The node's JSON-RPC of miners.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:3000",
+        value_parser = config::parse_mining_url
+    )]
+    url: Endpoint,
+    /// EVM address that the work pays; default: the node's.
+    #[arg(long, value_name = "ADDRESS", value_parser = config::parse_fee_address)]
+    address: Option<Address>,
+    /// Threads, 1 to 64; those beyond the number of cores are of no use.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(1..=MAX_THREADS as i64)
+    )]
+    threads: u8,
+    /// Most hashes per second of all threads together. [default: no limit]
+    #[arg(long, value_name = "HASHES", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+    /// User to log in with.
+    #[arg(long, value_name = "USER", requires = "password_file")]
+    user: Option<String>,
+    /// File with the password of that user.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -48,7 +91,122 @@ pub struct ExplainArgs {
 ///
 /// # Errors
 /// The failure names the broken rule, or the mistake in the arguments.
-pub fn run(MineCommand::Explain(args): MineCommand) -> Result<(), Failure> {
+pub async fn run(command: MineCommand, log: &LogArgs) -> Result<(), Failure> {
+    match command {
+        MineCommand::Explain(args) => run_explain(&args),
+        MineCommand::Dev(args) => {
+            init_log(log, None, None, "warn")?;
+            run_miner(args).await
+        }
+    }
+}
+
+/// Mines until a signal.
+async fn run_miner(args: DevMinerArgs) -> Result<(), Failure> {
+    let login = match (&args.user, &args.password_file) {
+        (Some(user), Some(file)) => Some(read_login(user, file)?),
+        _ => None,
+    };
+    let config = MinerConfig {
+        endpoint: args.url,
+        login,
+        address: args.address.map(|address| address.to_string()),
+        threads: usize::from(args.threads),
+        rate: args.rate,
+    };
+    let mut stop = stop_signal().await;
+    let mut console = Console::new(io::stderr().is_terminal());
+    alys_runtime::select! {
+        _ = &mut stop => {}
+        never = miner::mine(config, |event| console.show(event)) => match never {},
+    }
+    console.end();
+    Ok(())
+}
+
+/// The lines of a miner, on standard error.
+struct Console {
+    /// The progress is one line that is written again and again.
+    is_terminal: bool,
+    target: String,
+    proofs: u64,
+    shown: Option<Instant>,
+}
+
+/// Interval of progress lines that are not written again.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Console {
+    fn new(is_terminal: bool) -> Console {
+        Console {
+            is_terminal,
+            target: String::new(),
+            proofs: 0,
+            shown: None,
+        }
+    }
+
+    fn show(&mut self, event: MinerEvent) {
+        match event {
+            MinerEvent::Work {
+                sequence,
+                height,
+                bits,
+            } => {
+                let number = sequence.map_or(String::new(), |number| format!("proof {number}, "));
+                self.target = format!("{number}up to block {height}, bits {bits}");
+            }
+            MinerEvent::Accepted { height } => {
+                self.line(&format!("accepted: proof of work up to block {height}"));
+            }
+            MinerEvent::Refused(reason) => self.line(&format!("refused: {reason}")),
+            MinerEvent::Waiting(reason) => self.line(&format!("waiting: {reason}")),
+            MinerEvent::Rate {
+                hashes_per_second,
+                proofs,
+            } => {
+                self.proofs = proofs;
+                self.progress(hashes_per_second);
+            }
+        }
+    }
+
+    fn line(&self, text: &str) {
+        let clear = if self.is_terminal { "\r\u{1b}[K" } else { "" };
+        eprintln!("{clear}{text}");
+    }
+
+    fn progress(&mut self, hashes_per_second: f64) {
+        let rate = shown_rate(hashes_per_second);
+        let text = format!("{rate}, {} proofs; {}", self.proofs, self.target);
+        if self.is_terminal {
+            eprint!("\r\u{1b}[K{text}");
+            return;
+        }
+        let now = time::now();
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= LINE_INTERVAL;
+        if self.shown.is_none_or(is_due) {
+            self.shown = Some(now);
+            eprintln!("{text}");
+        }
+    }
+
+    fn end(&self) {
+        self.line(&format!("stopped after {} accepted proofs", self.proofs));
+    }
+}
+
+/// Hashes per second with the prefix that people use.
+fn shown_rate(hashes_per_second: f64) -> String {
+    let units = [(1e9, "GH/s"), (1e6, "MH/s"), (1e3, "kH/s")];
+    let unit = units.iter().find(|(size, _)| hashes_per_second >= *size);
+    match unit {
+        Some((size, name)) => format!("{:.1} {name}", hashes_per_second / size),
+        None => format!("{hashes_per_second:.1} H/s"),
+    }
+}
+
+fn run_explain(args: &ExplainArgs) -> Result<(), Failure> {
     let text = read(&args.proof)?;
     let digits: String = text.split_whitespace().collect();
     let digits = digits.strip_prefix("0x").unwrap_or(&digits);
@@ -155,13 +313,13 @@ mod tests {
     }
 
     fn explain_with(proof: &str, chain_id: u16, commitment: Option<&str>) -> Result<(), Failure> {
-        run(MineCommand::Explain(ExplainArgs {
+        run_explain(&ExplainArgs {
             proof: proof.to_owned(),
             chain_id,
             commitment: commitment.map(|text| text.parse().expect("a hash")),
             bits: None,
             json: false,
-        }))
+        })
     }
 
     #[test]

@@ -147,7 +147,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             init_log(&log, None, None, "warn")?;
             operator::admin(command).await
         }
-        Command::Mine(command) => mine::run(command),
+        Command::Mine(command) => mine::run(command, &log).await,
         Command::Keys(command) => {
             init_log(&log, None, None, "warn")?;
             keys::run(command)
@@ -176,6 +176,11 @@ fn init_log(
 /// The refusal of a metrics address.
 pub(crate) fn metrics_refused(error: ServeError) -> Failure {
     bind_refused("--metrics-addr", error)
+}
+
+/// The refusal of a mining address.
+pub(crate) fn mining_refused(error: ServeError) -> Failure {
+    bind_refused("--mining-addr", error)
 }
 
 /// The refusal of the JSON-RPC for the operator.

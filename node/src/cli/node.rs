@@ -5,22 +5,24 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use alys_integrations::http::{Endpoint, JwtSecret};
+use alys_integrations::http::{Endpoint, JwtSecret, Login};
 use alys_runtime::disk::Dir;
 use alys_runtime::time::{self, Duration};
+use alys_types::Address;
 use alys_types::bls::SecretKey;
 use clap::Args;
 
 use super::{
-    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, open_locked, operator_refused,
-    stop_signal, unless_forced,
+    Failure, LogArgs, STOP_DEADLINE, init_log, metrics_refused, mining_refused, open_locked,
+    operator_refused, stop_signal, unless_forced,
 };
-use crate::config::{self, Config, Overrides, Role};
+use crate::config::{self, Config, Mining, MiningOverrides, Overrides, Role};
 use crate::files;
 use crate::genesis::ChainFiles;
 use crate::host::{Host, HostConfig};
 use crate::keys::{self, KeysError, Purpose};
 use crate::metrics::{MetricsServer, MetricsView};
+use crate::mining::{MiningServer, Settings};
 use crate::node::{NodeEvent, Observer};
 use crate::operator::{Operated, OperatorServer};
 
@@ -94,6 +96,45 @@ pub struct NodeArgs {
         value_parser = config::parse_address
     )]
     rpc_addr: Option<SocketAddr>,
+    /// Serve the JSON-RPC of merged mining for pools and miners (createauxblock, submitauxblock) on
+    /// this address, usually 127.0.0.1:3000. Off by default; see docs/mining.md.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "ALYS_MINING_ADDR",
+        value_parser = config::parse_address,
+        help_heading = "Merged mining"
+    )]
+    mining_addr: Option<SocketAddr>,
+    /// Let other machines reach the mining address; without it, only addresses of this machine are
+    /// accepted.
+    #[arg(long, env = "ALYS_MINING_ALLOW_REMOTE", help_heading = "Merged mining")]
+    mining_allow_remote: bool,
+    /// EVM address that work pays if the miner names none; default: the authority's fee address.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "ALYS_MINING_FEE_ADDRESS",
+        value_parser = config::parse_fee_address,
+        help_heading = "Merged mining"
+    )]
+    mining_fee_address: Option<Address>,
+    /// User that miners log in with (HTTP basic authentication).
+    #[arg(
+        long,
+        value_name = "USER",
+        env = "ALYS_MINING_USER",
+        help_heading = "Merged mining"
+    )]
+    mining_user: Option<String>,
+    /// File with the password of that user.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ALYS_MINING_PASSWORD_FILE",
+        help_heading = "Merged mining"
+    )]
+    mining_password_file: Option<PathBuf>,
 }
 
 /// Runs one node until a signal stops it.
@@ -112,6 +153,13 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         password_file: args.password_file,
         metrics_addr: args.metrics_addr,
         rpc_addr: args.rpc_addr,
+        mining: MiningOverrides {
+            addr: args.mining_addr,
+            allow_remote: args.mining_allow_remote,
+            fee_address: args.mining_fee_address,
+            user: args.mining_user,
+            password_file: args.mining_password_file,
+        },
     };
     let config = Config::load(&args.config, overrides).map_err(Failure::refused)?;
     init_log(
@@ -128,6 +176,10 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         Some(addr) => Some(MetricsServer::bind(addr).await.map_err(metrics_refused)?),
         None => None,
     };
+    let mining = match &config.mining {
+        Some(mining) => Some(bind_mining(mining).await?),
+        None => None,
+    };
     let (datadir, _lock) = open_locked(&config.datadir)?;
     let operator = OperatorServer::bind(config.rpc_addr, datadir.clone())
         .await
@@ -142,6 +194,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         name: config.name,
         chain,
         key,
+        fee_address: config.fee_address,
         listen: config.listen,
         bootnodes: config.bootnodes,
         datadir,
@@ -156,6 +209,9 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     if let Some(server) = &metrics {
         server.monitors().add(host.monitor(None));
     }
+    if let Some(server) = &mining {
+        server.serve(host.node().miners());
+    }
     operator.serve(Operated {
         name,
         genesis,
@@ -168,6 +224,7 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         peer_id = %host.node().peer_id(),
         rpc_on = host.http_addr().map(tracing::field::display),
         metrics_on = metrics.as_ref().map(|server| tracing::field::display(server.local_addr())),
+        mining_on = mining.as_ref().map(|server| tracing::field::display(server.local_addr())),
         operator_on = %operator.local_addr(),
         "started"
     );
@@ -179,6 +236,9 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         }
         never = warn_while_alone(host.node().view()) => match never {},
     };
+    if let Some(server) = mining {
+        unless_forced(server.stop()).await;
+    }
     let clean = unless_forced(host.stop(STOP_DEADLINE)).await;
     unless_forced(operator.stop()).await;
     if let Some(server) = metrics {
@@ -191,6 +251,37 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Opens the port of miners. It answers that the node is starting until it serves one.
+async fn bind_mining(mining: &Mining) -> Result<MiningServer, Failure> {
+    let Mining { addr, login, hosts } = mining;
+    let login = match login {
+        Some((user, file)) => Some(read_login(user, file)?),
+        None => None,
+    };
+    if !addr.ip().is_loopback() && login.is_none() {
+        tracing::warn!(
+            %addr,
+            "the mining address is open to other machines without a login: anyone who reaches it \
+             can take work; set mining.user and mining.password_file, or admit your miners only \
+             by a firewall"
+        );
+    }
+    let settings = Settings {
+        login,
+        hosts: hosts.clone(),
+    };
+    let server = MiningServer::bind(*addr, settings).await;
+    server.map_err(mining_refused)
+}
+
+pub(super) fn read_login(user: &str, file: &Path) -> Result<Login, Failure> {
+    let refused = |error: String| Failure::Refused(format!("mining password: {error}"));
+    let text = files::read_secret(file).map_err(|error| refused(error.to_string()))?;
+    // The end of the line is not part of the password.
+    let password = text.trim_end_matches(['\r', '\n']);
+    Login::new(user, password).map_err(|error| refused(format!("{}: {error}", file.display())))
 }
 
 /// Warns while no peer is connected, at growing intervals: such a node looks healthy to wallets.
@@ -269,6 +360,7 @@ fn observer() -> Observer {
     Arc::new(|event| match event {
         NodeEvent::Peers { connected } => tracing::info!(connected, "peers"),
         NodeEvent::Finalized(_)
+        | NodeEvent::PowFinal(_)
         | NodeEvent::Banned { .. }
         | NodeEvent::Evidence { .. }
         | NodeEvent::Notice(_)

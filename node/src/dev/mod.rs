@@ -14,24 +14,28 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use alys_integrations::http::Access;
+use alys_integrations::http::{Access, Endpoint};
 use alys_runtime::disk::Dir;
-use alys_runtime::select;
 use alys_runtime::signal::Shutdown;
 use alys_runtime::sync::mpsc;
 use alys_runtime::time::{self, Duration, Instant};
+use alys_runtime::{JoinHandle, select};
 use alys_types::Height;
 use clap::Args;
 use futures::future::{join_all, select_all};
 
+use crate::actors::auxpow::PowFinal;
 use crate::cli::{
-    Failure, STOP_DEADLINE, metrics_refused, one_line, open_locked, stop_signal, unless_forced,
+    Failure, STOP_DEADLINE, metrics_refused, mining_refused, one_line, open_locked, stop_signal,
+    unless_forced,
 };
 use crate::config;
 use crate::config::Execution;
 use crate::genesis::ExecutionFork;
 use crate::host::{Host, HostConfig, HostError};
 use crate::metrics::MetricsServer;
+use crate::mining::miner::{self, MinerConfig, MinerEvent};
+use crate::mining::{DEFAULT_PORT, MiningServer, Settings};
 use crate::node::{FinalBlock, NodeEvent, Observer};
 use layout::{Network, Wanted, loopback};
 use report::{Ready, Report, Style};
@@ -39,6 +43,9 @@ use report::{Ready, Report, Style};
 /// The chain id of development networks.
 pub const DEFAULT_CHAIN_ID: u64 = 121_212;
 
+/// Hashes per second of the miner: a machine notices none of it, and a proof takes about as long as
+/// the spacing of development chains once the difficulty has followed.
+const MINER_RATE: u64 = 2;
 /// Port of the metrics server unless it is taken.
 const DEFAULT_METRICS_PORT: u16 = 9464;
 /// Ports after the first one in which the other validators look for free ones; without one they
@@ -87,7 +94,15 @@ pub struct DevArgs {
     /// taken]
     #[arg(long, value_name = "IP:PORT", value_parser = config::parse_address)]
     metrics_addr: Option<SocketAddr>,
-    /// Print one JSON object a line: {"event":"ready"|"block"|"stopped", ..}.
+    /// Serve the JSON-RPC of merged mining of the first validator on this address. [default:
+    /// 127.0.0.1:3000, or a free port when that is taken]
+    #[arg(long, value_name = "IP:PORT", value_parser = config::parse_address)]
+    mining_addr: Option<SocketAddr>,
+    /// Do not mine: blocks become final by proof of work only if another miner mines, such as `alys
+    /// mine dev`.
+    #[arg(long)]
+    no_mining: bool,
+    /// Print one JSON object a line: {"event":"ready"|"block"|"pow"|"stopped", ..}.
     #[arg(long)]
     json: bool,
     /// Execution rules. [default: cancun]
@@ -120,6 +135,7 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
         .await
         .map_err(Failure::refused)?;
     let metrics = bind_metrics(args.metrics_addr).await?;
+    let mining = bind_mining(args.mining_addr).await?;
     let (reports, inbox) = mpsc::channel(MAX_QUEUED_REPORTS);
     let mut stop = stop_signal().await;
     let hosts = select! {
@@ -131,8 +147,20 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
             .monitors()
             .add(host.monitor(Some(index.to_string())));
     }
-    let ready = ready(&network, &dir, &hosts, metrics.local_addr()).await;
+    if let Some(host) = hosts.first() {
+        mining.serve(host.node().miners());
+    }
+    let miner = (!args.no_mining).then(|| start_miner(mining.local_addr()));
+    let servers = Servers {
+        metrics: metrics.local_addr(),
+        mining: mining.local_addr(),
+    };
+    let ready = ready(&network, &dir, &hosts, servers).await;
     let ending = watch(&network, ready, &hosts, inbox, style, stop).await;
+    if let Some(miner) = miner {
+        miner.abort();
+    }
+    mining.stop().await;
     let clean = unless_forced(join_all(
         hosts.into_iter().map(|host| host.stop(STOP_DEADLINE)),
     ))
@@ -179,11 +207,49 @@ async fn bind_metrics(addr: Option<SocketAddr>) -> Result<MetricsServer, Failure
     }
 }
 
+/// The address that was asked for, or the default one and a free port in its place.
+async fn bind_mining(addr: Option<SocketAddr>) -> Result<MiningServer, Failure> {
+    let bind = |addr| MiningServer::bind(addr, Settings::default());
+    if let Some(addr) = addr {
+        return bind(addr).await.map_err(mining_refused);
+    }
+    match bind(loopback(DEFAULT_PORT)).await {
+        Ok(server) => Ok(server),
+        Err(_) => bind(loopback(0)).await.map_err(mining_refused),
+    }
+}
+
+/// Mines for the first validator's fee address, over its JSON-RPC like any other miner.
+fn start_miner(addr: SocketAddr) -> JoinHandle<()> {
+    let config = MinerConfig {
+        endpoint: Endpoint::new(reachable(addr)),
+        login: None,
+        address: None,
+        threads: 1,
+        rate: Some(MINER_RATE),
+    };
+    let report = |event| match event {
+        MinerEvent::Refused(reason) => tracing::warn!(reason, "the miner's proof is refused"),
+        event => tracing::debug!(?event, "miner"),
+    };
+    alys_runtime::spawn("dev-miner", async move {
+        match miner::mine(config, report).await {}
+    })
+}
+
+/// The address at which this machine reaches a server that listens on `addr`.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        return loopback(addr.port());
+    }
+    addr
+}
+
 /// Starts all validators. If one fails to start, the others are stopped.
 async fn start_all(
     network: &Network,
     args: &DevArgs,
-    reports: mpsc::Sender<FinalBlock>,
+    reports: mpsc::Sender<Reported>,
 ) -> Result<Vec<Host>, Failure> {
     let mut hosts: Vec<Host> = Vec::with_capacity(network.validators.len());
     for (index, validator) in network.validators.iter().enumerate() {
@@ -194,19 +260,20 @@ async fn start_all(
             .map(|(_, port)| loopback(*port).to_string());
         let reports = reports.clone();
         let observer: Observer = Arc::new(move |event| {
-            if let NodeEvent::Finalized(block) = event
-                && reports.try_send(block.clone()).is_err()
-            {
-                tracing::debug!(
-                    height = block.height.0,
-                    "a block line is dropped: the reader is slow or gone"
-                );
+            let report = match event {
+                NodeEvent::Finalized(block) => Reported::Block(block.clone()),
+                NodeEvent::PowFinal(range) => Reported::PowFinal(*range),
+                _ => return,
+            };
+            if let Err(error) = reports.try_send(report) {
+                tracing::debug!(%error, "a line is dropped: the reader is slow or gone");
             }
         });
         let host = Host::start(HostConfig {
             name: format!("validator-{index}"),
             chain: network.chain.clone(),
             key: Some(validator.key.clone()),
+            fee_address: None,
             listen: loopback(network.remembered.peer_ports[index]),
             bootnodes: others.collect(),
             datadir: validator.dir.clone(),
@@ -256,6 +323,19 @@ async fn http_addr(args: &DevArgs, index: usize) -> SocketAddr {
     addr(0)
 }
 
+/// A line to print.
+#[derive(Debug)]
+enum Reported {
+    Block(FinalBlock),
+    PowFinal(PowFinal),
+}
+
+/// Addresses of the servers beside the validators.
+struct Servers {
+    metrics: SocketAddr,
+    mining: SocketAddr,
+}
+
 /// Result of a run.
 struct Ending {
     report: Report,
@@ -286,7 +366,7 @@ async fn watch(
     network: &Network,
     ready: Ready,
     hosts: &[Host],
-    mut inbox: mpsc::Receiver<FinalBlock>,
+    mut inbox: mpsc::Receiver<Reported>,
     style: Style,
     mut stop: impl Future<Output = Shutdown> + Unpin,
 ) -> Ending {
@@ -304,8 +384,8 @@ async fn watch(
     // The validators hold the senders. If all are gone, `failed` has the reason.
     let mut is_open = true;
     loop {
-        let block = select! {
-            block = time::timeout(silence, inbox.recv()), if is_open => block,
+        let reported = select! {
+            reported = time::timeout(silence, inbox.recv()), if is_open => reported,
             (reason, index, _) = &mut failed => {
                 ending.broken = Some(format!("validator {index} gave up: {reason}"));
                 return ending;
@@ -317,8 +397,17 @@ async fn watch(
                 return ending;
             }
         };
-        match block {
-            Ok(Some(block)) => match ending.report.on_final(&block) {
+        match reported {
+            Ok(Some(Reported::PowFinal(range))) => {
+                let out = &mut io::stdout().lock();
+                if ending.report.on_pow_final(&range)
+                    && report::write_pow_final(out, style, &range).is_err()
+                {
+                    ending.is_output_closed = true;
+                    return ending;
+                }
+            }
+            Ok(Some(Reported::Block(block))) => match ending.report.on_final(&block) {
                 Ok(true)
                     if report::write_block(&mut io::stdout().lock(), style, &block).is_err() =>
                 {
@@ -356,7 +445,7 @@ async fn confirm_clocks(hosts: &[Host]) {
     }
 }
 
-async fn ready(network: &Network, dir: &Dir, hosts: &[Host], metrics: SocketAddr) -> Ready {
+async fn ready(network: &Network, dir: &Dir, hosts: &[Host], servers: Servers) -> Ready {
     let height = match hosts.first() {
         Some(host) if !network.is_new => host
             .node()
@@ -378,7 +467,8 @@ async fn ready(network: &Network, dir: &Dir, hosts: &[Host], metrics: SocketAddr
             .filter_map(Host::http_addr)
             .map(|addr| format!("http://{addr}"))
             .collect(),
-        metrics_url: format!("http://{metrics}/metrics"),
+        metrics_url: format!("http://{}/metrics", servers.metrics),
+        mining_url: format!("http://{}", servers.mining),
         height: height.unwrap_or(Height(0)),
     }
 }

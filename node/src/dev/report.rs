@@ -8,6 +8,7 @@ use alys_types::{Hash, Height};
 use serde_json::json;
 
 use super::accounts::{ACCOUNTS, ETHER, MNEMONIC};
+use crate::actors::auxpow::PowFinal;
 use crate::node::FinalBlock;
 
 /// Heights at which the reports of validators are compared; slow validators are rarely further
@@ -35,6 +36,8 @@ pub struct Ready {
     pub rpc_urls: Vec<String>,
     /// The metrics of all validators.
     pub metrics_url: String,
+    /// The JSON-RPC of miners of the first validator.
+    pub mining_url: String,
     /// The last final height at the start; zero for a new chain.
     pub height: Height,
 }
@@ -55,6 +58,8 @@ pub struct Disagreement {
 pub struct Report {
     /// The highest height printed.
     printed: Height,
+    /// The number of the last proof of work printed.
+    proof: u64,
     blocks: u64,
     transactions: u64,
     compared: BTreeMap<Height, (Hash, Hash)>,
@@ -94,6 +99,13 @@ impl Report {
         self.blocks += 1;
         self.transactions += block.transactions as u64;
         Ok(true)
+    }
+
+    /// True for the first report of a range that is final by proof of work, which is to be printed.
+    pub fn on_pow_final(&mut self, range: &PowFinal) -> bool {
+        let is_new = range.sequence > self.proof;
+        self.proof = self.proof.max(range.sequence);
+        is_new
     }
 
     /// The highest height printed.
@@ -156,6 +168,7 @@ impl Ready {
                     ("rpc_url", json!(self.rpc_urls.first())),
                     ("rpc_urls", json!(self.rpc_urls)),
                     ("metrics_url", json!(self.metrics_url)),
+                    ("mining_url", json!(self.mining_url)),
                     ("validators", json!(self.validators)),
                     ("slot_ms", json!(self.slot_ms)),
                     ("fork", json!(self.fork)),
@@ -215,6 +228,7 @@ impl Ready {
             }
         }
         let _ = writeln!(text, "Metrics:   {}", self.metrics_url);
+        let _ = writeln!(text, "Mining:    {}", self.mining_url);
         let state = match self.height {
             Height(0) => "a new chain".to_owned(),
             height => format!("continues after final block {height}"),
@@ -270,6 +284,40 @@ pub fn write_block(out: &mut impl Write, style: Style, block: &FinalBlock) -> io
     }
 }
 
+/// Writes the line of a range that is final by proof of work.
+///
+/// # Errors
+/// The reader is gone.
+pub fn write_pow_final(out: &mut impl Write, style: Style, range: &PowFinal) -> io::Result<()> {
+    let PowFinal {
+        sequence,
+        first,
+        end,
+        end_hash,
+        miner,
+        carrier,
+    } = range;
+    match style {
+        Style::Text => writeln!(
+            out,
+            "range {first}..{end} is final by proof of work {sequence} of {miner}"
+        )
+        .and_then(|()| out.flush()),
+        Style::Json => line(
+            out,
+            "pow",
+            &[
+                ("sequence", json!(sequence)),
+                ("first", json!(first)),
+                ("end", json!(end)),
+                ("end_hash", json!(end_hash)),
+                ("miner", json!(miner)),
+                ("carrier", json!(carrier.hash)),
+            ],
+        ),
+    }
+}
+
 /// Writes an object in one line. The order of fields is kept, because people read these lines too.
 fn line(out: &mut impl Write, event: &str, fields: &[(&str, serde_json::Value)]) -> io::Result<()> {
     write!(out, "{{\"event\":\"{event}\"")?;
@@ -297,6 +345,34 @@ mod tests {
             gas_used: 63_000,
             after_ms: 321,
         }
+    }
+
+    fn range(sequence: u64) -> PowFinal {
+        PowFinal {
+            sequence,
+            first: Height(12),
+            end: Height(31),
+            end_hash: Hash([5; 32]),
+            miner: alys_types::Address([6; 20]),
+            carrier: alys_consensus::BlockRef {
+                slot: Slot(940),
+                hash: Hash([4; 32]),
+            },
+        }
+    }
+
+    #[test]
+    fn each_proof_of_work_is_printed_once() {
+        let mut report = Report::default();
+        let printed = [1, 1, 3, 2, 3, 4].map(|sequence| report.on_pow_final(&range(sequence)));
+        assert_eq!(printed, [true, false, true, false, false, true]);
+        let mut out = Vec::new();
+        write_pow_final(&mut out, Style::Text, &range(3)).expect("a vector takes everything");
+        let text = String::from_utf8(out).expect("text");
+        assert!(
+            text.starts_with("range 12..31 is final by proof of work 3 of 0x0606"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -368,6 +444,7 @@ mod tests {
             datadir: "d".into(),
             rpc_urls: vec!["http://127.0.0.1:1".into(), "http://127.0.0.1:2".into()],
             metrics_url: "http://127.0.0.1:3/metrics".into(),
+            mining_url: "http://127.0.0.1:4".into(),
             height: Height(0),
         };
         let mut out = Vec::new();
@@ -375,6 +452,7 @@ mod tests {
             .write(&mut out, Style::Json)
             .expect("a vector takes everything");
         write_block(&mut out, Style::Json, &block(1, 1)).expect("a vector takes everything");
+        write_pow_final(&mut out, Style::Json, &range(3)).expect("a vector takes everything");
         Report::default()
             .write_stopped(&mut out, Style::Json, 1)
             .expect("a vector takes everything");
@@ -387,9 +465,12 @@ mod tests {
             .iter()
             .map(|line| line["event"].as_str().expect("an event"))
             .collect();
-        assert_eq!(events, ["ready", "block", "stopped"]);
+        assert_eq!(events, ["ready", "block", "pow", "stopped"]);
         assert_eq!(lines[0]["rpc_url"], "http://127.0.0.1:1");
         assert_eq!(lines[0]["metrics_url"], "http://127.0.0.1:3/metrics");
+        assert_eq!(lines[0]["mining_url"], "http://127.0.0.1:4");
+        assert_eq!(lines[2]["first"], 12);
+        assert_eq!(lines[2]["end"], 31);
         assert_eq!(lines[0]["accounts"].as_array().map(Vec::len), Some(10));
         assert_eq!(lines[1]["height"], 1);
         assert_eq!(lines[1]["finality_ms"], 321);

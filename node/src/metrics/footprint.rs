@@ -73,6 +73,7 @@ pub struct Costs {
 impl NodeMetrics {
     pub fn footprint(&self) -> Footprint {
         let actors = [
+            ("auxpow", &self.auxpow.tables),
             ("chain", &self.chain.tables),
             ("engine", &self.engine.tables),
             ("network", &self.network.tables),

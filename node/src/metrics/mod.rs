@@ -13,7 +13,7 @@ mod view;
 
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
 
-use crate::actors::{chain, engine, network, peers, storage, tx_pool, validation};
+use crate::actors::{auxpow, chain, engine, network, peers, storage, tx_pool, validation};
 
 pub use collectors::{register_refusals, register_requests};
 pub use footprint::{Costs, Footprint, Tables};
@@ -27,6 +27,7 @@ pub type Label = [(&'static str, &'static str); 1];
 /// The metrics of all actors. Clones share the values.
 #[derive(Clone, Default)]
 pub struct NodeMetrics {
+    pub auxpow: auxpow::Metrics,
     pub chain: chain::Metrics,
     pub engine: engine::Metrics,
     pub network: network::Metrics,
@@ -38,6 +39,7 @@ pub struct NodeMetrics {
 
 impl NodeMetrics {
     pub fn register(&self, registry: &mut Registry) {
+        self.auxpow.register(registry);
         self.chain.register(registry);
         self.engine.register(registry);
         self.network.register(registry);

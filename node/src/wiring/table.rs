@@ -16,8 +16,9 @@ use alys_actor_system::{
     Supervisor, SupervisorSpec, System, mailbox,
 };
 
+use crate::actors::auxpow::{MAX_QUESTIONS, MAX_SUBMISSIONS};
 use crate::actors::engine::EngineTimeouts;
-use crate::actors::storage::MAX_PEER_READS;
+use crate::actors::storage::{MAX_BLOCK_READS, MAX_PEER_READS};
 use crate::node::StartError;
 use crate::rights::Rights;
 
@@ -119,13 +120,14 @@ pub const STORAGE: ActorSpec = ActorSpec {
     restart: BACKOFF,
     message_timeout: Duration::from_secs(2),
     timeout_reason: "two syncs of a slow disk",
-    // Twice the reads of peers, so that the messages of the node itself have 128 places.
+    // Twice the reads of peers, so that the messages of the node itself have 128 places, some of
+    // which reads of miners take.
     mailbox: 2 * MAX_PEER_READS,
     // All messages have room, whatever peers do: 128 reads of peers, which keep their places until
-    // the mailbox has let go of them; and four of the node itself, one of the chain and one of the
-    // engine, which make one request at a time, and as many that their incarnations before a
-    // restart left behind.
-    least_mailbox: MAX_PEER_READS + 4,
+    // the mailbox has let go of them; six of the node itself, one of the chain, of the engine and
+    // of the AuxPowActor, which make one request at a time, and as many that their incarnations
+    // before a restart left behind; and the reads of miners.
+    least_mailbox: MAX_PEER_READS + 6 + MAX_BLOCK_READS,
     memory: "the cache of the engine; four bytes per 4 KiB of its file",
 };
 pub const VALIDATION: ActorSpec = ActorSpec {
@@ -170,6 +172,21 @@ pub const CHAIN: ActorSpec = ActorSpec {
     mailbox: 1024,
     least_mailbox: LEAST_MAILBOX,
     memory: "blocks above the last final one",
+};
+pub const AUXPOW: ActorSpec = ActorSpec {
+    name: "auxpow",
+    actor: "AuxPowActor",
+    group: CHAIN_GROUP.name,
+    // It restores its proofs from the storage.
+    depends_on: &["storage/storage"],
+    restart: BACKOFF,
+    message_timeout: Duration::from_millis(3_500),
+    timeout_reason: "the write of a proof, behind others of the storage",
+    // Questions of miners, of which so many are admitted, and reports of the chain.
+    mailbox: 2 * (MAX_SUBMISSIONS + MAX_QUESTIONS),
+    // The chain repeats a report that finds no room, and miners ask again.
+    least_mailbox: 4,
+    memory: "4096 works, 64 proofs of 32 MiB, 16 submissions of 8 MiB",
 };
 pub const TX_POOL: ActorSpec = ActorSpec {
     name: "tx_pool",
@@ -239,7 +256,9 @@ const BACKOFF: RestartTiming = RestartTiming::Backoff {
 /// All supervisors.
 pub const GROUPS: [Group; 4] = [ROOT, STORAGE_GROUP, CHAIN_GROUP, NETWORK_GROUP];
 /// All actors, in the order of their start.
-pub const ACTORS: [ActorSpec; 7] = [STORAGE, VALIDATION, ENGINE, CHAIN, TX_POOL, NETWORK, PEERS];
+pub const ACTORS: [ActorSpec; 8] = [
+    STORAGE, VALIDATION, ENGINE, CHAIN, AUXPOW, TX_POOL, NETWORK, PEERS,
+];
 
 impl Group {
     pub(super) fn spec(&self, name: impl Into<String>) -> SupervisorSpec {

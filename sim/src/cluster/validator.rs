@@ -176,6 +176,7 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         genesis: shared.chain.genesis.clone(),
         cancun_time: Some(0),
         key: Some(authority_key(index)),
+        fee_address: None,
         identity: seat.identity().into(),
         listen: SocketAddr::new(seat.ip(MachineRole::Node), PEER_PORT),
         bootnodes: others

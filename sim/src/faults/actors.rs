@@ -68,6 +68,8 @@ actors! {
     Engine = "engine", ENGINE;
     /// Runs the state machine of consensus.
     Chain = "chain", CHAIN;
+    /// Hands out work to miners and takes their proofs.
+    Auxpow = "auxpow", AUXPOW;
     /// Forwards users' transactions.
     TxPool = "tx_pool", TX_POOL;
     /// Runs the libp2p service.

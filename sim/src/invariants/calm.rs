@@ -391,6 +391,7 @@ impl Calm {
             ("chain", "remembered_votes", remembered),
             ("engine", "refused_forkchoices", 0),
             ("engine", "replays", 0),
+            ("engine", "missing_receipts", 0),
             ("chain", "buffered_votes", open_votes),
             ("chain", "latest_votes", authorities),
             ("chain", "screened_votes", open_votes),

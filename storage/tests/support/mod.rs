@@ -2,6 +2,8 @@
 //! power.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod chain;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};

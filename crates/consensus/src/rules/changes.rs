@@ -1,9 +1,9 @@
 //! Rule 1.7: changes of the federation, and the certificates that show them final (rule 2.3).
 
-use alys_types::{Certificate, Hash, Height, Order, OrderContent};
+use alys_types::{Body, Certificate, Hash, Height, Order, OrderContent};
 
 use super::planted::PlantedBug;
-use crate::federation::FederationError;
+use crate::federation::{Ancestor, FederationError};
 
 /// The message of an order, which governance signs.
 pub(crate) fn order_message(order: &Order, genesis: &Hash, bug: &PlantedBug) -> Hash {
@@ -28,6 +28,19 @@ pub(crate) fn check_purpose(
     }
     Err(FederationError::NoPurpose {
         hash: certificate.target.hash,
+    })
+}
+
+/// Rule 2.3 (docs/protocol.md): a certificate that shows the end of an AuxPoW range final has a
+/// purpose. An end below the window is below every certificate of the body.
+pub(crate) fn shows_range_final(
+    body: &Body,
+    shown: Height,
+    ancestor: impl Fn(&Hash) -> Option<Ancestor>,
+) -> bool {
+    body.auxpow.as_ref().is_some_and(|proof| {
+        let end = ancestor(&proof.range_end);
+        end.is_none_or(|end| end.header.height <= shown)
     })
 }
 

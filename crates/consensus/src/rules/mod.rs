@@ -7,6 +7,7 @@
 //! | `certificates` | 1.1 leader, 1.3 and 1.4 quorum, 3.3 certify, 3.5 final, 3.13 equivocation |
 //! | `time` | 1.2 timestamp, 3.2 slot of an approval, 3.9 clocks, 3.15 window, 6.2 pause |
 //! | `validity` | 2.5 limits, 3.6 valid |
+//! | `work` | 4.4 proofs, 4.5 difficulty, 4.6 gate, 5.1 ledger hash, 5.25 fees |
 //! | `durability` | 3.14 votes are durable before they are sent |
 //! | `resending` | 3.7 re-sending |
 //! | `room` | none: eviction of uncertified blocks over the limit |
@@ -27,15 +28,18 @@ mod tests;
 mod time;
 pub mod validity;
 mod votes;
+pub mod work;
 
-use alys_types::{Hash, Slot};
+use alys_types::{Hash, Height, Slot};
 
 pub use certificates::{CertificateError, check_certificate};
 pub(crate) use certificates::{
     VoteKey, aggregate, check_parents_votes, clock_confirmations, counted_as, equivocation, leader,
     makes_final,
 };
-pub(crate) use changes::{check_purpose, may_carry, order_message, takes_effect};
+pub(crate) use changes::{
+    check_purpose, may_carry, order_message, shows_range_final, takes_effect,
+};
 pub(crate) use durability::{
     assert_written, certificate_record, persist_body, persist_then_broadcast, restores_highest,
     votes_to_write,
@@ -96,6 +100,12 @@ pub enum Refusal {
     /// The wall clock is outside of the block's slot by more than the drift allowance.
     #[error("the wall clock is in slot {current}, outside of slot {slot} and its drift allowance")]
     OutOfSlot { slot: Slot, current: Slot },
+    /// The ledger after the parent is unknown, because the receipts of a block are.
+    #[error("the ledger after the parent {parent} is not known yet")]
+    LedgerUnknown { parent: Hash },
+    /// The block has no proof of work, and too many final blocks have none (rule 4.6).
+    #[error("no proof of work, and {limit} final blocks or more after height {pow_end} have none")]
+    GateClosed { pow_end: Height, limit: u64 },
     /// The block to confirm is not above the lock.
     #[error("slot {slot} is not above slot {locked} of the lock")]
     NotAboveLock { slot: Slot, locked: Slot },

@@ -1,12 +1,13 @@
 //! Rules 2.5 and 3.6 (docs/protocol.md), a valid block, as far as it needs neither the execution
 //! layer nor the branch below the parent.
 
-use alys_types::spec::{empty_ledger_hash, prev_randao, transaction_type, vault_address};
+use alys_types::spec::{prev_randao, transaction_type, vault_address};
 use alys_types::{
     Block, Certificate, ExecutionPayload, Genesis, Hash, Header, Height, LimitError, Slot, VoteKind,
 };
 
 use super::leader;
+use super::work::WorkFault;
 use crate::config::Config;
 use crate::state::ProposalContext;
 
@@ -29,8 +30,8 @@ pub enum Invalid {
     ParentCertificate,
     #[error("body does not match the header's body hash")]
     BodyHash,
-    #[error("ledger hash is not that of the ledger after the parent")]
-    LedgerHash,
+    #[error("{0}")]
+    Work(#[from] WorkFault),
     #[error("{0}")]
     Limit(#[from] LimitError),
     #[error("payload.{field} is not the value that the protocol computes")]
@@ -49,18 +50,15 @@ pub enum Invalid {
     OrderNotAdmitted { number: u64, kind: &'static str },
 }
 
-/// Checks the rest of a block against its parent, after [`check_header`]: body, payload, and the
-/// hashes in the header. Certificates and signatures are checked in [`crate::verify`], the
-/// federation's change in [`crate::federation`].
+/// Checks the rest of a block against its parent, after [`check_header`]: body and payload.
+/// Certificates and signatures are checked in [`crate::verify`], the federation's change in
+/// [`crate::federation`], proof of work, withdrawals and ledger hash in [`super::work`].
 pub(crate) fn check_contents(
     block: &Block,
     context: &ProposalContext,
     config: &Config,
 ) -> Result<(), Invalid> {
     check_parent_certificate(&block.header.parent_certificate, context)?;
-    if block.header.ledger_hash != empty_ledger_hash() {
-        return Err(Invalid::LedgerHash);
-    }
     check_body_belongs(block)?;
     check_payload(block, context, config)?;
     check_admitted(block)
@@ -198,11 +196,6 @@ fn check_payload(block: &Block, context: &ProposalContext, config: &Config) -> R
             "prev_randao",
             payload.prev_randao == randao || bug.active("randao-unchecked"),
         ),
-        // Withdrawals come from peg-ins and AuxPoW fees; without those there are none.
-        (
-            "withdrawals",
-            payload.withdrawals.is_empty() && block.body.withdrawal_kinds.is_empty(),
-        ),
     ];
     match fields.into_iter().find(|(_, holds)| !holds) {
         Some((field, _)) => Err(Invalid::Payload { field }),
@@ -244,7 +237,6 @@ fn check_admitted(block: &Block) -> Result<(), Invalid> {
         ("peg-ins", body.peg_ins.is_empty()),
         ("settlements", body.settlements.is_empty()),
         ("a payout proposal", body.payout_proposal.is_none()),
-        ("an AuxPoW header", body.auxpow.is_none()),
         ("a fee estimate", body.fee_estimate.is_none()),
     ];
     if let Some((what, _)) = absent.into_iter().find(|(_, is_absent)| !is_absent) {

@@ -83,12 +83,14 @@ impl State {
         if matches!(entry.body, BodyState::Missing) {
             entry.body = BodyState::Memory(block.clone());
         }
+        self.keep_claims(&hash, block);
         let Applied { settled, invalid } = self.apply_federation(hash);
         for invalid in invalid {
             self.set_invalid(invalid, Execution::Refused, out);
         }
         for settled in settled {
             self.keep_certified_body(&settled, out);
+            self.update_ledgers(settled, out);
         }
         // The federation may have been derived earlier, from a body that was dropped since.
         self.keep_certified_body(&hash, out);

@@ -23,6 +23,7 @@ impl State {
         self.reach_sync_target(now, out);
         self.execute_certified(now, out);
         self.update_forkchoice(out);
+        self.ask_accounts(out);
         self.consider_proposals(now, out);
         self.try_propose(now, out);
     }
@@ -49,7 +50,7 @@ impl State {
     }
 
     /// The last final block and the certified ones above it, ascending.
-    fn certified_chain(&self) -> Option<Vec<Hash>> {
+    pub(super) fn certified_chain(&self) -> Option<Vec<Hash>> {
         let mut path = self.tree.path(&self.highest)?;
         path.insert(0, self.tree.root());
         Some(path)
@@ -122,10 +123,11 @@ impl State {
         if self.forkchoice.is_none() && is_walking {
             return;
         }
-        if self.forkchoice == Some((head, root)) {
+        let pow_final = self.settled.ledger.work(&self.config.genesis).end;
+        if self.forkchoice == Some((head, root, pow_final.hash)) {
             return;
         }
-        self.forkchoice = Some((head, root));
+        self.forkchoice = Some((head, root, pow_final.hash));
         let execution = |h: &Hash| {
             self.tree
                 .get(h)
@@ -134,8 +136,7 @@ impl State {
         out.push(Effect::Forkchoice {
             head: (head, execution(&head)),
             safe: execution(&root),
-            // The last final block, until blocks become final by proof of work.
-            finalized: execution(&root),
+            finalized: pow_final.execution_hash,
         });
     }
 
@@ -220,6 +221,7 @@ impl State {
         }
         self.forkchoice = None;
         self.building = None;
+        self.forget_asked_accounts();
         self.execute_certified(now, out);
     }
 }

@@ -56,6 +56,7 @@ impl State {
     ) {
         let blocks_kept = self.keep_bodies(path);
         let sets = self.sets_of(path);
+        let settled = self.settle_path(path);
         let first_height = self.tree.root_entry().header.height.next();
         let hash = certified.certificate.target.hash;
         let Some(NewlyFinal { chain, dropped }) = self.tree.finalize(&hash) else {
@@ -91,6 +92,7 @@ impl State {
             blocks: blocks_kept,
             finalized: Some(finalization),
             sets,
+            ledger: settled.record,
             ..Record::default()
         };
         self.regain_votes(block, &mut record, out);
@@ -105,6 +107,7 @@ impl State {
             self.forget_uncertified(&block.hash);
         }
         out.push(Effect::Finalized(blocks, height));
+        out.extend(settled.ranges.into_iter().map(Effect::PowFinal));
     }
 
     /// Bodies of a path that are not written yet; the caller writes them.

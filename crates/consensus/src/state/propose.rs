@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use alys_types::spec::{empty_ledger_hash, prev_randao, vault_address};
-use alys_types::{Block, Body, ExecutionPayload, Hash, Header, Height, Slot, VoteKind, VoteTarget};
+use alys_types::spec::{prev_randao, vault_address};
+use alys_types::{
+    Block, Body, ExecutionPayload, Hash, Header, Height, Slot, VoteKind, VoteTarget, Withdrawal,
+    WithdrawalKind,
+};
 
+use super::work::Carried;
 use super::{State, trace};
 use crate::federation::FederationState;
 use crate::input::{BlockRef, Broadcast, Effect, Notice, Now, PayloadRequest, Record};
 use crate::rules::validity::{Invalid, check_own_block};
+use crate::rules::work::{self, Claims};
 use crate::rules::{self, Candidate, Proposing, Refusal};
 use crate::tree::{BodyState, Entry, Execution};
 
@@ -16,14 +21,30 @@ use crate::tree::{BodyState, Entry, Execution};
 /// proposes without transactions: one is lost in every short disturbance of the network (rule 6.5).
 pub(super) const MAX_FAILED_PROPOSALS: usize = 2;
 
+/// A payload that the execution layer builds.
+#[derive(Debug)]
+pub(super) struct Building {
+    slot: Slot,
+    parent: Hash,
+    /// The proof of work that the block carries; the payload has its fees as withdrawals.
+    carried: Option<Carried>,
+}
+
+impl Building {
+    fn is(&self, slot: Slot, parent: &Hash) -> bool {
+        self.slot == slot && self.parent == *parent
+    }
+}
+
 impl State {
     /// Requests a payload when this node leads the present slot and may propose.
     pub(super) fn try_propose(&mut self, now: Now, out: &mut Vec<Effect>) {
         let slot = self.slot_at(now);
-        if self.config.me.is_none() || self.building == Some((slot, self.highest)) {
+        if self.config.me.is_none() || self.is_building(slot, &self.highest) {
             return;
         }
-        match self.may_propose(slot) {
+        let carried = self.proof_to_carry(&self.highest, slot);
+        match self.may_propose(slot, carried.is_some()) {
             None => return,
             Some(Err(refusal)) => return trace(&mut self.traced.proposal, refusal, out),
             Some(Ok(_)) => {}
@@ -31,6 +52,9 @@ impl State {
         if self.awaits_certificate(slot, now) {
             return;
         }
+        let Some(withdrawals) = self.fees_of(carried.as_ref()) else {
+            return;
+        };
         let spec = self.config.genesis.spec();
         let request = PayloadRequest {
             parent: self.highest,
@@ -39,18 +63,40 @@ impl State {
             timestamp: rules::block_timestamp(slot, spec, now, self.bug()),
             prev_randao: prev_randao(&self.highest, slot),
             fee_recipient: vault_address(),
+            withdrawals,
             is_empty: self.proposes_empty(slot),
         };
-        self.building = Some((slot, self.highest));
+        let parent = self.highest;
+        self.building = Some(Building {
+            slot,
+            parent,
+            carried,
+        });
         out.push(Effect::Build(request));
+    }
+
+    fn is_building(&self, slot: Slot, parent: &Hash) -> bool {
+        let building = self.building.as_ref();
+        building.is_some_and(|building| building.is(slot, parent))
+    }
+
+    /// The withdrawals of a block on the highest one; `None` if the ledger after that is unknown.
+    fn fees_of(&self, carried: Option<&Carried>) -> Option<Vec<Withdrawal>> {
+        let Some(carried) = carried else {
+            return Some(Vec::new());
+        };
+        let ledger = self.ledger_after(&self.highest)?;
+        let set = self.newest_set();
+        let fees = ledger.fees(&self.config.genesis, &set, &carried.header, carried.end);
+        Some(fees.withdrawals)
     }
 
     /// The own index if the node may propose in this slot; `None` while the set of the block's
     /// height is unknown.
-    fn may_propose(&self, slot: Slot) -> Option<Result<u8, Refusal>> {
+    fn may_propose(&self, slot: Slot, has_proof: bool) -> Option<Result<u8, Refusal>> {
         let parent = self.tree.get(&self.highest)?;
         let set = parent.child_set.as_ref()?;
-        let head = self.forkchoice.map(|(head, _)| head);
+        let head = self.forkchoice.map(|(head, ..)| head);
         let block = Proposing {
             slot,
             leader: rules::leader(set, slot, parent.header.height.next(), self.bug()),
@@ -65,7 +111,11 @@ impl State {
             is_executed: parent.is_applied() && head == Some(self.highest),
         };
         let permission = self.may_vote();
-        Some(permission.and_then(|()| rules::may_propose(&self.votes, &block, self.bug())))
+        let index = permission.and_then(|()| rules::may_propose(&self.votes, &block, self.bug()));
+        Some(index.and_then(|index| {
+            self.check_gate(&self.highest, has_proof)?;
+            Ok(index)
+        }))
     }
 
     /// True in the first quarter of a slot while the proposal of the slot before, on the highest
@@ -122,7 +172,7 @@ impl State {
     }
 
     pub(super) fn on_build_failed(&mut self, slot: Slot, parent: Hash) {
-        if self.building == Some((slot, parent)) {
+        if self.is_building(slot, &parent) {
             self.building = None;
             self.remember_without_payload(slot);
         }
@@ -138,10 +188,10 @@ impl State {
         now: Now,
         out: &mut Vec<Effect>,
     ) {
-        if self.building != Some((slot, parent_hash)) {
+        let building = self.building.take_if(|b| b.is(slot, &parent_hash));
+        let Some(Building { carried, .. }) = building else {
             return;
-        }
-        self.building = None;
+        };
         if self.slot_at(now) != slot {
             self.remember_without_payload(slot);
             return self.advance(now, out);
@@ -152,7 +202,7 @@ impl State {
         if !payload.transactions.is_empty() {
             self.without_payload.clear();
         }
-        let signer = match self.may_propose(slot) {
+        let signer = match self.may_propose(slot, carried.is_some()) {
             None => return,
             Some(Err(refusal)) => {
                 trace(&mut self.traced.proposal, refusal, out);
@@ -160,17 +210,25 @@ impl State {
             }
             Some(Ok(signer)) => signer,
         };
-        let Some((block, federation)) = self.make_block(slot, signer, payload, out) else {
+        let made = self.make_block(slot, signer, payload, carried, out);
+        let Some((block, federation)) = made else {
             return;
         };
         match self.check_own(&block) {
             None => return,
-            Some(Err(rule)) => return self.on_own_block_invalid(slot, rule, now, out),
+            Some(Err(rule)) => {
+                if let (Invalid::Work(_), Some(proof)) = (rule, &block.body.auxpow) {
+                    self.drop_proof(proof);
+                }
+                return self.on_own_block_invalid(slot, rule, now, out);
+            }
             Some(Ok(())) => {}
         }
         let block = Arc::new(block);
         let hash = self.insert_own_block(&block, federation);
         self.remember_uncertified(hash);
+        self.keep_claims(&hash, &block);
+        self.update_ledgers(hash, out);
         self.sign_own_block(hash, &block, signer, out);
         out.push(Effect::Execute {
             hash,
@@ -180,8 +238,15 @@ impl State {
 
     /// Rule 2.5 (docs/protocol.md). `None` if the parent is no longer known.
     fn check_own(&self, block: &Block) -> Option<Result<(), Invalid>> {
-        let context = self.proposal_context(&block.header.parent_hash)?;
-        Some(check_own_block(block, &context, &self.config))
+        let parent = &block.header.parent_hash;
+        let context = self.proposal_context(parent)?;
+        let before = self.ledger_after(parent)?;
+        let judge = || {
+            let claims = Claims::of(block);
+            work::judge(&block.header, &claims, before, &context.set, &self.config)
+        };
+        let checked = check_own_block(block, &context, &self.config);
+        Some(checked.and_then(|()| Ok(judge()?)))
     }
 
     /// Requests a payload without transactions in the same slot, once: if that is refused too, the
@@ -189,7 +254,12 @@ impl State {
     fn on_own_block_invalid(&mut self, slot: Slot, rule: Invalid, now: Now, out: &mut Vec<Effect>) {
         out.push(Effect::Notice(Notice::OwnBlockInvalid { slot, rule }));
         if self.refused_slot.replace(slot) == Some(slot) {
-            self.building = Some((slot, self.highest));
+            let parent = self.highest;
+            self.building = Some(Building {
+                slot,
+                parent,
+                carried: None,
+            });
             return;
         }
         self.try_propose(now, out);
@@ -201,10 +271,12 @@ impl State {
         slot: Slot,
         proposer: u8,
         payload: ExecutionPayload,
+        carried: Option<Carried>,
         out: &mut Vec<Effect>,
     ) -> Option<(Block, FederationState)> {
         let parent_hash = self.highest;
-        let body = self.fill_body(parent_hash, payload, out);
+        let body = self.fill_body(parent_hash, payload, carried, out);
+        let ledger_hash = self.ledger_after(&parent_hash)?.root();
         let parent = self.tree.get(&parent_hash)?;
         let height = parent.header.height.next();
         let federation = parent.federation.as_ref()?;
@@ -225,7 +297,7 @@ impl State {
             execution_hash: body.payload.block_hash,
             body_hash: body.hash(),
             set_hash: after.set().hash(),
-            ledger_hash: empty_ledger_hash(),
+            ledger_hash,
         };
         Some((Block { header, body }, after))
     }
@@ -283,15 +355,19 @@ impl State {
         out.extend(rules::persist_then_broadcast(record, messages, self.bug()));
     }
 
-    /// A body of the payload, with the leader's additions: the finality certificate that the
-    /// federation's change awaits, and an ordered change.
+    /// A body of the payload, with the leader's additions: a proof of work, the finality
+    /// certificate that it or the federation's change awaits, and an ordered change.
     fn fill_body(
         &mut self,
         parent_hash: Hash,
         payload: ExecutionPayload,
+        carried: Option<Carried>,
         out: &mut Vec<Effect>,
     ) -> Body {
         let mut body = Body::of(payload);
+        let end = carried.as_ref().map(|carried| carried.end);
+        body.withdrawal_kinds = vec![WithdrawalKind::Fee; body.payload.withdrawals.len()];
+        body.auxpow = carried.map(|carried| carried.header);
         let Some(parent) = self.tree.get(&parent_hash) else {
             return body;
         };
@@ -299,9 +375,10 @@ impl State {
         let Some(federation) = parent.federation.clone() else {
             return body;
         };
-        let awaited = federation.awaited_finality();
+        let awaited = [federation.awaited_finality(), end];
+        let mut awaited = awaited.into_iter().flatten();
         if let Some(finality) = self.root_finality
-            && awaited.is_some_and(|height| finality.target.height >= height)
+            && awaited.any(|height| finality.target.height >= height)
             && self.is_ancestor(&parent_hash, &finality.target.hash)
         {
             body.finality.push(finality);
@@ -368,12 +445,14 @@ impl State {
             slot: header.slot,
             parent: parent.header.slot,
             is_proposed: entry.proposed,
-            is_valid: entry.is_applied(),
+            is_valid: entry.is_applied() && entry.is_judged,
         };
         let spec = self.config.genesis.spec();
         let permission = self
             .may_vote()
             .and_then(|()| rules::may_approve(&self.votes, &candidate, spec, now, self.bug()));
+        let has_proof = entry.claims.as_ref().is_some_and(|c| c.proof.is_some());
+        let permission = permission.and_then(|()| self.check_gate(&header.parent_hash, has_proof));
         if let Err(refusal) = permission {
             return trace(&mut self.traced.approval, refusal, out);
         }

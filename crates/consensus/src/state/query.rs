@@ -20,6 +20,9 @@ pub struct Summary {
     /// The last final block.
     pub finalized: BlockRef,
     pub final_height: Height,
+    /// Height of the last block that is final by proof of work, as far as the receipts of final
+    /// blocks are known.
+    pub pow_final_height: Height,
     /// Block hash of the execution layer's head.
     pub head: Hash,
     pub head_height: Height,
@@ -73,7 +76,7 @@ impl State {
     pub fn summary(&self) -> Summary {
         let root = self.tree.root_entry();
         let highest = self.highest_entry();
-        let head = self.forkchoice.map_or(self.tree.root(), |(head, _)| head);
+        let head = self.forkchoice.map_or(self.tree.root(), |(head, ..)| head);
         let head_height = self
             .tree
             .get(&head)
@@ -89,6 +92,7 @@ impl State {
                 hash: self.tree.root(),
             },
             final_height: root.header.height,
+            pow_final_height: self.pow_final_height(),
             head,
             head_height,
             votes: VoteState {
@@ -288,6 +292,10 @@ impl State {
         let to = self.sync_target.as_ref()?.header().height;
         let root = self.tree.root_entry().header.height;
         Some((root, self.highest_entry().header.height, to))
+    }
+
+    fn pow_final_height(&self) -> Height {
+        self.settled.ledger.work(&self.config.genesis).end.height
     }
 
     pub(super) fn highest_entry(&self) -> &Entry {

@@ -2,15 +2,19 @@
 
 #![allow(dead_code, reason = "each file of tests uses a part")]
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, Broadcast, CertifiedBlock, Config, Effect, Input, Notice, Now, State, Stored,
-    Verdict, VerifiedProposal, VerifiedVote, VoteState,
+    BlockRef, Broadcast, CertifiedBlock, Config, Effect, Input, Notice, Now, PayloadRequest, State,
+    Stored, Verdict, VerifiedProposal, VerifiedVote, VoteState,
 };
+use alys_peg::{Additions, Ledger};
+use alys_pow::{Bits, Schedule};
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
-use alys_types::spec::{ChainSpec, HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
+use alys_types::spec::{ChainSpec, HEADER_VERSION, prev_randao, vault_address};
 use alys_types::wire::{CertifiedHeader, Proposal};
 use alys_types::{
     Address, Authority, Block, Body, Certificate, ExecutionPayload, Genesis, Hash, Header, Slot,
@@ -29,9 +33,15 @@ pub struct World {
     pub start: Vec<Effect>,
     pub wall_ms: u64,
     pub mono_ms: u64,
+    /// Ledgers after blocks.
+    ledgers: RefCell<BTreeMap<Hash, Ledger>>,
 }
 
 pub fn genesis(keys: &[SecretKey]) -> Arc<Genesis> {
+    genesis_of(keys, |_| {})
+}
+
+fn genesis_of(keys: &[SecretKey], change: impl FnOnce(&mut ChainSpec)) -> Arc<Genesis> {
     let authorities = keys
         .iter()
         .map(|key| Authority {
@@ -40,11 +50,12 @@ pub fn genesis(keys: &[SecretKey]) -> Arc<Genesis> {
             fee_address: Address([1; 20]),
         })
         .collect();
-    let spec = ChainSpec {
+    let mut spec = ChainSpec {
         drift_allowance_ms: 500,
         rejoin_margin: 3,
         ..ChainSpec::development(1, Slot(FIRST), SLOT_MS, Hash([9; 32]), authorities)
     };
+    change(&mut spec);
     Arc::new(Genesis::new(spec).expect("a good spec"))
 }
 
@@ -62,10 +73,26 @@ impl World {
 
     /// A node that starts from these contents of its store.
     pub fn restored(stored: impl FnOnce(VoteState) -> Stored) -> World {
+        World::start(stored, |_| {})
+    }
+
+    /// A new node of a chain with a changed spec.
+    pub fn of_spec(change: impl FnOnce(&mut ChainSpec)) -> World {
+        let stored = |fresh| Stored {
+            votes: Some(fresh),
+            ..Stored::default()
+        };
+        World::start(stored, change)
+    }
+
+    fn start(
+        stored: impl FnOnce(VoteState) -> Stored,
+        change: impl FnOnce(&mut ChainSpec),
+    ) -> World {
         let keys: Vec<SecretKey> = (0..4u8)
             .map(|i| SecretKey::derive_stand_in(&[i + 1; 32]))
             .collect();
-        let genesis = genesis(&keys);
+        let genesis = genesis_of(&keys, change);
         let first = BlockRef {
             slot: Slot(FIRST),
             hash: genesis.hash(),
@@ -84,6 +111,7 @@ impl World {
             start,
             wall_ms,
             mono_ms,
+            ledgers: RefCell::default(),
         };
         world.input(Input::Executed {
             hash: world.genesis.hash(),
@@ -117,13 +145,17 @@ impl World {
         });
     }
 
-    /// The effects of an input, traces left out.
-    pub fn input(&mut self, input: Input) -> Vec<Effect> {
+    pub fn traced(&mut self, input: Input) -> Vec<Effect> {
         let now = Now {
             wall_ms: self.wall_ms,
             mono_ms: self.mono_ms,
         };
-        let mut effects = self.state.handle(input, now);
+        self.state.handle(input, now)
+    }
+
+    /// The effects of an input, traces left out.
+    pub fn input(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = self.traced(input);
         effects.retain(|effect| !matches!(effect, Effect::Trace(_)));
         effects
     }
@@ -178,13 +210,86 @@ impl World {
             execution_hash: body.payload.block_hash,
             body_hash: body.hash(),
             set_hash: self.genesis.set().hash(),
-            ledger_hash: empty_ledger_hash(),
+            ledger_hash: self.ledger_after(&parent_hash).root(),
         };
+        self.know(&header, &Additions::default());
         let vote = self.vote(usize::from(leader), VoteKind::Proposal, &header);
         Proposal {
             block: Block { header, body },
             vote,
         }
+    }
+
+    /// The ledger after a block of [`Self::proposal`]; that of genesis for other blocks.
+    pub fn ledger_after(&self, hash: &Hash) -> Ledger {
+        let known = self.ledgers.borrow().get(hash).cloned();
+        known.unwrap_or_else(Ledger::empty)
+    }
+
+    /// Keeps the ledger after a block without a proof.
+    pub fn know(&self, header: &Header, additions: &Additions) {
+        let before = self.ledger_after(&header.parent_hash);
+        let (genesis, set) = (&self.genesis, self.genesis.set());
+        let after = before.apply(genesis, set, header, None, additions);
+        let (after, _) = after.expect("nothing to refuse");
+        self.ledgers.borrow_mut().insert(header.hash(), after);
+    }
+
+    /// The bits of a proof in a block of slot `FIRST + slot` on a parent.
+    pub fn bits_at(&self, parent: &Header, slot: u64) -> u32 {
+        let spec = self.genesis.spec();
+        let last = self.ledger_after(&parent.hash()).work(&self.genesis);
+        let limit = Bits::new(spec.auxpow.limit_bits).expect("canonical");
+        let schedule = Schedule {
+            spacing_secs: spec.auxpow.spacing,
+            half_life_secs: spec.auxpow.half_life.try_into().expect("positive"),
+            limit,
+        };
+        let before = Bits::new(last.bits).expect("canonical");
+        let timestamp = Slot(FIRST + slot).timestamp(SLOT_MS);
+        schedule.next_bits(before, last.timestamp, timestamp).get()
+    }
+
+    /// The proposal of a block whose body was changed. The ledger after it is kept if it carries a
+    /// proof that applies.
+    pub fn sign_proposal(&self, mut block: Block) -> Proposal {
+        block.header.body_hash = block.body.hash();
+        let header = &block.header;
+        let before = self.ledger_after(&header.parent_hash);
+        let (genesis, set) = (&self.genesis, self.genesis.set());
+        let proof = block.body.auxpow.as_ref();
+        let after = before.apply(genesis, set, header, proof, &Additions::default());
+        if let Ok((after, _)) = after {
+            self.ledgers.borrow_mut().insert(header.hash(), after);
+        }
+        let vote = self.vote(usize::from(header.proposer), VoteKind::Proposal, header);
+        Proposal { block, vote }
+    }
+
+    /// Takes the first turn of the node after `slot`, on `parent`: the payload that is asked for,
+    /// and the block that is proposed.
+    pub fn lead(&mut self, parent: &Header, slot: u64) -> (PayloadRequest, Block) {
+        let mut turns = slot + 1..;
+        let own = |slot: &u64| self.genesis.set().leader(Slot(FIRST + slot)) == 3;
+        let slot = turns.find(own).expect("one in four");
+        let asked = self.at_slot(slot, 600);
+        let request = asked.into_iter().find_map(|effect| match effect {
+            Effect::Build(request) => Some(request),
+            _ => None,
+        });
+        let request = request.expect("a payload is asked for");
+        let mut payload = self.proposal(slot, parent, None, 0).block.body.payload;
+        payload.withdrawals = request.withdrawals.clone();
+        let built = self.input(Input::Built {
+            slot: Slot(FIRST + slot),
+            parent: parent.hash(),
+            payload: Box::new(payload),
+        });
+        let block = built.into_iter().find_map(|effect| match effect {
+            Effect::Broadcast(Broadcast::Proposal { block, .. }) => Some(block),
+            _ => None,
+        });
+        (request, (*block.expect("a block is proposed")).clone())
     }
 
     pub fn vote(&self, signer: usize, kind: VoteKind, header: &Header) -> Vote {

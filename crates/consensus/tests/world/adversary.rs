@@ -1,7 +1,7 @@
 //! The adversary: signs any block that it has received, and proposes two blocks in its slots.
 
 use alys_consensus::PayloadRequest;
-use alys_types::spec::{HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address};
+use alys_types::spec::{HEADER_VERSION, prev_randao, vault_address};
 use alys_types::wire::Proposal;
 use alys_types::{Block, Body, Certificate, Hash, Header, Slot, VoteKind, VoteTarget};
 
@@ -83,7 +83,11 @@ impl World {
                 timestamp: slot.timestamp(SLOT_MS),
                 prev_randao: prev_randao(&parent_hash, slot),
                 fee_recipient: vault_address(),
+                withdrawals: Vec::new(),
                 is_empty: false,
+            };
+            let Some(ledger_hash) = self.ledger_after(&parent_hash).map(|l| l.root()) else {
+                continue;
             };
             let mut payload = self.payload(&request, 1000 + salt);
             payload.block_number = parent.height.0 + 1;
@@ -100,9 +104,13 @@ impl World {
                 execution_hash: body.payload.block_hash,
                 body_hash: body.hash(),
                 set_hash: parent.set_hash,
-                ledger_hash: empty_ledger_hash(),
+                ledger_hash,
             };
             let hash = header.hash();
+            self.learn_ledger(&Block {
+                header: header.clone(),
+                body: body.clone(),
+            });
             let target = VoteTarget {
                 kind: VoteKind::Proposal,
                 height: header.height,

@@ -4,14 +4,18 @@
 
 mod adversary;
 mod messages;
+#[path = "../miner/mod.rs"]
+mod miner;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, Config, Effect, FederationRecord, Input, Notice, Now, PayloadRequest, PlantedBug,
-    Record, State, Stored, StoredBlock, Verdict, VoteState,
+    BlockRef, Config, Effect, FederationRecord, HeldProof, Input, Notice, Now, PayloadRequest,
+    PlantedBug, Record, State, Stored, StoredBlock, StoredLedger, Verdict, VoteState,
 };
+use alys_peg::{Additions, Ledger};
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
 use alys_types::spec::{ChainSpec, GovernanceSpec, vault_address};
@@ -101,6 +105,15 @@ enum Event {
         vote: Vote,
         life: u64,
     },
+    Accounted {
+        node: usize,
+        hash: Hash,
+        life: u64,
+    },
+    Mined {
+        node: usize,
+        proof: Arc<HeldProof>,
+    },
     Crash(usize),
     Restart(usize),
     Partition(u32),
@@ -117,6 +130,10 @@ struct Disk {
     finalized: Option<(CertifiedHeader, FederationRecord)>,
     finals: BTreeMap<Height, Hash>,
     sets: BTreeMap<Hash, Vec<Authority>>,
+    additions: BTreeMap<Hash, Additions>,
+    /// The ledger after a final block, by height and hash.
+    ledger: BTreeMap<Vec<u8>, Vec<u8>>,
+    ledger_at: Option<(Height, Hash)>,
 }
 
 struct Node {
@@ -151,6 +168,10 @@ pub struct World {
     blackout_done: bool,
     governance: SecretKey,
     evidence: usize,
+    /// Ledgers after the blocks that were proposed.
+    ledgers: BTreeMap<Hash, Ledger>,
+    /// Ranges that became final by proof of work: first height and end.
+    ranges: BTreeMap<u64, (Height, Height)>,
 }
 
 /// The result of a run without a violation.
@@ -161,6 +182,8 @@ pub struct Report {
     pub sets: usize,
     /// Equivocations of the adversary that were reported.
     pub evidence: usize,
+    /// Ranges that became final by proof of work.
+    pub ranges: usize,
 }
 
 /// A signature of a node.
@@ -245,6 +268,8 @@ impl World {
             blackout_done: false,
             governance,
             evidence: 0,
+            ledgers: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             plan,
         };
         for key in keys {
@@ -362,6 +387,7 @@ impl World {
             final_height,
             sets: sets.len(),
             evidence: self.evidence,
+            ranges: self.ranges.len(),
         })
     }
 
@@ -440,7 +466,14 @@ impl World {
             Event::Own { node, vote, life } if self.nodes[node].life == life => {
                 self.own(node, vote)
             }
-            Event::Executed { .. } | Event::Built { .. } | Event::Own { .. } => {}
+            Event::Accounted { node, hash, life } if self.nodes[node].life == life => {
+                self.account(node, hash);
+            }
+            Event::Mined { node, proof } => self.input(node, Input::Proof(proof)),
+            Event::Executed { .. }
+            | Event::Built { .. }
+            | Event::Own { .. }
+            | Event::Accounted { .. } => {}
             Event::Crash(node) => self.crash(node),
             Event::Restart(node) => self.start(node),
             Event::Partition(sides) => self.partition = if self.calm { 0 } else { sides },
@@ -495,6 +528,7 @@ impl World {
                     .unwrap_or_else(|| disk.certified[&hash].header.clone()),
                 block: disk.bodies.get(&hash).cloned(),
                 certificate: disk.certified.get(&hash).map(|c| c.certificate),
+                additions: disk.additions.get(&hash).copied(),
             })
             .collect();
         let stored = Stored {
@@ -503,6 +537,11 @@ impl World {
             window,
             blocks,
             sets: disk.sets.values().cloned().collect(),
+            ledger: disk.ledger_at.map(|(height, hash)| StoredLedger {
+                height,
+                hash,
+                entries: disk.ledger.clone().into_iter().collect(),
+            }),
         };
         let config = Config {
             me: Some(self.nodes[node].key.public_key().to_bytes()),
@@ -596,12 +635,36 @@ impl World {
             Effect::Notice(Notice::ConflictingFinality { height, .. }) => {
                 self.violation = Some(Violation::TwoFinalBlocks { height: height.0 });
             }
+            Effect::Notice(Notice::LedgerDiverged { height }) => {
+                let what = format!("the ledger diverged at {height}");
+                self.violation = Some(Violation::Refused { node, what });
+            }
+            Effect::Account { hash, .. } => {
+                let delay = 1 + self.below(if self.calm { 20 } else { 300 });
+                self.at(delay, Event::Accounted { node, hash, life });
+            }
+            Effect::LoadFinal { height } => self.load_final(node, height),
+            Effect::Work(offer) => self.mine(node, offer),
+            Effect::PowFinal(range) => self.on_pow_final(range),
             Effect::Notice(_) | Effect::Forkchoice { .. } | Effect::Trace(_) => {}
         }
     }
 
     fn persist(&mut self, node: usize, record: Record) {
+        for block in &record.blocks {
+            self.learn_ledger(block);
+        }
         let disk = &mut self.nodes[node].disk;
+        disk.additions.extend(record.additions);
+        if let Some(ledger) = record.ledger {
+            disk.ledger_at = Some((ledger.height, ledger.hash));
+            for (key, value) in ledger.changes {
+                match value {
+                    Some(value) => disk.ledger.insert(key, value),
+                    None => disk.ledger.remove(&key),
+                };
+            }
+        }
         if let Some(votes) = record.votes {
             disk.votes = Some(votes);
         }
@@ -720,8 +783,11 @@ impl World {
             extra_data: salt.to_le_bytes().to_vec(),
             base_fee_per_gas: [0; 32],
             block_hash: hash,
-            transactions: Vec::new(),
-            withdrawals: Vec::new(),
+            transactions: match request.slot.0 % 3 {
+                0 => Vec::new(),
+                _ => vec![vec![2]],
+            },
+            withdrawals: request.withdrawals.clone(),
             blob_gas: None,
         }
     }

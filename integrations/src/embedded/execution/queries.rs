@@ -234,16 +234,22 @@ impl ChainView {
         Ok(rpc_receipts(&block, &receipts).nth(index))
     }
 
-    /// The receipts of a block, in order.
+    /// The receipts of a block, in order. By hash also those of a block that is not canonical, until
+    /// it is pruned, some time after finality.
     pub fn rpc_block_receipts(
         &self,
         id: BlockId,
     ) -> Result<Option<Vec<TransactionReceipt>>, Error> {
-        let Some(block) = self.block(id)? else {
+        let Some(header) = self.header(id)? else {
             return Ok(None);
         };
-        let receipts = self.stored_receipts(block.hash)?;
-        Ok(Some(rpc_receipts(&block, &receipts).collect()))
+        let hash = header.hash;
+        match (self.blocks.block(hash)?, self.blocks.receipts(hash)?) {
+            (Some(block), Some(receipts)) => Ok(Some(rpc_receipts(&block, &receipts).collect())),
+            // A cache may hold the header of a pruned block.
+            _ if self.blocks.canonical(header.header.number)? != Some(hash) => Ok(None),
+            _ => Err(Error::corrupt("receipts", hash)),
+        }
     }
 
     /// `eth_getLogs` over one block or a range of the canonical chain. As in the specification, the

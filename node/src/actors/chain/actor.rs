@@ -16,8 +16,10 @@ use alys_types::wire::{AuthorityProof, BlockRange, Status};
 use alys_types::{AuthoritySet, Certificate, Genesis, Hash, Header};
 
 use super::catchup::{Catchup, MAX_PARENTS, Orphan, Position};
+use super::mining::Mining;
 use super::screen::Screen;
 use super::{ChainMessage, Clock, Metrics};
+use crate::actors::auxpow::AuxPowMessage;
 use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
@@ -52,6 +54,7 @@ pub struct Mailboxes {
     pub validation: Addr<ValidationMessage>,
     pub network: Addr<NetworkMessage>,
     pub peers: Addr<PeerMessage>,
+    pub auxpow: Addr<AuxPowMessage>,
 }
 
 /// An entry of the queue.
@@ -86,6 +89,7 @@ pub struct ChainActor {
     pub(super) authorities: Option<Arc<AuthoritySet>>,
     pub(super) catchup: Catchup,
     pub(super) screen: Screen,
+    pub(super) mining: Mining,
     /// Proof for peers that this node holds its authority's key.
     pub(super) proof: Option<AuthorityProof>,
     /// Peers that proved an authority's key while this network service runs.
@@ -93,6 +97,9 @@ pub struct ChainActor {
     /// Limits the lines about evidence, because the holder of a key can sign contradicting votes in
     /// every slot.
     pub(super) evidence_lines: LogLimit,
+    /// Limits the lines about proposals that do not fit the ledger, of which a Byzantine leader can
+    /// make one in each of its slots.
+    pub(super) unfit_lines: LogLimit,
     /// Evidence against the own key was logged by this incarnation.
     pub(super) is_own_evidence_logged: bool,
     pub(super) metrics: Metrics,
@@ -132,9 +139,11 @@ impl ChainActor {
             authorities: None,
             catchup: Catchup::default(),
             screen: Screen::default(),
+            mining: Mining::default(),
             proof,
             vouched: Vouched::default(),
             evidence_lines: LogLimit::default(),
+            unfit_lines: LogLimit::default(),
             is_own_evidence_logged: false,
             metrics,
         })
@@ -169,6 +178,7 @@ impl ChainActor {
             .forget_until(self.state.summary().finalized.slot);
         self.publish_authorities();
         self.publish_status();
+        self.mining.publish(&self.mailboxes.auxpow);
         self.update_metrics();
         Ok(())
     }
@@ -460,6 +470,9 @@ impl ChainActor {
             ChainMessage::Executed { hash, verdict } => {
                 self.input(Input::Executed { hash, verdict }).await?;
             }
+            ChainMessage::Accounted { hash, additions } => {
+                self.input(Input::Accounted { hash, additions }).await?;
+            }
             ChainMessage::NotStored { hash } => {
                 // The state machine forgets a block of an abandoned branch before the storage does.
                 if self.state.has_body(&hash) {
@@ -488,6 +501,13 @@ impl ChainActor {
                     self.vouched.clear();
                 }
                 self.publish_status();
+            }
+            ChainMessage::AuxPowStarted => {
+                self.mining.forget_sent();
+                self.mining.publish(&self.mailboxes.auxpow);
+            }
+            ChainMessage::Proof(proof) => {
+                self.input(Input::Proof(proof)).await?;
             }
             ChainMessage::PeerListens => self.catchup.on_new_peer(),
             ChainMessage::StatusRequested {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use alys_consensus::{
-    BlockRef, Broadcast, Effect, Evidence, Input, Notice, PayloadRequest, Verdict, VerifiedVote,
+    BlockRef, Broadcast, Effect, Evidence, Input, Notice, PayloadRequest, PowFinal, Verdict,
+    VerifiedVote,
 };
 use alys_net::{Command, Topic};
 use alys_runtime::trace::reached;
@@ -34,6 +35,17 @@ impl ChainActor {
                     safe,
                     finalized,
                 } => self.update_forkchoice(head, safe, finalized),
+                Effect::Account { hash, block } => {
+                    let account = EngineMessage::Account { hash, block };
+                    if self.mailboxes.engine.tell(account).is_err() {
+                        let additions = None;
+                        self.follow_ups
+                            .push_back(Input::Accounted { hash, additions });
+                    }
+                }
+                Effect::LoadFinal { height } => self.load_final(height).await?,
+                Effect::Work(offer) => self.mining.on_work(offer),
+                Effect::PowFinal(range) => self.on_pow_final(range),
                 Effect::FetchBlock { hash } => self.tell_peers(PeerMessage::Fetch { hash }),
                 Effect::Sync { .. } => self.set_sync_target(),
                 Effect::Finalized(blocks, height) => {
@@ -50,14 +62,35 @@ impl ChainActor {
     }
 
     fn build(&mut self, request: PayloadRequest) {
+        let PayloadRequest { slot, parent, .. } = request;
         let build = EngineMessage::Build(request);
         if self.mailboxes.engine.tell(build).is_err() {
             reached("state.chain.engine_busy");
-            self.follow_ups.push_back(Input::BuildFailed {
-                slot: request.slot,
-                parent: request.parent,
-            });
+            self.follow_ups
+                .push_back(Input::BuildFailed { slot, parent });
         }
+    }
+
+    /// Loads a final block, whose additions the ledger lacks.
+    async fn load_final(&mut self, height: Height) -> Result<(), ChainError> {
+        let stored = self.mailboxes.storage.final_block(height).await?;
+        let stored = stored.map(Box::new);
+        self.follow_ups
+            .push_back(Input::FinalLoaded { height, stored });
+        Ok(())
+    }
+
+    fn on_pow_final(&mut self, range: PowFinal) {
+        tracing::info!(
+            sequence = range.sequence,
+            first = range.first.0,
+            end = range.end.0,
+            miner = %range.miner,
+            carrier = %range.carrier.hash,
+            "blocks are final by proof of work"
+        );
+        self.mining.on_final(range);
+        self.observe(NodeEvent::PowFinal(range));
     }
 
     /// `head` is the block and its execution block.
@@ -250,7 +283,7 @@ impl ChainActor {
         self.observe(NodeEvent::Evidence { signer, slot });
     }
 
-    fn notice(&self, notice: Notice) {
+    fn notice(&mut self, notice: Notice) {
         let text = events::Notice::Agreement(notice);
         match notice {
             Notice::ClockJumped { .. } => {
@@ -277,6 +310,14 @@ impl ChainActor {
                 reached("state.chain.votes_regained");
                 tracing::info!("{text}");
             }
+            Notice::UnfitProposal { slot, .. } => {
+                reached("state.chain.unfit_proposal");
+                if let Some(left_out) = self.unfit_lines.admit(alys_runtime::time::now()) {
+                    tracing::warn!(%slot, left_out, "{text}");
+                } else {
+                    tracing::debug!(%slot, "{text}");
+                }
+            }
             Notice::UnknownVote { .. } | Notice::OrderRefused { .. } => tracing::warn!("{text}"),
             Notice::OwnBlockInvalid { .. } => {
                 reached("state.chain.own_block_invalid");
@@ -286,7 +327,9 @@ impl ChainActor {
                 reached("state.chain.certified_valid");
                 tracing::info!("{text}");
             }
-            Notice::CertifiedInvalid { .. } | Notice::ConflictingFinality { .. } => {
+            Notice::CertifiedInvalid { .. }
+            | Notice::ConflictingFinality { .. }
+            | Notice::LedgerDiverged { .. } => {
                 tracing::error!("{text}");
             }
         }

@@ -1,13 +1,16 @@
 //! Messages of the ChainActor, and the handle for the owner of the node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{Addr, Message, Reply};
 use alys_consensus::{Summary, Verdict};
 use alys_net::{InboundId, PeerId};
+use alys_peg::Additions;
 use alys_types::wire::{BlockRange, StatusAnswer};
 use alys_types::{Block, ExecutionPayload, Hash, Order, Slot};
 
+use crate::actors::auxpow::HeldProof;
 use crate::actors::validation::{Checked, Gossip, Source};
 
 /// Longest wait of the owner for a summary.
@@ -35,6 +38,11 @@ pub enum ChainMessage {
         hash: Hash,
         verdict: Verdict,
     },
+    /// The additions of a block to the ledger; `None` if they are not known yet.
+    Accounted {
+        hash: Hash,
+        additions: Option<Additions>,
+    },
     /// A block for the execution client is not in the storage.
     NotStored {
         hash: Hash,
@@ -52,6 +60,10 @@ pub enum ChainMessage {
     ExecutionRestarted,
     /// A new network service has no status yet.
     NetworkStarted,
+    /// A new AuxPowActor has no work yet.
+    AuxPowStarted,
+    /// A verified proof of work to carry. Repeated until a final block carries one of its number.
+    Proof(Arc<HeldProof>),
     /// One more peer receives broadcasts.
     PeerListens,
     /// A peer sent its status and requests ours. `is_known` is true for peers with a known address
@@ -94,11 +106,14 @@ impl Message for ChainMessage {
             Self::Checked { .. } => "checked",
             Self::ChecksLost => "checks_lost",
             Self::Executed { .. } => "executed",
+            Self::Accounted { .. } => "accounted",
             Self::NotStored { .. } => "not_stored",
             Self::Built { .. } => "built",
             Self::BuildFailed { .. } => "build_failed",
             Self::ExecutionRestarted => "execution_restarted",
             Self::NetworkStarted => "network_started",
+            Self::AuxPowStarted => "aux_pow_started",
+            Self::Proof(_) => "proof",
             Self::PeerListens => "peer_listens",
             Self::StatusRequested { .. } => "status_requested",
             Self::StatusReceived { .. } => "status_received",

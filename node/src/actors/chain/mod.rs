@@ -13,6 +13,7 @@ mod effects;
 mod gossip;
 mod messages;
 mod metrics;
+mod mining;
 pub(crate) mod screen;
 mod status;
 

@@ -13,6 +13,7 @@ use alys_types::wire::{AuthorityProof, CertifiedHeader, HeldVotes, Status, Statu
 use alys_types::{Certificate, Genesis, Hash, Header, Height, Slot, Vote, VoteKind, VoteTarget};
 
 use super::*;
+use crate::actors::auxpow::AuxPowMessage;
 use crate::actors::engine::EngineMessage;
 use crate::actors::network::NetworkMessage;
 use crate::actors::peers::PeerMessage;
@@ -40,7 +41,12 @@ impl AlysActor for StorageStub {
             StorageMessage::Load { reply } => reply.send(self.0.clone()),
             StorageMessage::Persist { reply, .. } => reply.send(()),
             StorageMessage::Block { reply, .. } => reply.send(None),
-            StorageMessage::Blocks { .. }
+            StorageMessage::FinalBlock { reply, .. } => reply.send(None),
+            StorageMessage::QueryBlock { .. }
+            | StorageMessage::PutProof { .. }
+            | StorageMessage::DeleteProofs { .. }
+            | StorageMessage::LoadProofs { .. }
+            | StorageMessage::Blocks { .. }
             | StorageMessage::BlockRange { .. }
             | StorageMessage::HeaderRange { .. } => false,
         };
@@ -84,6 +90,7 @@ fn one_block(genesis: &Genesis) -> Stored {
         header,
         block: None,
         certificate: Some(certificate),
+        additions: None,
     };
     Stored {
         blocks: vec![block],
@@ -122,7 +129,11 @@ struct Chain {
     actor: Addr<ChainMessage>,
     network: Probe<NetworkMessage>,
     validation: Probe<ValidationMessage>,
-    _others: (Probe<EngineMessage>, Probe<PeerMessage>),
+    _others: (
+        Probe<EngineMessage>,
+        Probe<PeerMessage>,
+        Probe<AuxPowMessage>,
+    ),
 }
 
 impl Chain {
@@ -156,12 +167,14 @@ impl Chain {
         let (engine, engine_probe) = Probe::new(1024);
         let (validation, validation_probe) = Probe::new(1024);
         let (peers, peers_probe) = Probe::new(1024);
+        let (auxpow, auxpow_probe) = Probe::new(1024);
         let mailboxes = Mailboxes {
             storage: storage::Handle(storage),
             engine,
             validation,
             network,
             peers,
+            auxpow,
         };
         let clock = Clock::start();
         prepare(&clock);
@@ -176,7 +189,7 @@ impl Chain {
                 Metrics::default(),
             )
         });
-        let _others = (engine_probe, peers_probe);
+        let _others = (engine_probe, peers_probe, auxpow_probe);
         Chain {
             test,
             actor,

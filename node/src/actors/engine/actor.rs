@@ -7,7 +7,7 @@ use alloy_rpc_types_engine::{ForkchoiceState, PayloadAttributes, PayloadStatusEn
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Health};
 use alys_consensus::{PayloadRequest, Verdict};
 use alys_integrations::execution::{
-    BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire,
+    BlockTag, ExecutionClient, ExecutionError, PayloadFork, from_wire, to_wire, withdrawals_to_wire,
 };
 use alys_runtime::log_limit::LogLimit;
 use alys_runtime::time::{self, Instant, timeout};
@@ -15,6 +15,7 @@ use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
 use alys_types::{Block, ExecutionPayload, Genesis, Hash, Header};
 
+use super::accounts::Missing;
 use super::backoff::Backoff;
 use super::replay::{HEAD_INTERVAL, MAX_MISSING, Replay, Step};
 use super::{EngineMessage, EngineTimeouts, Metrics};
@@ -33,12 +34,12 @@ pub enum EngineError {
 }
 
 pub struct EngineActor {
-    client: Arc<dyn ExecutionClient>,
-    genesis: Arc<Genesis>,
+    pub(super) client: Arc<dyn ExecutionClient>,
+    pub(super) genesis: Arc<Genesis>,
     cancun_time: Option<u64>,
     timeouts: EngineTimeouts,
     chain: Addr<ChainMessage>,
-    storage: storage::Handle,
+    pub(super) storage: storage::Handle,
     /// The last call was answered; a change is logged and reported to the chain.
     is_reachable: bool,
     /// The last fork choice that the client followed.
@@ -56,7 +57,8 @@ pub struct EngineActor {
     /// of its slots.
     invalid_lines: LogLimit,
     replay: Option<Replay>,
-    metrics: Metrics,
+    pub(super) missing: Missing,
+    pub(super) metrics: Metrics,
 }
 
 impl EngineActor {
@@ -86,6 +88,7 @@ impl EngineActor {
             filled_logged: None,
             invalid_lines: LogLimit::default(),
             replay: None,
+            missing: Missing::default(),
             metrics,
         }
     }
@@ -98,7 +101,7 @@ impl EngineActor {
     }
 
     /// Tracks whether the client is reachable.
-    async fn track<T>(&mut self, result: Result<T, ExecutionError>) -> Option<T> {
+    pub(super) async fn track<T>(&mut self, result: Result<T, ExecutionError>) -> Option<T> {
         match result {
             Ok(value) => {
                 if !self.is_reachable {
@@ -123,7 +126,8 @@ impl EngineActor {
                     | ExecutionError::Invalid { .. }
                     | ExecutionError::UnknownPayload { .. }
                     | ExecutionError::UnsupportedPayload
-                    | ExecutionError::PoolNotServed => self.log_refusal(&error),
+                    | ExecutionError::PoolNotServed
+                    | ExecutionError::ReceiptsNotServed => self.log_refusal(&error),
                 }
                 self.on_failure(&error);
                 None
@@ -474,7 +478,7 @@ impl EngineActor {
             timestamp: request.timestamp,
             prev_randao: request.prev_randao.into(),
             suggested_fee_recipient: request.fee_recipient.into(),
-            withdrawals: Some(Vec::new()),
+            withdrawals: Some(withdrawals_to_wire(&request.withdrawals)),
             parent_beacon_block_root: is_deneb.then(|| request.parent.into()),
             ..PayloadAttributes::default()
         };
@@ -587,6 +591,18 @@ impl AlysActor for EngineActor {
                 }
                 self.schedule_retry(ctx);
             }
+            EngineMessage::Account { hash, block } => {
+                // A late answer does not make the client unreachable: other calls show that.
+                let additions = match timeout(limit, self.account(hash, block)).await {
+                    Ok(additions) => additions?,
+                    Err(_) => {
+                        reached("state.engine.late_receipts");
+                        tracing::debug!(%hash, ?limit, "the receipts take too long; asking again");
+                        None
+                    }
+                };
+                self.tell(ChainMessage::Accounted { hash, additions }).await;
+            }
             EngineMessage::Build(request) => {
                 let PayloadRequest { slot, parent, .. } = request;
                 let built = timeout(limit, self.build(&request)).await;
@@ -611,6 +627,7 @@ impl AlysActor for EngineActor {
         let tables = &self.metrics.tables;
         tables.set("refused_forkchoices", usize::from(self.refused.is_some()));
         tables.set("replays", usize::from(self.replay.is_some()));
+        tables.set("missing_receipts", self.missing.len());
         Ok(())
     }
 

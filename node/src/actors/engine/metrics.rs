@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{B256, Bytes};
 use alloy_rpc_types_engine::{
     ExecutionPayload, ForkchoiceState, ForkchoiceUpdated, PayloadAttributes, PayloadId,
@@ -31,6 +32,8 @@ pub struct Metrics {
     errors: Family<[(&'static str, &'static str); 2], Counter>,
     pub(super) reachable: Gauge,
     pub(super) filled_payloads: Counter,
+    pub(super) missing_receipts: Counter,
+    pub(super) wrong_receipts: Counter,
     pub(crate) tables: Tables,
 }
 
@@ -41,6 +44,8 @@ impl Default for Metrics {
             errors: Family::default(),
             reachable: Gauge::default(),
             filled_payloads: Counter::default(),
+            missing_receipts: Counter::default(),
+            wrong_receipts: Counter::default(),
             tables: Tables::default(),
         }
     }
@@ -68,6 +73,16 @@ impl Metrics {
             "Payloads with transactions that the execution client was asked to leave empty",
             self.filled_payloads.clone(),
         );
+        registry.register(
+            "alys_engine_missing_receipts",
+            "Questions for the receipts of a block that the execution client does not have",
+            self.missing_receipts.clone(),
+        );
+        registry.register(
+            "alys_engine_wrong_receipts",
+            "Receipts of the execution client that are not those of their block",
+            self.wrong_receipts.clone(),
+        );
         self.tables.register(registry, "engine");
     }
 
@@ -89,7 +104,9 @@ fn reason(error: &ExecutionError) -> &'static str {
         ExecutionError::UnknownPayload { .. } => "unknown_payload",
         ExecutionError::Rpc { .. } => "refused",
         ExecutionError::Invalid { .. } => "malformed",
-        ExecutionError::UnsupportedPayload | ExecutionError::PoolNotServed => "unsupported",
+        ExecutionError::UnsupportedPayload
+        | ExecutionError::PoolNotServed
+        | ExecutionError::ReceiptsNotServed => "unsupported",
     }
 }
 
@@ -174,6 +191,13 @@ impl ExecutionClient for MeteredClient {
         tag: BlockTag,
     ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>> {
         self.call("block_by_tag", self.client.block_by_tag(tag))
+    }
+
+    fn receipts(
+        &self,
+        block: B256,
+    ) -> BoxFuture<'_, Result<Option<Vec<ReceiptEnvelope>>, ExecutionError>> {
+        self.call("receipts", self.client.receipts(block))
     }
 
     fn chain_id(&self) -> BoxFuture<'_, Result<u64, ExecutionError>> {

@@ -2,9 +2,11 @@
 //!
 //! Owns the Engine API connection. Guarantees one answer to each question, in order: an unreachable
 //! or forgetful client is an external failure, answered as "not yet", and the chain asks again.
-//! Blocks that the client lost are sent again from the storage, see [`replay`]. Never decides about
+//! Blocks that the client lost are sent again from the storage, see [`replay`]. Receipts of the
+//! client count under the receipts root of their block only, see [`accounts`]. Never decides about
 //! blocks: only the client's `VALID` is valid.
 
+mod accounts;
 mod actor;
 mod backoff;
 mod config;
@@ -36,6 +38,12 @@ pub enum EngineMessage {
         finalized: Hash,
     },
     Build(PayloadRequest),
+    /// The additions of an executed block to the ledger, from its receipts; the block from the
+    /// storage if `block` is none.
+    Account {
+        hash: Hash,
+        block: Option<Arc<Block>>,
+    },
     /// Send the last fork choice, which the client did not follow, again: the actor's own timer.
     RetryForkchoice,
 }
@@ -46,6 +54,7 @@ impl Message for EngineMessage {
             Self::Execute { .. } => "execute",
             Self::Forkchoice { .. } => "forkchoice",
             Self::Build(_) => "build",
+            Self::Account { .. } => "account",
             Self::RetryForkchoice => "retry_forkchoice",
         }
     }

@@ -6,13 +6,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use alloy_consensus::proofs::calculate_receipt_root;
+use alloy_consensus::{
+    Receipt, ReceiptEnvelope, SignableTransaction, TxEnvelope, TxLegacy, TxType,
+};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{Signature, TxKind, U256};
 use alys_actor_system::Addr;
 use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_consensus::{PayloadRequest, Verdict};
-use alys_integrations::execution::{HttpEngine, to_wire};
+use alys_integrations::execution::{HttpEngine, to_wire, withdrawals_to_wire};
 use alys_integrations::http::{ClientConfig, HttpServer, RpcError, RpcHandler, ServerConfig};
+use alys_peg::Additions;
 use alys_runtime::time::sleep;
-use alys_types::{Address, Body, ExecutionPayload, Hash, Slot};
+use alys_types::{Address, Body, ExecutionPayload, Hash, Header, Slot, Withdrawal};
 use serde_json::{Value, json};
 
 use super::*;
@@ -24,6 +31,14 @@ const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Add
 
 /// Longer than the actor waits.
 const LATE: Duration = Duration::from_secs(30);
+
+/// The withdrawal that every build asks for.
+const FEE: Withdrawal = Withdrawal {
+    index: 7,
+    validator_index: 0,
+    address: Address([8; 20]),
+    amount_gwei: 9,
+};
 
 /// An answer to a fork choice.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +59,12 @@ struct Script {
     fills_all: bool,
     /// The payload that was begun last is to have transactions.
     is_filled: bool,
+    /// The withdrawals of the payload that was begun last.
+    withdrawals: Value,
+    /// The answer to a question for the receipts of a block.
+    receipts: Value,
+    /// Questions for receipts.
+    receipts_asked: usize,
 }
 
 /// Answers fork choices by the script, then with VALID; builds payloads of one transaction; refuses
@@ -70,11 +91,19 @@ impl RpcHandler for Client {
             }
             return Ok(json!({ "executionPayload": to_wire(&payload), "blockValue": "0x0" }));
         }
+        if method == "eth_getBlockReceipts" {
+            script.receipts_asked += 1;
+            return Ok(script.receipts.clone());
+        }
+        if method == "eth_getBlockByHash" {
+            return Ok(json!({ "transactions": [Hash([7; 32]).to_string()] }));
+        }
         if !method.starts_with("engine_forkchoiceUpdated") {
             return Err(RpcError::method_not_found(method));
         }
         if params[1].is_object() {
             script.is_filled = script.fills_all || params[1]["noTxPool"] != true;
+            script.withdrawals = params[1]["withdrawals"].clone();
             let status = json!({ "status": "VALID" });
             return Ok(json!({ "payloadStatus": status, "payloadId": "0x0000000000000001" }));
         }
@@ -209,11 +238,12 @@ impl Engine {
             timestamp: 1,
             prev_randao: Hash([4; 32]),
             fee_recipient: Address([1; 20]),
+            withdrawals: vec![FEE],
             is_empty,
         };
         // The simulator lets some builds fail.
         for _ in 0..20 {
-            let build = EngineMessage::Build(request);
+            let build = EngineMessage::Build(request.clone());
             assert!(self.actor.send(build).await.is_ok(), "the actor runs");
             let answer = self.chain.next_timeout(Duration::from_secs(20)).await;
             if let Some(ChainMessage::Built { payload, .. }) = answer {
@@ -221,6 +251,29 @@ impl Engine {
             }
         }
         panic!("no payload is built")
+    }
+
+    /// The answer to a question for the additions of a block. The simulator loses some answers.
+    async fn account(&mut self, block: &Arc<Block>) -> Option<Additions> {
+        let hash = block.header.hash();
+        for _ in 0..20 {
+            let block = Some(block.clone());
+            let account = EngineMessage::Account { hash, block };
+            assert!(self.actor.send(account).await.is_ok(), "the actor runs");
+            let answer = self.chain.next_timeout(Duration::from_secs(20)).await;
+            let Some(ChainMessage::Accounted {
+                hash: of,
+                additions,
+            }) = answer
+            else {
+                panic!("no answer");
+            };
+            assert_eq!(of, hash);
+            if additions.is_some() {
+                return additions;
+            }
+        }
+        None
     }
 
     /// The number of requests to execute all open blocks again.
@@ -333,12 +386,107 @@ fn a_client_that_fills_an_empty_payload_is_named_and_its_payload_proposed() {
             let mut engine = Engine::start(&[]).await;
             engine.client.0.lock().expect("no panic").fills_all = fills_all;
             let built = engine.build(is_empty).await;
+            let asked = engine.client.lock().withdrawals.clone();
+            assert_eq!(asked, json!(withdrawals_to_wire(&[FEE])));
             let counted = engine.metrics.filled_payloads.get();
             assert_eq!(
                 (built, counted),
                 (transactions, named),
                 "{is_empty} {fills_all}"
             );
+        }
+    });
+}
+
+/// A block with one transaction of 21,000 gas at 5 wei, of which `base_fee` is burned, or with none.
+fn accounted(has_transaction: bool, receipts: &[ReceiptEnvelope], base_fee: u8) -> Arc<Block> {
+    let transaction = TxLegacy {
+        gas_price: 5,
+        gas_limit: 21_000,
+        to: TxKind::Call(alloy_primitives::Address::ZERO),
+        ..TxLegacy::default()
+    };
+    let signature = Signature::new(U256::from(1), U256::from(2), false);
+    let transaction = TxEnvelope::from(transaction.into_signed(signature));
+    let mut payload = payload();
+    payload.base_fee_per_gas[31] = base_fee;
+    payload.receipts_root = calculate_receipt_root(receipts).into();
+    if has_transaction {
+        payload.gas_used = 21_000;
+        payload.transactions.push(transaction.encoded_2718());
+    }
+    let header = Header {
+        execution_hash: payload.block_hash,
+        ..genesis(1, 2_000).header().clone()
+    };
+    Arc::new(Block {
+        header,
+        body: Body::of(payload),
+    })
+}
+
+/// Rule 5.4 (docs/protocol.md): receipts count under the receipts root of the block only.
+#[test]
+fn additions_come_from_receipts_under_the_root_of_the_block() {
+    let receipt = Receipt {
+        status: true.into(),
+        cumulative_gas_used: 21_000,
+        logs: Vec::new(),
+    };
+    let right = [ReceiptEnvelope::from_typed(TxType::Legacy, receipt)];
+    let wire = |gas: &str| json!([{ "status": "0x1", "cumulativeGasUsed": gas, "logs": [] }]);
+    let full = accounted(true, &right, 2);
+    let no_receipts = accounted(true, &[], 2);
+    let tips = |wei: u64| {
+        Some(Additions {
+            tips: U256::from(wei),
+        })
+    };
+    // (block, the client's answer, additions, asks the client, missing, wrong)
+    let table = [
+        (
+            accounted(false, &[], 2),
+            json!(null),
+            tips(0),
+            false,
+            false,
+            false,
+        ),
+        (
+            accounted(false, &right, 2),
+            json!(null),
+            None,
+            false,
+            false,
+            true,
+        ),
+        (
+            full.clone(),
+            wire("0x5208"),
+            tips(63_000),
+            true,
+            false,
+            false,
+        ),
+        (full.clone(), json!(null), None, true, true, false),
+        // EthereumJS has lost them.
+        (full.clone(), json!([]), None, true, true, false),
+        (full.clone(), wire("0x5209"), None, true, false, true),
+        (full, json!("receipts"), None, true, false, false),
+        (no_receipts, wire("0x5208"), None, true, false, true),
+    ];
+    alys_runtime::block_on_main(async move {
+        for (row, (block, answer, expected, asks, missing, wrong)) in table.into_iter().enumerate()
+        {
+            let mut engine = Engine::start(&[]).await;
+            engine.client.lock().receipts = answer;
+            assert_eq!(engine.account(&block).await, expected, "row {row}");
+            let asked = engine.client.lock().receipts_asked > 0;
+            let counted = [
+                engine.metrics.missing_receipts.get() > 0,
+                engine.metrics.wrong_receipts.get() > 0,
+            ];
+            assert_eq!((asked, counted), (asks, [missing, wrong]), "row {row}");
         }
     });
 }

@@ -15,14 +15,17 @@ use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context, Message, Priority, Reply};
 use alys_consensus::federation::FINALITY_WINDOW;
-use alys_consensus::{BlockRef, FederationRecord, Record, Stored, StoredBlock, VoteState};
+use alys_consensus::{
+    BlockRef, FederationRecord, LedgerRecord, Record, Stored, StoredBlock, StoredFinal,
+    StoredLedger, VoteState,
+};
 use alys_runtime::disk::{self, Dir};
 use alys_runtime::trace::reached;
 use alys_runtime::{buggify, buggify_pause};
-use alys_storage::{Batch, BlockStore, Durability, Engine};
+use alys_storage::{Batch, BlockStore, Durability, Engine, FinalBlock};
 use alys_types::limits::MAX_CERTIFICATE_BYTES;
 use alys_types::wire::{BlockRange, HeaderRange, RangeRequest};
-use alys_types::{Block, Genesis, Hash};
+use alys_types::{Block, Genesis, Hash, Height};
 
 use crate::interceptor;
 
@@ -31,6 +34,8 @@ pub use reads::{MAX_PEER_READS, PeerReads, Place};
 
 /// Longest wait for an answer. A slow disk takes seconds; a write that takes longer has hung.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Reads of blocks for miners that are queued or under way.
+pub const MAX_BLOCK_READS: usize = 4;
 /// Pause before the node asks again after it found the mailbox full: about the time of a write,
 /// after which the mailbox has room.
 const ROOM_INTERVAL: Duration = Duration::from_millis(10);
@@ -47,6 +52,30 @@ pub enum StorageMessage {
         hash: Hash,
         reply: Reply<Option<Arc<Block>>>,
     },
+    /// A final block with its additions, for the ledger.
+    FinalBlock {
+        height: Height,
+        reply: Reply<Option<StoredFinal>>,
+    },
+    /// A block for the JSON-RPC of miners.
+    QueryBlock {
+        query: BlockQuery,
+        reply: Reply<Option<FoundBlock>>,
+    },
+    /// Write a proof of work under its commitment, and delete others; answered once it is durable.
+    PutProof {
+        key: Hash,
+        proof: Arc<Vec<u8>>,
+        displaced: Arc<Vec<Hash>>,
+        reply: Reply<()>,
+    },
+    /// Delete proofs of work.
+    DeleteProofs {
+        keys: Arc<Vec<Hash>>,
+        reply: Reply<()>,
+    },
+    /// All proofs of work with their commitments.
+    LoadProofs { reply: Reply<Vec<(Hash, Vec<u8>)>> },
     /// Blocks for a peer.
     Blocks {
         hashes: Vec<Hash>,
@@ -73,21 +102,51 @@ impl Message for StorageMessage {
             Self::Persist { .. } => "persist",
             Self::Load { .. } => "load",
             Self::Block { .. } => "block",
+            Self::FinalBlock { .. } => "final_block",
+            Self::QueryBlock { .. } => "query_block",
+            Self::PutProof { .. } => "put_proof",
+            Self::DeleteProofs { .. } => "delete_proofs",
+            Self::LoadProofs { .. } => "load_proofs",
             Self::Blocks { .. } => "blocks",
             Self::BlockRange { .. } => "block_range",
             Self::HeaderRange { .. } => "header_range",
         }
     }
 
-    /// Requests of peers yield to those of the node itself.
+    /// Requests of peers and miners yield to those of the node itself.
     fn priority(&self) -> Priority {
         match self {
-            Self::Persist { .. } | Self::Load { .. } | Self::Block { .. } => Priority::High,
-            Self::Blocks { .. } | Self::BlockRange { .. } | Self::HeaderRange { .. } => {
-                Priority::Normal
-            }
+            Self::Persist { .. }
+            | Self::Load { .. }
+            | Self::Block { .. }
+            | Self::FinalBlock { .. }
+            | Self::PutProof { .. }
+            | Self::DeleteProofs { .. }
+            | Self::LoadProofs { .. } => Priority::High,
+            Self::QueryBlock { .. }
+            | Self::Blocks { .. }
+            | Self::BlockRange { .. }
+            | Self::HeaderRange { .. } => Priority::Normal,
         }
     }
+}
+
+/// The block that a miner asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockQuery {
+    /// The certified block with the highest slot whose body is stored, or the last final one.
+    Head,
+    /// The final block at a height.
+    Height(Height),
+    Hash(Hash),
+}
+
+/// A stored block. Genesis is not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundBlock {
+    pub block: Arc<Block>,
+    pub hash: Hash,
+    pub is_final: bool,
 }
 
 /// Access of the node to the storage; [`PeerReads`] is that of peers. Safe to await from any
@@ -113,6 +172,47 @@ impl Handle {
     pub async fn block(&self, hash: Hash) -> Result<Option<Arc<Block>>, AskError> {
         self.ask(|reply| StorageMessage::Block { hash, reply })
             .await
+    }
+
+    /// The final block at a height; `None` above the last one and for genesis.
+    pub async fn final_block(&self, height: Height) -> Result<Option<StoredFinal>, AskError> {
+        self.ask(|reply| StorageMessage::FinalBlock { height, reply })
+            .await
+    }
+
+    pub async fn query_block(&self, query: BlockQuery) -> Result<Option<FoundBlock>, AskError> {
+        self.ask(|reply| StorageMessage::QueryBlock { query, reply })
+            .await
+    }
+
+    /// Returns when the proof is durable.
+    pub async fn put_proof(
+        &self,
+        key: Hash,
+        proof: Vec<u8>,
+        displaced: Vec<Hash>,
+    ) -> Result<(), AskError> {
+        let (proof, displaced) = (Arc::new(proof), Arc::new(displaced));
+        self.ask(|reply| StorageMessage::PutProof {
+            key,
+            proof: proof.clone(),
+            displaced: displaced.clone(),
+            reply,
+        })
+        .await
+    }
+
+    pub async fn delete_proofs(&self, keys: Vec<Hash>) -> Result<(), AskError> {
+        let keys = Arc::new(keys);
+        self.ask(|reply| StorageMessage::DeleteProofs {
+            keys: keys.clone(),
+            reply,
+        })
+        .await
+    }
+
+    pub async fn proofs(&self) -> Result<Vec<(Hash, Vec<u8>)>, AskError> {
+        self.ask(|reply| StorageMessage::LoadProofs { reply }).await
     }
 
     /// Waits for room, up to [`ASK_TIMEOUT`], then for the answer. A full mailbox is a busy disk
@@ -190,6 +290,45 @@ impl StorageActor {
         self.blocks.write(batch, interceptor::record_durability())
     }
 
+    fn final_block(&self, height: Height) -> Result<Option<StoredFinal>, alys_storage::Error> {
+        let Some(FinalBlock { block, additions }) = self.blocks.final_with_additions(height)?
+        else {
+            return Ok(None);
+        };
+        let parent = self.blocks.header(&block.header.parent_hash)?;
+        Ok(Some(StoredFinal {
+            block: Arc::new(block),
+            set_hash: parent.map(|header| header.set_hash),
+            additions,
+        }))
+    }
+
+    fn query_block(&self, query: BlockQuery) -> Result<Option<FoundBlock>, alys_storage::Error> {
+        let hash = match query {
+            BlockQuery::Hash(hash) => Some(hash),
+            BlockQuery::Height(height) => self.blocks.final_hash(height)?,
+            BlockQuery::Head => {
+                let highest = self.blocks.highest()?.map(|(_, hash)| hash);
+                match highest {
+                    Some(hash) if self.blocks.body(&hash)?.is_some() => Some(hash),
+                    _ => self.blocks.finalized()?.map(|last| last.header.hash()),
+                }
+            }
+        };
+        let Some(hash) = hash else {
+            return Ok(None);
+        };
+        let Some(block) = self.blocks.block(&hash)? else {
+            return Ok(None);
+        };
+        let is_final = self.blocks.final_hash(block.header.height)? == Some(hash);
+        Ok(Some(FoundBlock {
+            block: Arc::new(block),
+            hash,
+            is_final,
+        }))
+    }
+
     /// Loads the blocks that fit in one answer, each once.
     fn load_blocks(&self, hashes: &[Hash]) -> Result<Vec<Block>, alys_storage::Error> {
         let mut found = Vec::new();
@@ -234,6 +373,41 @@ impl AlysActor for StorageActor {
             StorageMessage::Block { hash, reply } => {
                 self.metrics.reads.inc();
                 reply.send(alys_runtime::blocking(|| self.blocks.block(&hash))?.map(Arc::new));
+            }
+            StorageMessage::FinalBlock { height, reply } => {
+                self.metrics.reads.inc();
+                reply.send(alys_runtime::blocking(|| self.final_block(height))?);
+            }
+            StorageMessage::QueryBlock { query, reply } => {
+                self.metrics.reads.inc();
+                reply.send(alys_runtime::blocking(|| self.query_block(query))?);
+            }
+            StorageMessage::PutProof {
+                key,
+                proof,
+                displaced,
+                reply,
+            } => {
+                let mut batch = Batch::new();
+                BlockStore::batch_proof(&mut batch, &key, &proof);
+                for key in &*displaced {
+                    BlockStore::batch_proof_removed(&mut batch, key);
+                }
+                alys_runtime::blocking(|| self.blocks.write(batch, Durability::Durable))?;
+                disk::settle().await;
+                reply.send(());
+            }
+            StorageMessage::DeleteProofs { keys, reply } => {
+                let mut batch = Batch::new();
+                for key in &*keys {
+                    BlockStore::batch_proof_removed(&mut batch, key);
+                }
+                alys_runtime::blocking(|| self.blocks.write(batch, Durability::Durable))?;
+                disk::settle().await;
+                reply.send(());
+            }
+            StorageMessage::LoadProofs { reply } => {
+                reply.send(alys_runtime::blocking(|| self.blocks.proofs())?);
             }
             StorageMessage::Blocks { hashes, reply, .. } => {
                 self.metrics.reads.inc();
@@ -285,6 +459,7 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
             header: last.header.clone(),
             block: None,
             certificate,
+            additions: None,
         });
     }
     for open in store.open_blocks()? {
@@ -298,6 +473,7 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
             header: open.header,
             block,
             certificate: open.certificate,
+            additions: open.additions,
         });
     }
     Ok(Stored {
@@ -306,6 +482,11 @@ pub fn load(store: &BlockStore) -> Result<Stored, alys_storage::Error> {
         window: store.final_window(FINALITY_WINDOW as usize)?,
         blocks,
         sets: store.sets()?,
+        ledger: store.ledger()?.map(|rows| StoredLedger {
+            height: rows.height,
+            hash: rows.hash,
+            entries: rows.entries,
+        }),
     })
 }
 
@@ -320,6 +501,17 @@ pub fn batch_of(record: &Record) -> Batch {
     }
     for set in &record.sets {
         BlockStore::batch_set(&mut batch, set);
+    }
+    for (hash, additions) in &record.additions {
+        BlockStore::batch_additions(&mut batch, hash, additions);
+    }
+    if let Some(LedgerRecord {
+        height,
+        hash,
+        changes,
+    }) = &record.ledger
+    {
+        BlockStore::batch_ledger(&mut batch, *height, *hash, changes);
     }
     if let Some(highest) = record.highest {
         BlockStore::batch_highest(&mut batch, highest.slot, highest.hash);

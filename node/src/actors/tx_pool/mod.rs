@@ -393,7 +393,7 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Mutex;
 
-    use alloy_consensus::{SignableTransaction, TxEip1559};
+    use alloy_consensus::{ReceiptEnvelope, SignableTransaction, TxEip1559};
     use alloy_eips::eip2718::Encodable2718;
     use alloy_primitives::{Signature, U256};
     use alloy_rpc_types_engine::{
@@ -527,6 +527,13 @@ mod tests {
             &self,
             _: BlockTag,
         ) -> BoxFuture<'_, Result<Option<ExecutionBlock>, ExecutionError>> {
+            unreachable!()
+        }
+
+        fn receipts(
+            &self,
+            _: B256,
+        ) -> BoxFuture<'_, Result<Option<Vec<ReceiptEnvelope>>, ExecutionError>> {
             unreachable!()
         }
 

@@ -16,6 +16,7 @@ use alys_actor_system::testkit::{Probe, TestSystem};
 use alys_actor_system::{Addr, mailbox};
 use alys_consensus::{PayloadRequest, Verdict};
 use alys_net::{Command, GossipId, InboundId, Topic};
+use alys_node::actors::auxpow::AuxPowMessage;
 use alys_node::actors::chain::{ChainActor, ChainMessage, Clock, Handle, Mailboxes, Metrics};
 use alys_node::actors::engine::EngineMessage;
 use alys_node::actors::network::NetworkMessage;
@@ -105,6 +106,7 @@ struct Chain {
     network: Probe<NetworkMessage>,
     engine: Probe<EngineMessage>,
     peers: Probe<PeerMessage>,
+    _auxpow: Probe<AuxPowMessage>,
     questions: VecDeque<EngineMessage>,
     seen: Arc<Mutex<Seen>>,
     /// Numbers the messages and requests of peers.
@@ -147,12 +149,14 @@ impl Chain {
         let (network, network_probe) = Probe::new(1024);
         let (engine, engine_probe) = Probe::new(1024);
         let (peers, peers_probe) = Probe::new(1024);
+        let (auxpow, auxpow_probe) = Probe::new(1024);
         let mailboxes = Mailboxes {
             storage: storage::Handle(storage),
             engine,
             validation: validation.clone(),
             network,
             peers,
+            auxpow,
         };
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let observer: Observer = {
@@ -183,6 +187,7 @@ impl Chain {
             network: network_probe,
             engine: engine_probe,
             peers: peers_probe,
+            _auxpow: auxpow_probe,
             questions: VecDeque::new(),
             seen,
             received: 0,

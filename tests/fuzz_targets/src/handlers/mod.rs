@@ -77,6 +77,11 @@ impl AlysActor for StoredBlocks {
                 changes: Vec::new(),
                 finalized: None,
             }),
+            StorageMessage::QueryBlock { reply, .. } => reply.send(None),
+            StorageMessage::PutProof { reply, .. } | StorageMessage::DeleteProofs { reply, .. } => {
+                reply.send(())
+            }
+            StorageMessage::LoadProofs { reply } => reply.send(Vec::new()),
             StorageMessage::Persist { reply, .. } => reply.send(()),
             StorageMessage::Load { reply } => reply.send(alys_consensus::Stored::default()),
         };

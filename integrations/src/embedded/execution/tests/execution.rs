@@ -142,6 +142,73 @@ fn withdrawals_credit_gwei_and_empty_ones_create_no_account() {
     client.replay_into(&mut TestClient::new(Fork::Shanghai), &[payload]);
 }
 
+/// EIP-4895: credits follow the transactions, and belong to their block alone.
+#[test]
+fn withdrawals_follow_the_transactions_and_the_branch() {
+    let mut client = TestClient::new(Fork::Cancun);
+    let credit = |index, address, amount| Withdrawal {
+        index,
+        validator_index: 0,
+        address,
+        amount,
+    };
+    let (new, poor) = (Address::repeat_byte(1), account(2));
+    client.withdrawals = vec![credit(0, new, 7), credit(1, poor, 1_000_000_000)];
+    client.must_send(&Tx::transfer(0, 0, poor, 5).sign());
+    let first = client.block();
+    // The credit of the block before pays for it.
+    client.must_send(&Tx::transfer(2, 0, new, GWEI).sign());
+    client.withdrawals = vec![credit(2, new, 1)];
+    let second = client.block();
+    assert_eq!(second.as_v1().transactions.len(), 1);
+    assert_eq!(client.balance(new), U256::from(9 * GWEI));
+    let pending = BlockId::pending();
+    assert_eq!(
+        client.core.balance(new, pending).expect("reads"),
+        U256::from(9 * GWEI)
+    );
+    let call = alloy_rpc_types_eth::TransactionRequest {
+        from: Some(new),
+        to: Some(poor.into()),
+        value: Some(U256::from(9 * GWEI)),
+        ..Default::default()
+    };
+    assert!(client.core.call(&call, pending).is_ok());
+
+    // Another branch with another credit.
+    client.withdrawals = vec![credit(2, new, 100)];
+    let other = client.build_on(first.block_hash(), client.time_of(first.block_hash()) + 9);
+    client.must_import(&other);
+    for (head, expected) in [(&other, 108), (&second, 9), (&first, 7), (&other, 108)] {
+        client.set_head(head.block_hash());
+        assert_eq!(client.balance(new), U256::from(expected * GWEI));
+    }
+    let touched = [account(0), account(1), poor, new, client.recipient];
+    assert_eq!(state_root(&client, &touched), other.as_v1().state_root);
+    let mut copy = TestClient::new(Fork::Cancun);
+    client.replay_into(&mut copy, &[first, other]);
+    assert_eq!(state_root(&copy, &touched), state_root(&client, &touched));
+}
+
+/// The state root of these accounts and the contract of EIP-4788, by alloy's computation from a
+/// complete, sorted set. Their balances are checked by hand where they matter.
+fn state_root(client: &TestClient, accounts: &[Address]) -> B256 {
+    let beacon = address!("0x000F3df6D732807Ef1319fB7B8bB8522d0Beac02");
+    let mut all = std::collections::BTreeMap::new();
+    for address in accounts.iter().copied().chain([beacon]) {
+        let proof = client.core.proof(address, &[], BlockId::latest());
+        let proof = proof.expect("proves");
+        let account = alloy_consensus::TrieAccount::new(
+            proof.nonce,
+            proof.balance,
+            proof.storage_hash,
+            proof.code_hash,
+        );
+        all.insert(address, account);
+    }
+    alloy_trie::root::state_root_unhashed(all)
+}
+
 #[test]
 fn beacon_roots_are_stored_at_the_start_of_a_cancun_block() {
     let mut client = TestClient::new(Fork::Cancun);

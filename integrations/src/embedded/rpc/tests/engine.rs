@@ -121,6 +121,85 @@ async fn build_and_import(fork: PayloadFork) {
     assert_eq!(client.get("eth_blockNumber", json!([])).await, json!("0x2"));
 }
 
+/// Rule 5.4 (docs/protocol.md): the receipts of a block decide about the ledger after it, also
+/// before it is the head, and while another branch is.
+#[test]
+fn receipts_of_a_block_that_is_not_canonical_are_served_by_hash() {
+    block_on_main(async {
+        let client = TestClient::new(PayloadFork::Deneb).await;
+        let (contract, _) = client.with_contract().await;
+        let head = client.head().await;
+        client
+            .send(3, TxKind::Call(RECIPIENT), 1, Bytes::new())
+            .await;
+        client
+            .send(4, TxKind::Call(contract), 0, Bytes::new())
+            .await;
+        let (reverted, _) = transaction(5, TxKind::Call(contract), 0, vec![1; 32].into());
+        client
+            .get("eth_sendRawTransaction", json!([reverted]))
+            .await;
+        let side = client.build(head.hash, client.attributes(100)).await;
+        let side = side.as_v1().clone();
+        assert_eq!(side.transactions.len(), 3);
+        let check = async || {
+            let receipts = client.engine.receipts(side.block_hash).await.unwrap();
+            let receipts = receipts.expect("the client executed the block");
+            let root = alloy_consensus::proofs::calculate_receipt_root(&receipts);
+            assert_eq!(root, side.receipts_root);
+            let of = |receipt: &alloy_consensus::ReceiptEnvelope| {
+                (receipt.is_success(), receipt.logs().len())
+            };
+            let all: Vec<_> = receipts.iter().map(of).collect();
+            assert_eq!(all, [(true, 0), (true, 1), (false, 0)]);
+        };
+        check().await;
+        assert_eq!(client.head().await, head);
+        // Another branch, without transactions.
+        let updated = client
+            .engine
+            .begin_empty_payload(choice(head.hash), client.attributes(101));
+        let id = updated.await.unwrap().payload_id.unwrap();
+        let other = client.engine.get_payload(client.fork, id).await.unwrap();
+        let other = other.payload;
+        let hash = other.as_v1().block_hash;
+        let root = B256::with_last_byte(2);
+        assert!(
+            client
+                .engine
+                .new_payload(other, root)
+                .await
+                .unwrap()
+                .is_valid()
+        );
+        for head in [hash, side.block_hash, hash] {
+            let updated = client.engine.forkchoice_updated(choice(head), None).await;
+            assert!(updated.unwrap().is_valid());
+            check().await;
+        }
+        let receipts = async |hash| client.engine.receipts(hash).await.unwrap();
+        assert_eq!(receipts(hash).await, Some(Vec::new()));
+        assert_eq!(
+            receipts(client.server.genesis_hash()).await,
+            Some(Vec::new())
+        );
+        assert_eq!(receipts(B256::repeat_byte(9)).await, None);
+        // A final block on the other branch, after which side blocks are pruned.
+        let state = ForkchoiceState {
+            finalized_block_hash: hash,
+            ..choice(hash)
+        };
+        let updated = client.engine.forkchoice_updated(state, None).await;
+        assert!(updated.unwrap().is_valid());
+        let store = client.store.clone();
+        client.server.stop().await;
+        // Without the caches, which hold them for longer.
+        let client = TestClient::on(store, PayloadFork::Deneb).await;
+        let found = client.engine.receipts(side.block_hash).await.unwrap();
+        assert_eq!(found, None);
+    });
+}
+
 #[test]
 fn a_chain_survives_a_restart() {
     block_on_main(async {

@@ -1,0 +1,134 @@
+//! The actor between a stub of the storage and a probe of the chain.
+
+use alys_actor_system::Fault;
+use alys_types::Authority;
+use alys_types::spec::vault_address;
+
+use super::desk::NoWork;
+use super::kit::{Disk, EASY, Kit, NAME, block_hash, mined};
+use super::*;
+use crate::actors::testbed::{authority_key, genesis};
+
+async fn accepted(kit: &Kit) -> Hash {
+    let handed = kit.miners.desk.create(None).await.expect("an answer");
+    let work = handed.expect("there is work").work;
+    let submission = kit
+        .miners
+        .desk
+        .submit(work.commitment, mined(work.commitment))
+        .await;
+    let submission = submission.expect("an answer");
+    assert!(
+        matches!(submission, Submission::Accepted(Accepted::New { .. })),
+        "{submission:?}"
+    );
+    work.commitment
+}
+
+#[test]
+fn an_accepted_proof_is_durable_and_reaches_the_chain_until_it_is_carried() {
+    alys_runtime::block_on_main(async {
+        let disk = Disk::default();
+        let mut kit = Kit::start(&disk);
+        let early = kit.miners.desk.create(None).await.expect("an answer");
+        assert_eq!(early, Err(NoWork::Starting));
+        kit.offer(1, 1, 3, EASY);
+        let key = accepted(&kit).await;
+        assert!(disk.with(|content| content.proofs.contains_key(&key)));
+        assert_eq!(kit.sent(), [1]);
+
+        kit.offer(1, 1, 4, EASY);
+        kit.tell(AuxPowMessage::Resend);
+        let queue = kit.miners.desk.queue().await.expect("an answer");
+        assert_eq!(
+            (queue.held, queue.next.map(|next| next.count)),
+            (1, Some(3))
+        );
+        assert_eq!(kit.sent(), [1, 1], "at a new offer, and after an interval");
+
+        kit.report_final(1, 1, 3);
+        let queue = kit.miners.desk.queue().await.expect("an answer");
+        assert_eq!((queue.held, queue.next), (0, None));
+        assert_eq!(
+            queue.last_final.map(|last| last.end_hash),
+            Some(block_hash(3))
+        );
+        assert!(disk.with(|content| content.proofs.is_empty()));
+        kit.test.end().await;
+    });
+}
+
+#[test]
+fn a_new_incarnation_restores_its_proofs_and_asks_for_the_work() {
+    alys_runtime::block_on_main(async {
+        let disk = Disk::default();
+        let mut kit = Kit::start(&disk);
+        kit.offer(1, 1, 3, EASY);
+        let key = accepted(&kit).await;
+        kit.sent();
+        let path = kit.test.path(NAME);
+        assert!(kit.test.faults().plan(&path, Fault::Panic));
+        assert!(kit.miners.desk.queue().await.is_err());
+        let started = kit
+            .chain
+            .find(|message| matches!(message, ChainMessage::AuxPowStarted).then_some(()));
+        assert_eq!(started.await, Some(()));
+        kit.offer(1, 1, 4, EASY);
+        let queue = kit.miners.desk.queue().await.expect("an answer");
+        let next = queue.next.expect("the proof is restored");
+        assert_eq!(kit.sent(), [1]);
+        let again = kit.miners.desk.submit(key, next.auxpow.clone()).await;
+        assert_eq!(again.ok(), Some(Submission::Accepted(Accepted::Again)));
+        kit.test.end().await;
+    });
+}
+
+#[test]
+fn a_stored_proof_that_does_not_decode_is_left_out() {
+    alys_runtime::block_on_main(async {
+        let disk = Disk::default();
+        disk.with(|content| content.proofs.insert(Hash([1; 32]), vec![1, 2, 3]));
+        let kit = Kit::start(&disk);
+        let queue = kit.miners.desk.queue().await.expect("an answer");
+        assert_eq!(queue, Queue::default());
+        kit.test.end().await;
+    });
+}
+
+#[test]
+fn the_largest_proof_has_room_in_the_storage() {
+    let proof = HeldProof {
+        sequence: u64::MAX,
+        range_start: Hash([1; 32]),
+        range_end: Hash([2; 32]),
+        count: u32::MAX,
+        miner: Address([3; 20]),
+        auxpow: vec![4; alys_pow::MAX_BYTES],
+        work: Hash([5; 32]),
+    };
+    assert!(codec::encode(&proof).len() <= MAX_HELD_PROOF_BYTES);
+}
+
+#[test]
+fn the_default_address_is_the_configured_one_or_that_of_the_authority() {
+    let genesis = genesis(2, 2_000);
+    let own = authority_key(1).public_key().to_bytes();
+    let other = authority_key(9).public_key().to_bytes();
+    let configured = Some(Address([0xaa; 20]));
+    let of_authority = Some(Address([1; 20]));
+    for (given, key, expected) in [
+        (configured, Some(&own), configured),
+        (configured, None, configured),
+        (None, Some(&own), of_authority),
+        (None, Some(&other), None),
+        (None, None, None),
+    ] {
+        assert_eq!(default_address(given, &genesis, key), expected, "{given:?}");
+    }
+    // An authority without an address has the vault's.
+    let mut spec = genesis.spec().clone();
+    let without = |authority: &mut Authority| authority.fee_address = vault_address();
+    spec.authorities.iter_mut().for_each(without);
+    let genesis = Genesis::without_bounds(spec).expect("good keys");
+    assert_eq!(default_address(None, &genesis, Some(&own)), None);
+}
