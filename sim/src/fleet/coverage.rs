@@ -133,6 +133,7 @@ pub const SAID: &[&str] = &[
     "said.head",
     "said.notice",
     "said.peers",
+    "said.pow-final",
     "said.proposed",
     "said.signed.approval",
     "said.signed.confirmation",

@@ -454,6 +454,7 @@ impl Cluster {
                 .collect(),
             execution_faults,
             governance: shared.chain.governance.clone(),
+            miners: plan.workload.miners.len() as u8,
             slots,
             judge: judge.clone(),
             living,
@@ -595,7 +596,9 @@ fn register_work(shared: &Shared, plan: &WorldPlan, judge: &Judge) {
     let fee_addresses = fee_addresses.collect();
     let mut oracles = judge.look();
     let genesis = &shared.chain.genesis;
-    oracles.work.register(genesis, plan.governance, fee_addresses);
+    oracles
+        .work
+        .register(genesis, plan.governance, fee_addresses);
 }
 
 fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {
@@ -806,6 +809,7 @@ async fn recover(
         Progress::Made => {}
     }
     recovery::mined(world, judge, &plan.world, &core).await?;
+    recovery::carried(world, judge, &plan.world, &core, healed_ms).await?;
     users.is_over.store(true, Ordering::SeqCst);
     judge.look().calm.rests(now_ms(world));
     let replayed = reexecution::replay(judge, &shared.chain.execution)?;

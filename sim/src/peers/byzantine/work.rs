@@ -144,8 +144,8 @@ impl Byzantine {
         let Said::Proposal(proposal) = Said::read(&command) else {
             return now(command);
         };
-        let turn = self.altered_orders;
-        self.altered_orders += 1;
+        let turn = self.altered_works;
+        self.altered_works += 1;
         if turn % UNALTERED_ONE_IN == UNALTERED_ONE_IN - 1 {
             return now(command);
         }
