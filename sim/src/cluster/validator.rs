@@ -8,6 +8,7 @@ use alys_actor_system::Abandoned;
 use alys_consensus::PlantedBug;
 use alys_integrations::http::Endpoint;
 use alys_node::interceptor::NetworkInterceptor;
+use alys_node::mining::{MiningServer, Settings};
 use alys_node::node::{
     ExecutionEndpoint, FRESH_VOTES_FILE, Node, NodeConfig, NodeEvent, PeerEvent,
 };
@@ -17,7 +18,7 @@ use alys_runtime::sync::mpsc::error::TrySendError;
 use alys_runtime::{select, signal, time};
 use alys_storage::Engine;
 
-use super::addresses::{ENGINE_PORT, PEER_PORT, Seat, node_ip};
+use super::addresses::{ENGINE_PORT, MINING_PORT, PEER_PORT, Seat, node_ip};
 use super::genesis::{authority_key, jwt_secret};
 use super::{LOOK, STOP, Shared, now_ms};
 use crate::events::{Announcement, Report};
@@ -204,7 +205,11 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         queued_events: shared.queued_events,
         planted_bug: planted_bug(shared, index),
     };
+    let mining_addr = SocketAddr::new(seat.ip(MachineRole::Node), MINING_PORT);
+    let mining = MiningServer::bind(mining_addr, Settings::default());
+    let mining = mining.await.map_err(|e| text(&e))?;
     let node = Arc::new(Node::start(config).await.map_err(|e| text(&e))?);
+    mining.serve(node.miners());
     if !is_twin {
         shared.living.born(index, &node);
     }
@@ -212,6 +217,8 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         select! {
             reason = node.failed() => return Err(reason),
             _ = signal::shutdown() => {
+                // A fault may hold an answer for longer than an operating system waits.
+                let _ended = time::timeout(STOP, mining.stop()).await;
                 // The simulator drops its references to a node before other code runs, so this is
                 // the last one.
                 let Some(node) = Arc::into_inner(node) else {

@@ -102,6 +102,13 @@ impl From<&NodeEvent> for Report {
             NodeEvent::Finalized(block) => {
                 Self::Finalized(BlockId::new(block.height, block.slot, &block.hash))
             }
+            NodeEvent::PowFinal(range) => Self::Other(format!(
+                "blocks {} to {} are final by proof of work {} of block {}",
+                range.first.0,
+                range.end.0,
+                range.sequence,
+                short(&range.carrier.hash)
+            )),
             NodeEvent::Peers { connected } => Self::Peers {
                 connected: *connected,
             },

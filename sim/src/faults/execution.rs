@@ -361,6 +361,8 @@ pub enum Built {
     Oversize,
     /// A gas limit above the highest one.
     GasLimit,
+    /// A withdrawal that no fee is the reason of.
+    Withdrawals,
 }
 
 impl From<Built> for BuildFault {
@@ -370,6 +372,7 @@ impl From<Built> for BuildFault {
             Built::ForeignType => Self::ForeignType,
             Built::Oversize => Self::Oversize,
             Built::GasLimit => Self::GasLimit,
+            Built::Withdrawals => Self::Withdrawals,
         }
     }
 }
@@ -396,7 +399,12 @@ impl Kind for ExecutionBuilds {
         "Execution clients build payloads that the rules refuse.",
         |draw| {
             // Payloads that are too large take minutes to simulate; a scenario has them.
-            let what = draw.pick(&[Built::Blobs, Built::ForeignType, Built::GasLimit]);
+            let what = draw.pick(&[
+                Built::Blobs,
+                Built::ForeignType,
+                Built::GasLimit,
+                Built::Withdrawals,
+            ]);
             let nodes = if what == Built::GasLimit {
                 draw.someone.clone()
             } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use alys_runtime::sim::{Block, Link, World};
 
 use super::network::Way;
-use crate::cluster::{machine_ip, node_ip};
+use crate::cluster::{Net, machine_ip, node_ip};
 use crate::params::{LinkPlan, MachineRole};
 
 /// All links of a world. Effects are counted or kept for each fault, because faults overlap.
@@ -24,11 +24,15 @@ pub struct Links {
     held: BTreeMap<u8, Vec<u64>>,
     /// Milliseconds that faults add to the latency between a node and a machine beside it.
     slow_local: BTreeMap<(u8, MachineRole), u64>,
+    /// Number of miners.
+    miners: u8,
+    /// Qualities that faults impose on the links between a node and the miners.
+    slow_miners: BTreeMap<u8, Vec<LinkPlan>>,
 }
 
 impl Links {
     /// Creates the links without faults.
-    pub fn new(world: World, nodes: u8, base: LinkPlan) -> Self {
+    pub fn new(world: World, nodes: u8, miners: u8, base: LinkPlan) -> Self {
         let links = Self {
             world,
             nodes,
@@ -37,6 +41,8 @@ impl Links {
             slow: BTreeMap::new(),
             held: BTreeMap::new(),
             slow_local: BTreeMap::new(),
+            miners,
+            slow_miners: BTreeMap::new(),
         };
         links.set_all();
         links
@@ -48,6 +54,7 @@ impl Links {
         self.slow.clear();
         self.held.clear();
         self.slow_local.clear();
+        self.slow_miners.clear();
         self.world.heal_all();
         self.set_all();
     }
@@ -93,6 +100,20 @@ impl Links {
     /// Cuts the link between a node and its authority's machine of this role, or reconnects them.
     pub fn cut_local(&mut self, node: u8, role: MachineRole, on: bool) {
         self.cut_pair(node_ip(node), machine_ip(node, role), on);
+    }
+
+    /// Cuts the links between a node and all miners, or reconnects them.
+    pub fn cut_miners(&mut self, node: u8, on: bool) {
+        for miner in 0..self.miners {
+            self.cut_pair(node_ip(node), Net::Miners.ip(miner), on);
+        }
+    }
+
+    /// Imposes this quality on the links between a node and all miners where it is worse than
+    /// theirs, or removes it.
+    pub fn slow_miners(&mut self, node: u8, quality: &LinkPlan, on: bool) {
+        change(self.slow_miners.entry(node).or_default(), quality, on);
+        self.set(node);
     }
 
     fn block(&mut self, way: (IpAddr, IpAddr), kind: Block, on: bool) {
@@ -160,6 +181,13 @@ impl Links {
                 self.world
                     .set_link(node_ip(from), node_ip(to), link(&quality));
             }
+        }
+        let slow = self.slow_miners.get(&node).into_iter().flatten();
+        let of_miners = slow.fold(self.base.clone(), |a, b| worse(&a, b));
+        for miner in 0..self.miners {
+            let miner = Net::Miners.ip(miner);
+            self.world.set_link(node_ip(node), miner, link(&of_miners));
+            self.world.set_link(miner, node_ip(node), link(&of_miners));
         }
         for role in MachineRole::beside_node() {
             let slower_by_ms = self.slow_local.get(&(node, role)).copied().unwrap_or(0);

@@ -179,6 +179,8 @@ pub struct Setup<'a> {
     /// The fault injectors of the execution clients, by authority.
     pub execution_faults: Vec<ExecutionFaultInjector>,
     pub governance: Option<Governance>,
+    /// Number of miners.
+    pub miners: u8,
     pub slots: Slots,
     pub judge: Judge,
     /// The running nodes.
@@ -208,7 +210,12 @@ impl Faults {
             begun: Mutex::new(0),
             counts: Mutex::default(),
             recovery: Mutex::new(recovery),
-            links: Mutex::new(Links::new(world, plan.nodes, plan.link.clone())),
+            links: Mutex::new(Links::new(
+                world,
+                plan.nodes,
+                setup.miners,
+                plan.link.clone(),
+            )),
             processes: Mutex::default(),
             trust: Mutex::default(),
             settings: Mutex::default(),

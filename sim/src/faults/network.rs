@@ -26,6 +26,8 @@ subject![
     HalfOpen,
     DuplicateGossip,
     Reset,
+    CutMiners,
+    SlowMiners,
 ];
 
 /// The blocked direction, seen from the named nodes.
@@ -544,6 +546,81 @@ impl Kind for Reset {
     }
 }
 
+declare! {
+    "cut-miners": "The links between the named nodes and all miners are cut."
+    CutMiners {}
+}
+
+impl CutMiners {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let mut links = faults.links();
+        for node in &hit.nodes {
+            links.cut_miners(*node, on);
+        }
+    }
+}
+
+impl Kind for CutMiners {
+    const EFFECTS: &'static [&'static str] = &["link.cut", "link.heal"];
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        68,
+        "cut-miners",
+        "Miners do not reach some nodes, or none.",
+        |draw| {
+            let nodes = draw.all_or_someone();
+            draw.push_on(nodes, CutMiners {});
+        },
+    )];
+
+    mirrored! {}
+}
+
+declare! {
+    "slow-miners":
+        "The links between the named nodes and all miners have this delay and loss, each where it is \
+        worse than the link's own."
+    SlowMiners {
+        pub delay: Ms,
+        #[serde(default)]
+        pub loss_ppm: u32,
+    }
+}
+
+impl SlowMiners {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let quality = LinkPlan {
+            latency_ms: self.delay.0,
+            loss_ppm: self.loss_ppm,
+            ..LinkPlan::PERFECT
+        };
+        let mut links = faults.links();
+        for node in &hit.nodes {
+            links.slow_miners(*node, &quality, on);
+        }
+    }
+}
+
+impl Kind for SlowMiners {
+    const EFFECTS: &'static [&'static str] = &["link.loss"];
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        69,
+        "slow-miners",
+        "The links of miners are slow.",
+        |draw| {
+            let delay = draw.ms_between(50, 2 * draw.slot_ms());
+            let loss_ppm = draw.pick(&[0, 20_000, 200_000]);
+            let nodes = draw.all_or_someone();
+            draw.push_on(nodes, SlowMiners { delay, loss_ppm });
+        },
+    )];
+
+    fn check(&self, _: &Place<'_>) -> Result<(), WrongValue> {
+        share("loss_ppm", self.loss_ppm)
+    }
+
+    mirrored! {}
+}
+
 /// The table of [`super::testbed`].
 #[cfg(test)]
 pub(super) fn rows() -> Vec<super::testbed::Row> {
@@ -598,5 +675,16 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
         Row::passing(HalfOpen {}, 100, &["connected: false"]),
         Row::lasting(DuplicateGossip { delay: Ms(20) }, &["repeated: [20]"]),
         Row::passing(Reset {}, 100, &["connected: false"]),
+        Row::lasting(CutMiners {}, &["from miner: blocked", "to miner: blocked"]),
+        Row::lasting(
+            SlowMiners {
+                delay: Ms(80),
+                loss_ppm: 3,
+            },
+            &[
+                "from miner: latency 80, loss_ppm 3",
+                "to miner: latency 80, loss_ppm 3",
+            ],
+        ),
     ]
 }

@@ -179,11 +179,12 @@ impl Setting {
 }
 
 /// The faults of builds. Of several active ones, the last in this list is in force.
-const BUILD_FAULTS: [BuildFault; 4] = [
+const BUILD_FAULTS: [BuildFault; 5] = [
     BuildFault::Blobs,
     BuildFault::ForeignType,
     BuildFault::Oversize,
     BuildFault::GasLimit,
+    BuildFault::Withdrawals,
 ];
 
 /// The value of a fault of builds: its position in [`BUILD_FAULTS`], from 1.

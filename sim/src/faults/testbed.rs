@@ -20,7 +20,9 @@ use alys_runtime::{select, signal, spawn, time};
 use super::registry::SUBJECTS;
 use super::settings::Setting;
 use super::{Class, Fault, Faults, GossipRepeater, Reset, Setup, Step, Stop, lock};
-use crate::cluster::{Authority, Living, PEER_PORT, Seat, execution_faults, machine_ip, node_ip};
+use crate::cluster::{
+    Authority, Living, Net, PEER_PORT, Seat, execution_faults, machine_ip, node_ip,
+};
 use crate::invariants::Judge;
 use crate::params::{LinkPlan, MachineRole, NodeRef, Slots, When, WorldPlan};
 
@@ -132,6 +134,7 @@ impl Testbed {
             repeaters: BTreeMap::from([(HIT, as_repeater)]),
             execution_faults: execution_faults(world, plan.nodes),
             governance: None,
+            miners: 1,
             slots: Slots {
                 start_ms: 0,
                 slot_ms: SLOT_MS,
@@ -165,6 +168,7 @@ impl Testbed {
         for (name, peer) in [
             ("peer", node_ip(0)),
             ("execution", machine_ip(HIT, MachineRole::Execution)),
+            ("miner", Net::Miners.ip(0)),
         ] {
             state.insert(format!("to {name}"), self.link(node, peer));
             state.insert(format!("from {name}"), self.link(peer, node));

@@ -71,6 +71,12 @@ records! {
     Orders = "orders";
     /// An authority set.
     Sets = "sets";
+    /// An entry of the ledger.
+    Ledger = "ledger";
+    /// The tips of a block.
+    Additions = "additions";
+    /// A proof of work that a miner submitted.
+    Proofs = "proofs";
 }
 
 /// The disks to which crashed nodes are rolled back, by authority.

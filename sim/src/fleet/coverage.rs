@@ -136,6 +136,7 @@ pub const SAID: &[&str] = &[
     "said.head",
     "said.notice",
     "said.peers",
+    "said.pow-final",
     "said.proposed",
     "said.signed.approval",
     "said.signed.confirmation",

@@ -1,6 +1,6 @@
-//! The protocol rules that scenarios can cover: sections 1, 2, 3, 6 and 7, as far as they are
-//! implemented. Rules of proof of work, the peg, synchronisation and governance are added with
-//! their features.
+//! The protocol rules that scenarios can cover: sections 1 to 4, 6 and 7, and of section 5 those of
+//! the ledger and of fees, as far as they are implemented. Rules of the peg, synchronisation and
+//! governance are added with their features.
 
 use std::collections::BTreeMap;
 
@@ -166,6 +166,48 @@ pub const RULES: &[Rule] = &[
         "3.15",
         "Nodes check votes and proposals of the slots that are open, two different ones of each \
          signer, slot and kind at most.",
+    ),
+    rule(
+        "4.1",
+        "Miners get work over the oldest final blocks that no proof covers, for their address alone.",
+    ),
+    rule(
+        "4.2",
+        "A proof has Namecoin's format, with the magic once in the scripts of its coinbase.",
+    ),
+    without(
+        "4.3",
+        "The auxpow chain id is none that BIP 9 and BIP 320 give to parents by chance.",
+        "checked when a spec is loaded, before there is a network; unit tests of the spec hold it",
+    ),
+    rule(
+        "4.4",
+        "A block carries the next proof, over a range that follows the last one and is shown final.",
+    ),
+    rule(
+        "4.5",
+        "Bits follow from those of the proof before and the time since, up to the limit.",
+    ),
+    rule(
+        "4.6",
+        "With too many final blocks without a proof only a block with one is approved, and there is \
+         work for it.",
+    ),
+    rule(
+        "4.7",
+        "Nodes answer miners with work, and each proof with a verdict that names the rule.",
+    ),
+    rule(
+        "5.1",
+        "A header has the hash of the ledger after its parent, the same on every node.",
+    ),
+    rule(
+        "5.4",
+        "Tips come from receipts under the payload's root, and are stored with the block.",
+    ),
+    rule(
+        "5.25",
+        "A proof pays the tips of its range, four fifths to its miner and one to an authority, once.",
     ),
     rule(
         "6.1",

@@ -82,7 +82,7 @@ pub use sets::{Changes, Members, Sets};
 pub use stores::{MOST_COPIES, Rows, Stores};
 pub use votes::Votes;
 pub use work::{
-    Commitment, Facts, Offer, Place, Told, Verdict, Work, check_proof, compact, target,
+    Basis, Commitment, Facts, Offer, Place, Told, Verdict, Work, check_proof, compact, target,
 };
 
 use crate::events::short;
@@ -933,6 +933,7 @@ impl Oracles {
                 self.accusations.accuses(node, *signer, slot.0);
                 ("evidence", self.votes.accused(node, *signer, slot.0))
             }
+            NodeEvent::PowFinal(range) => ("pow-final", self.pow_final(node, range)),
             NodeEvent::Notice(_) => ("notice", Ok(())),
             NodeEvent::Peering(event) => ("peering", self.requests.report(at_ms, node, event)),
         };
@@ -1013,6 +1014,9 @@ impl Oracles {
         if self.votes.is_byzantine(node) {
             return;
         }
+        if self.is_gate_near() {
+            self.calm.disturbed(at_ms);
+        }
         let result = self.calm.look(at_ms);
         self.note(at_ms, result);
         let since_ms = self.calm.undisturbed_since_ms();
@@ -1046,6 +1050,8 @@ impl Oracles {
         let result = self
             .finality
             .stands(node, asked.1, summary.final_height.0, last);
+        self.note(at_ms, result);
+        let result = self.work.stands(node, summary.pow_final_height.0);
         self.note(at_ms, result);
         let result = self.votes.stands(asked.0, node, last);
         self.note(at_ms, result);

@@ -163,6 +163,7 @@ pub(super) mod tests {
             highest_height: Height(1),
             finalized: block(last),
             final_height: Height(1),
+            pow_final_height: Height(0),
             head: Hash::ZERO,
             head_height: Height(1),
             votes: VoteState::fresh(block(last)),

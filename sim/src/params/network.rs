@@ -317,12 +317,15 @@ pub enum Conduct {
     Flood,
     /// Alters single fields of the orders of governance in its blocks, and keeps their signatures.
     AlterOrders,
+    /// Alters the proof of work, the fees or the ledger hash of its blocks, and finds the proofs
+    /// for it.
+    AlterWork,
 }
 
 impl Conduct {
     /// All kinds of conduct with the counters of their acts. The generator draws among the first
     /// [`Self::DRAWN`] by index, so their order is part of every seed's plan.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 12] = [
         (Self::Twins, "byzantine.twins"),
         (Self::Equivocate, "byzantine.equivocate"),
         (Self::Withhold, "byzantine.withhold"),
@@ -334,9 +337,11 @@ impl Conduct {
         (Self::Forge, "byzantine.forge"),
         (Self::Flood, "byzantine.flood"),
         (Self::AlterOrders, "byzantine.alter-orders"),
+        (Self::AlterWork, "byzantine.alter-work"),
     ];
     /// Number of kinds that are drawn for every world. A flood has a scenario of its own, because
-    /// it would make every other world with it slow; orders are altered where there are some.
+    /// it would make every other world with it slow; orders are altered where there are
+    /// some, and work where miners are.
     pub const DRAWN: usize = 9;
 
     /// Returns the name of the counter of this conduct's acts.

@@ -19,8 +19,8 @@ use crate::faults::{
     ExecutionRefuses, Fault, KnownName, Machine, Rot, Step, Stop, Wipe,
 };
 use crate::params::{
-    Behaviour, Byzantine, Conduct, FirstStart, LimitsPlan, LinkPlan, MAX_DATA, Ms, NodeRef, POOL,
-    Stranger, When, WorldPlan,
+    Behaviour, Byzantine, Conduct, FirstStart, LimitsPlan, LinkPlan, MAX_DATA, MinerConduct,
+    MinerPlan, Ms, NodeRef, POOL, Stranger, When, WorldPlan,
 };
 
 /// Faults drawn from the seed, in addition to the steps of the file: the `[swarm]` table.
@@ -165,6 +165,13 @@ const VOTES_OPERATIONS: u64 = 10;
 const SMALL_QUEUES_ONE_IN: u64 = 5;
 /// One generated world in this many has an execution client that refuses fork choices apart.
 const REFUSALS_ONE_IN: u64 = 12;
+/// One generated world in this many has miners.
+const MINERS_ONE_IN: u64 = 2;
+/// One generated world with miners in this many has a gate.
+const GATE_ONE_IN: u64 = 2;
+/// One generated world with miners in this many has a leader that alters proofs, if no other node
+/// is faulty.
+const ALTERED_WORK_ONE_IN: u64 = 4;
 /// Slots before the first fault, in which nodes connect and the first blocks become final.
 const CALM_SLOTS: u64 = 5;
 
@@ -206,6 +213,9 @@ pub fn draw(plan: &Plan, swarm: &Swarm, seed: u64) -> Plan {
             &mut Rng::derive(seed, "plan refusals"),
             with_faults,
         );
+    }
+    if swarm.draw_world {
+        draw_miners(&mut plan, &mut Rng::derive(seed, "plan miners"));
     }
     let mut rng = Rng::derive(seed, "plan faults");
     let known: &[Kind] = if swarm.kinds.is_empty() {
@@ -372,6 +382,52 @@ fn draw_loyal(plan: &mut Plan, rng: &mut Rng) {
         workload.loyal = 1;
         workload.users = workload.users.max(1);
         workload.pool = *POOL.end();
+    }
+}
+
+/// Draws miners in one of [`MINERS_ONE_IN`] worlds: the first submits valid proofs. Some of these
+/// worlds have a gate, which closes while faults cut the miners off, short ranges, or a leader that
+/// alters proofs.
+fn draw_miners(plan: &mut Plan, rng: &mut Rng) {
+    if rng.below(MINERS_ONE_IN) != 0 {
+        return;
+    }
+    let slot_ms = plan.world.slot_ms;
+    let mut most = 0;
+    for index in 0..1 + rng.below(3) {
+        let conduct = loop {
+            let conduct = MinerConduct::ALL[rng.below(MinerConduct::ALL.len() as u64) as usize];
+            if index > 0 || conduct.is_valid() {
+                break conduct;
+            }
+        };
+        let slots = 1 + rng.below(8);
+        if index == 0 {
+            most = slots;
+        }
+        plan.workload.miners.push(MinerPlan {
+            every: Ms(slots * slot_ms),
+            silent_from: Some(Ms((4 + rng.below(8)) * slot_ms)),
+            silent_for: Some(Ms((5 + rng.below(20)) * slot_ms)),
+            ..MinerPlan::of(conduct)
+        });
+    }
+    let has_gate = rng.below(GATE_ONE_IN) == 0;
+    let gate = 3 * most + rng.below(20);
+    if has_gate {
+        plan.world.gate = gate;
+    }
+    let range = [gate as u32 + 2, WorldPlan::USUAL_RANGE][rng.below(2) as usize];
+    plan.world.pow_range = (range < WorldPlan::USUAL_RANGE).then_some(range);
+    let is_altered = rng.below(ALTERED_WORK_ONE_IN) == 0;
+    let node = 1 + rng.below(u64::from(plan.world.nodes)) as u8;
+    let world = &mut plan.world;
+    let has_faulty = !world.suspects().is_empty() || !world.left_dead.is_empty();
+    let may_be = world.fault_model == FaultModel::Byzantine && world.tolerated() > 0;
+    let has_addresses = !world.unlisted.is_empty() || world.crowd > 0;
+    if is_altered && may_be && !has_faulty && !has_addresses && !world.governance {
+        let conduct = Conduct::AlterWork;
+        world.byzantine = vec![Byzantine { node, conduct }];
     }
 }
 
@@ -695,8 +751,20 @@ mod tests {
                     .map(|one| one.conduct)
             })
             .collect();
-        // Those of every world, and the one of worlds with orders.
-        assert_eq!(drawn.len(), Conduct::DRAWN + 1, "{drawn:?}");
+        // Those of every world, and those of worlds with orders and with miners.
+        assert_eq!(drawn.len(), Conduct::DRAWN + 2, "{drawn:?}");
+    }
+
+    #[test]
+    fn every_conduct_of_miners_and_gates_are_drawn() {
+        let plans: Vec<Plan> = (0..300).map(mixed).collect();
+        let miners = plans.iter().flat_map(|plan| &plan.workload.miners);
+        let drawn: BTreeSet<MinerConduct> = miners.map(|miner| miner.conduct).collect();
+        assert_eq!(drawn.len(), MinerConduct::ALL.len(), "{drawn:?}");
+        let has = |of: fn(&Plan) -> bool| plans.iter().filter(|plan| of(plan)).count();
+        assert!(has(|plan| plan.workload.miners.is_empty()) > 100);
+        assert!(has(|plan| plan.world.gate > 0) > 30);
+        assert!(has(|plan| plan.world.pow_range.is_some()) > 30);
     }
 
     #[test]

@@ -169,6 +169,39 @@ planted! {
     "change-under-way-ignored", "consensus", "authorities_come_and_go":
         "A change of the federation is carried while another one is under way."
         => "approved-invalid";
+    "bits-unchecked", "work", "altered_work":
+        "The bits of a proof are not compared with the schedule."
+        => "forgery-voted-for", "approved-invalid";
+    "bits-from-anchor", "work", "steady_mining":
+        "The bits follow from those of the spec in place of those of the proof before."
+        => "approved-invalid", "wrong-work", "forgery-voted-for";
+    "work-unchecked", "work", "altered_work":
+        "The proof in a block is not verified: neither its commitment nor its work."
+        => "forgery-voted-for", "approved-invalid";
+    "sequence-unchecked", "work", "altered_work":
+        "The sequence of a proof is not compared with that of the one before."
+        => "forgery-voted-for", "approved-invalid";
+    "range-start-unchecked", "work", "altered_work":
+        "A range may start at another block than the child of the end of the one before."
+        => "forgery-voted-for", "approved-invalid";
+    "range-end-not-final", "work", "altered_work":
+        "A range may end at a block that no certificate in the body shows final."
+        => "forgery-voted-for", "approved-invalid";
+    "withdrawals-unchecked", "work", "other_withdrawals":
+        "The withdrawals of a payload are not compared with the fees that the ledger gives."
+        => "approved-invalid";
+    "ledger-hash-unchecked", "work", "altered_work":
+        "The ledger hash of a header is not compared with the ledger after its parent."
+        => "forgery-voted-for", "approved-invalid";
+    "remainder-lost", "work", "steady_mining":
+        "The remainder of the fees of one proof is missing in those of the next one."
+        => "approved-invalid";
+    "tips-twice", "work", "steady_mining":
+        "The tips of a block enter the ledger twice."
+        => "approved-invalid";
+    "gate-open", "work", "gate_closes_and_reopens":
+        "Blocks without a proof are approved though the gate is closed."
+        => "approved-past-gate";
     "local-timestamp", "consensus", "late_leader":
         "The timestamp of a block is its leader's clock, and is not checked."
         => "wrong-timestamp";

@@ -13,7 +13,7 @@ use alys_types::Hash;
 use serde::Deserialize;
 
 use crate::events::short;
-use crate::invariants::{Due, Final, Judge, Receipt, Violation, is_absent};
+use crate::invariants::{Due, Final, Judge, Oracles, Receipt, Violation, is_absent};
 use crate::params::WorkloadPlan;
 use crate::workload::rpc;
 
@@ -81,11 +81,13 @@ pub async fn audit(
         let mut oracles = judge.look();
         oracles.check_execution(teller, height, workload.users, &receipts)?;
         let ledger = &mut oracles.ledger;
-        let due = ledger.settle(teller, height, workload.users, &receipts)?;
+        let mut due = ledger.settle(teller, height, workload.users, &receipts)?;
         for fullness in fullness(height, workload.block_gas, &receipts) {
             ledger.coverage.count(fullness);
         }
         let touched: BTreeSet<Address> = ledger.touched(&receipts).take(MOST_TOUCHED).collect();
+        due.balances
+            .extend(oracles.credits(height).unwrap_or_default());
         (due, touched)
     };
     for account in touched {
@@ -172,10 +174,18 @@ async fn await_block(node: u8, height: u64, expected: &Final) -> Result<(), Viol
     }
 }
 
-/// Waits until the execution client calls the block at `height`, or a later one, finalized, and
-/// checks that this block is final.
+/// Waits until the execution client calls the end of the last range up to the final block at
+/// `height`, or a later block, finalized, and checks that this block is final by proof of work
+/// (rule 3.10).
 async fn await_finalized(judge: &Judge, node: u8, height: u64) -> Result<(), Violation> {
     let client = rpc(node);
+    let end_of = |oracles: &Oracles, height: u64| {
+        let block = oracles.finality.blocks.get(&height)?;
+        oracles.work.end_after(&block.hash)
+    };
+    let Some(height) = end_of(&judge.look(), height) else {
+        return Ok(());
+    };
     let deadline = time::now() + EXECUTION_TIMEOUT;
     loop {
         let params = serde_json::json!(["finalized", false]);
@@ -183,6 +193,19 @@ async fn await_finalized(judge: &Judge, node: u8, height: u64) -> Result<(), Vio
         let (number, hash) = block.map_or((0, B256::ZERO), |block| {
             (block.number.saturating_to::<u64>(), block.hash)
         });
+        let top = {
+            let oracles = judge.look();
+            let last = oracles.finality.blocks.keys().next_back().copied();
+            last.and_then(|last| end_of(&oracles, last))
+        };
+        if top.is_some_and(|top| number > top) {
+            let what = format!("finalized block {hash}, which no proof of a final block covers");
+            return Err(Violation::StateDiffers {
+                node: node + 1,
+                height: number,
+                what,
+            });
+        }
         if number >= height {
             let known = judge.look().finality.blocks.get(&number).cloned();
             return match known {

@@ -454,6 +454,7 @@ impl Cluster {
                 .collect(),
             execution_faults,
             governance: shared.chain.governance.clone(),
+            miners: plan.workload.miners.len() as u8,
             slots,
             judge: judge.clone(),
             living,
@@ -808,6 +809,7 @@ async fn recover(
         Progress::Made => {}
     }
     recovery::mined(world, judge, &plan.world, &core).await?;
+    recovery::carried(world, judge, &plan.world, &core, healed_ms).await?;
     users.is_over.store(true, Ordering::SeqCst);
     judge.look().calm.rests(now_ms(world));
     let replayed = reexecution::replay(judge, &shared.chain.execution)?;

@@ -34,6 +34,8 @@ const STARTUP_BUDGET_MS: u64 = 20_000;
 /// Time for a user to give a transaction again to a client that lost its pool, and for its node to
 /// repeat a broadcast twice: every 20 s, at most one message in 5 s.
 const REPEATS_BUDGET_MS: u64 = 60_000;
+/// Time for an AuxPowActor to give its proofs to the chain again, beside some rounds.
+const WORK_BUDGET_MS: u64 = 10_000;
 /// One run in this many restores every node; the others restore a bare quorum.
 const FULL_RECOVERY_ONE_IN: u64 = 2;
 
@@ -231,6 +233,35 @@ pub async fn mined(
             within_ms,
         }),
     }
+}
+
+/// Demands that the sequences of proofs that nodes of the core accepted so far are carried by final
+/// blocks, within [`WORK_BUDGET_MS`] and some rounds of leaders after the end of the faults.
+///
+/// # Errors
+/// [`Violation::WorkNotCarried`].
+pub async fn carried(
+    world: World,
+    judge: &Judge,
+    plan: &WorldPlan,
+    core: &[u8],
+    healed_ms: u64,
+) -> Result<(), Violation> {
+    let Some(due) = judge.look().work.owed(core) else {
+        return Ok(());
+    };
+    let (node, sequence) = due;
+    let is_carried = || judge.look().work.sequence() >= sequence;
+    let within_ms = rounds_ms(plan) + WORK_BUDGET_MS;
+    let until_ms = now_ms(world).max(healed_ms) + within_ms;
+    if wait(world, judge, until_ms, is_carried).await || is_carried() {
+        return Ok(());
+    }
+    Err(Violation::WorkNotCarried {
+        node: node + 1,
+        sequence,
+        within_ms,
+    })
 }
 
 /// Demands that each actor of the core is idle once: its mailbox is empty, and every accepted

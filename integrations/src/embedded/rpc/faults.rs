@@ -12,7 +12,7 @@ use alloy_primitives::B256;
 use alloy_rpc_types_engine::{ForkchoiceUpdated, PayloadStatus, PayloadStatusEnum};
 use alys_runtime::trace;
 use alys_types::limits::{MAX_BLOCK_BYTES, MAX_GAS_LIMIT};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::engine::asks_for_empty;
 use super::shared::to_json;
@@ -51,6 +51,8 @@ pub enum BuildFault {
     Oversize,
     /// A gas limit that rises above the highest one permitted, as by Geth's default.
     GasLimit,
+    /// A withdrawal that the node did not ask for, with its effect on the state.
+    Withdrawals,
 }
 
 impl BuildFault {
@@ -59,7 +61,7 @@ impl BuildFault {
     pub(super) fn gas_limit_target(self) -> Option<u64> {
         match self {
             Self::GasLimit => Some(2 * MAX_GAS_LIMIT),
-            Self::Blobs | Self::ForeignType | Self::Oversize => None,
+            Self::Blobs | Self::ForeignType | Self::Oversize | Self::Withdrawals => None,
         }
     }
 
@@ -69,7 +71,7 @@ impl BuildFault {
             Self::Blobs => Some("0x03c0".to_owned()),
             Self::ForeignType => Some("0x04c0".to_owned()),
             Self::Oversize => Some(format!("0x02{}", "00".repeat(MAX_BLOCK_BYTES))),
-            Self::GasLimit => None,
+            Self::GasLimit | Self::Withdrawals => None,
         }
     }
 
@@ -195,6 +197,23 @@ impl ExecutionFaultInjector {
             return CallDecision::Execute { times: 2 };
         }
         CallDecision::Execute { times: 1 }
+    }
+
+    /// Changes the parameters of a call that begins a payload.
+    pub(super) fn alter(&self, method: &str, mut params: Value) -> Value {
+        let is_build = method.starts_with("engine_forkchoiceUpdated") && !asks_for_empty(&params);
+        let is_hit = is_build && self.lock().build == Some(BuildFault::Withdrawals);
+        let attributes = params.get_mut(1).filter(|_| is_hit);
+        let withdrawals = attributes.and_then(|attributes| attributes.get_mut("withdrawals"));
+        if let Some(withdrawals) = withdrawals.and_then(Value::as_array_mut) {
+            withdrawals.push(json!({
+                "index": "0x0",
+                "validatorIndex": "0x0",
+                "address": format!("0x{}", "77".repeat(20)),
+                "amount": "0x1",
+            }));
+        }
+        params
     }
 
     /// The gas limit towards which built blocks move; `None` without a fault.

@@ -174,6 +174,7 @@ impl RpcHandler for EnginePort {
         #[cfg(madsim)]
         {
             use super::faults::CallDecision;
+            let params = self.injector.alter(method, params);
             let mut answer = match self.injector.before(method, &params).await {
                 CallDecision::Answer(answer) => answer,
                 CallDecision::Execute { times } => {

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy_primitives::{B256, U256, keccak256};
+use alys_consensus::PowFinal;
+use alys_types::spec::vault_address;
 use alys_types::{
     Address, AuxPowHeader, Block, Certificate, ExecutionPayload, Genesis, Hash, VoteKind,
     VoteTarget, Withdrawal, WithdrawalKind,
@@ -34,6 +36,8 @@ pub use tree::Entries;
 const GWEI: u64 = 1_000_000_000;
 /// Most blocks between a certificate in a body and its block (rule 2.3).
 const MOST_SHOWN: u64 = 1_024;
+/// Blocks before the gate closes from which on slots may stay without a block.
+const NEAR_GATE: u64 = 3;
 /// Entries of a ledger up to which each root is computed; of larger ledgers one in
 /// [`LARGE_ONE_IN`], because the computation is naive.
 const SMALL: u64 = 256;
@@ -85,6 +89,8 @@ struct Range {
 struct Terms {
     genesis: Hash,
     schedule: Schedule,
+    /// Bits before the first proof.
+    anchor: u32,
     chain_id: u16,
     max_range: u64,
     /// Blocks without proof after which the gate closes; 0 without one.
@@ -113,6 +119,26 @@ struct Counts {
     roots: u64,
     proofs: u64,
     payments: u64,
+}
+
+/// The facts that a proof must agree with.
+#[derive(Debug, Clone)]
+pub struct Basis {
+    pub sequence: u64,
+    pub chain_id: u16,
+    pub bits: u32,
+    /// The bits as they follow from the anchor of the chain in place of the proof before.
+    pub bits_of_anchor: u32,
+    /// The bits of the proof before.
+    pub bits_before: u32,
+    /// The easiest bits.
+    pub limit: u32,
+    /// The end of the last range.
+    pub end: Hash,
+    /// The blocks after it, oldest first.
+    pub uncovered: Vec<Hash>,
+    /// The ledger hash of the block before the next one.
+    pub ledger_hash_before: Hash,
 }
 
 /// Facts about a block that other invariants know.
@@ -159,6 +185,7 @@ impl Work {
                 half_life: pow.half_life,
                 limit: pow.limit_bits,
             },
+            anchor: pow.anchor_bits,
             chain_id: pow.chain_id,
             max_range: u64::from(pow.max_range),
             gate: pow.max_blocks_without_pow,
@@ -265,7 +292,7 @@ impl Work {
         self.after.get(hash).map(|after| after.last.height)
     }
 
-    /// The tips of all blocks up to this one that have been paid, and those that have not, in wei.
+    /// The tips up to this block that no withdrawal has paid, in wei.
     pub fn unpaid_after(&self, hash: &Hash) -> Option<U256> {
         let after = self.after.get(hash)?;
         let mut unpaid = after.remainder?;
@@ -345,6 +372,26 @@ impl Work {
         self.entries(hash).map(|entries| tree::root(&entries))
     }
 
+    /// The facts that a proof in a child of `parent` with this timestamp must agree with.
+    pub fn basis(&self, parent: &Hash, timestamp: u64) -> Option<Basis> {
+        let terms = self.terms.as_ref()?;
+        let after = self.after.get(parent)?;
+        let last = after.last;
+        let bits = |anchor| terms.schedule.bits(anchor, last.timestamp, timestamp);
+        let uncovered = self.uncovered(parent)?;
+        Some(Basis {
+            sequence: last.sequence + 1,
+            chain_id: terms.chain_id,
+            bits: bits(last.bits),
+            bits_of_anchor: bits(terms.anchor),
+            bits_before: last.bits,
+            limit: terms.schedule.limit,
+            end: last.hash,
+            uncovered: uncovered.into_iter().map(|(hash, _)| hash).collect(),
+            ledger_hash_before: self.ledger_hash(&after.parent)?,
+        })
+    }
+
     /// Counters of a run.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let Counts {
@@ -410,6 +457,54 @@ impl Oracles {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Checks a range that a node reported as final by proof of work.
+    pub(super) fn pow_final(&mut self, node: u8, range: &PowFinal) -> Result<(), Violation> {
+        let told = Told {
+            sequence: range.sequence,
+            first: range.first.0,
+            end: range.end.0,
+            end_hash: range.end_hash,
+            miner: range.miner,
+            carrier: range.carrier.hash,
+        };
+        // A crash may have cut off the report of the final block, but not the votes for it.
+        let (finality, votes) = (&self.finality, &self.votes);
+        let is_final = |height: u64, hash: &Hash| match finality.blocks.get(&height) {
+            Some(block) => block.hash == *hash,
+            None => finality.of(node) >= height || votes.is_confirmed(hash),
+        };
+        self.work.pow_final(node, &told, is_final)
+    }
+
+    /// True if the gate is closed, or closes with the next final blocks: slots may then stay without
+    /// a block.
+    pub fn is_gate_near(&self) -> bool {
+        let gate = self.work.terms.as_ref().map_or(0, |terms| terms.gate);
+        let Some((height, block)) = self.finality.blocks.iter().next_back() else {
+            return false;
+        };
+        let end = self.work.end_after(&block.hash);
+        gate > 0 && end.is_some_and(|end| height + NEAR_GATE >= end + gate)
+    }
+
+    /// The balances that the final chain up to `height` gives to the vault, the miners and the fee
+    /// addresses of authorities; `None` if they are unknown.
+    pub fn credits(&self, height: u64) -> Option<BTreeMap<alloy_primitives::Address, U256>> {
+        let mut credits: BTreeMap<Address, U256> = BTreeMap::new();
+        for number in 1..=height {
+            let hash = self.finality.blocks.get(&number)?.hash;
+            let tips = self.work.after.get(&hash)?.tips?;
+            *credits.entry(vault_address()).or_default() += tips;
+            let payload = &self.blocks.get(&hash)?.block.body.payload;
+            for paid in &payload.withdrawals {
+                let wei = U256::from(paid.amount_gwei) * U256::from(GWEI);
+                *credits.entry(paid.address).or_default() += wei;
+            }
+        }
+        let all = credits.into_iter();
+        Some(all.map(|(address, wei)| (address.0.into(), wei)).collect())
     }
 
     /// True if the answers of a node to miners are judged.

@@ -212,12 +212,13 @@ impl Work {
         }
     }
 
-    /// A node of these that accepted a submission for a sequence that no final block carries.
+    /// The node of these that accepted a submission for the highest sequence, and that sequence, if
+    /// no final block carries it.
     pub fn owed(&self, nodes: &[u8]) -> Option<(u8, u64)> {
         let carried = self.sequence();
         let accepted = self.offers.accepted.iter();
-        let mut owed =
-            accepted.filter(|(node, sequence)| **sequence > carried && nodes.contains(node));
-        owed.next().map(|(node, sequence)| (*node, *sequence))
+        let owed = accepted.filter(|(node, sequence)| **sequence > carried && nodes.contains(node));
+        let owed = owed.max_by_key(|(_, sequence)| **sequence);
+        owed.map(|(node, sequence)| (*node, *sequence))
     }
 }

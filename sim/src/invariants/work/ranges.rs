@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alys_types::{Address, Hash};
 
 use super::{Range, Work};
-use crate::invariants::{Finality, Violation};
+use crate::invariants::Violation;
 
 /// The ranges on the final chain.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub struct PowFinality {
     ranges: BTreeMap<u64, (u64, Range)>,
     /// The last sequence that each node reported.
     told: BTreeMap<u8, u64>,
+    /// The same by the nodes' summaries, which arrive later.
+    stood: BTreeMap<u8, u64>,
 }
 
 /// A range that a node reported as final by proof of work.
@@ -24,8 +26,8 @@ pub struct Told {
     pub end: u64,
     pub end_hash: Hash,
     pub miner: Address,
-    /// Height and hash of the block that carries the proof.
-    pub carrier: (u64, Hash),
+    /// Hash of the block that carries the proof.
+    pub carrier: Hash,
 }
 
 impl PowFinality {
@@ -67,10 +69,35 @@ impl Work {
     /// Forgets the reports of a node whose disk was emptied or restored, and what it accepted.
     pub fn forget(&mut self, node: u8) {
         self.finality.told.remove(&node);
+        self.finality.stood.remove(&node);
         self.offers.forget(node);
     }
 
-    /// Checks a range that a node reported as final by proof of work.
+    /// Checks the height up to which a node's summary says that blocks are final by proof of work.
+    ///
+    /// # Errors
+    /// [`Violation::PowFinalityWentBack`].
+    pub fn stands(&mut self, node: u8, height: u64) -> Result<(), Violation> {
+        let ranges = &self.finality.ranges;
+        let found = ranges.iter().find(|(_, (_, range))| range.end == height);
+        let sequence = found.map_or(0, |(sequence, _)| *sequence);
+        if height > 0 && found.is_none() {
+            // The report of the block that carries it may be cut off.
+            return Ok(());
+        }
+        let before = self.finality.stood.insert(node, sequence).unwrap_or(0);
+        if sequence < before {
+            return Err(Violation::PowFinalityWentBack {
+                node: node + 1,
+                from: before,
+                to: sequence,
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks a range that a node reported as final by proof of work. `is_final` says of a block
+    /// by its height and hash that it is final.
     ///
     /// # Errors
     /// [`Violation::PowFinalityWentBack`] or [`Violation::WrongPowFinality`].
@@ -78,7 +105,7 @@ impl Work {
         &mut self,
         node: u8,
         told: &Told,
-        finality: &Finality,
+        is_final: impl Fn(u64, &Hash) -> bool,
     ) -> Result<(), Violation> {
         let before = self.finality.told.get(&node).copied().unwrap_or(0);
         if told.sequence < before {
@@ -94,21 +121,15 @@ impl Work {
             sequence: told.sequence,
             what,
         };
-        let (height, hash) = told.carrier;
-        if finality.of(node) < height {
+        // A block that no node reported is not judged.
+        let Some(carrier) = self.after.get(&told.carrier) else {
+            return Ok(());
+        };
+        let (height, covers) = (carrier.height, carrier.covers);
+        if !is_final(height, &told.carrier) {
             let what = format!("its proof is in a block of height {height}, which is not final");
             return Err(wrong(what));
         }
-        if finality
-            .blocks
-            .get(&height)
-            .is_some_and(|block| block.hash != hash)
-        {
-            return Err(wrong(format!("another block is final at height {height}")));
-        }
-        let covers = self.after.get(&hash).map(|after| after.covers);
-        // A block that no node reported is not judged.
-        let Some(covers) = covers else { return Ok(()) };
         let found = Range {
             first: told.first,
             end: told.end,

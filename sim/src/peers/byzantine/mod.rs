@@ -12,6 +12,7 @@ mod lies;
 mod orders;
 mod twins;
 mod withholding;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use alys_net::{Command, Event, InboundId, Protocol, Topic};
 use alys_runtime::sim::{NodeId, Rng, World};
 use alys_types::wire::{Confirmation, Message, Proposal};
-use alys_types::{Genesis, Hash, Header, Order, Slot, Vote, VoteTarget};
+use alys_types::{Certificate, Genesis, Hash, Header, Order, Slot, Vote, VoteTarget};
 
 pub(super) use equivocation::seal;
 pub use twins::split as split_twins;
@@ -63,6 +64,10 @@ pub(super) struct Byzantine {
     order: Option<Order>,
     /// Number of own blocks whose order was altered, or was to be.
     altered_orders: usize,
+    /// Number of own blocks whose work was altered, or was to be.
+    altered_works: usize,
+    /// The last finality certificate that was gossiped.
+    final_by: Option<Certificate>,
     /// Signs for other chains.
     governance: Option<Governance>,
     /// Number of messages that the conduct changed.
@@ -99,6 +104,8 @@ impl Byzantine {
             mutator,
             order: None,
             altered_orders: 0,
+            altered_works: 0,
+            final_by: None,
             governance: chain.governance.clone(),
             changed: 0,
         })
@@ -118,6 +125,7 @@ impl Byzantine {
             Conduct::Forge => self.forge(command),
             Conduct::Flood => self.flood(command),
             Conduct::AlterOrders => self.alter_order(command),
+            Conduct::AlterWork => self.alter_work(command),
         }
     }
 
@@ -140,6 +148,11 @@ impl Byzantine {
                     self.seen = Some(proposal.block.header);
                 }
             }
+            Event::Gossip {
+                topic: Topic::Finality,
+                payload,
+                ..
+            } => self.note_finality(payload),
             _ => {}
         }
     }

@@ -27,11 +27,11 @@ use crate::invariants::{self, Judge, Offer, Place, Verdict, Violation};
 use crate::params::accounts::miner_address;
 use crate::params::{MinerConduct, MinerPlan};
 use flaws::{Flaw, Submission, Work};
-use proof::Shape;
+use proof::{Draft, Shape};
 
 /// Most hashes for one proof. The target of a chain whose miners find more often than its spacing
 /// becomes harder until this does not suffice, and easier while the chain waits.
-const MOST_HASHES: u32 = 1 << 14;
+const MOST_HASHES: u32 = 1 << 12;
 /// Pause after an answer without work, and after a search without a result.
 const RETRY: Duration = Duration::from_millis(700);
 /// Finds of a burst, and the part of the usual time that they are apart.
@@ -45,6 +45,13 @@ const MOST_HELD: usize = 6;
 const FLOOD_PART: u64 = 12;
 /// Addresses that a flood asks work for in each round.
 const FLOOD_ADDRESSES: u64 = 6;
+
+/// Codes of errors, those of Bitcoin Core: work that is not known, a proof that cannot be decoded,
+/// one that breaks a rule, and work that is not needed any more.
+const UNKNOWN: i64 = -8;
+const UNDECODABLE: i64 = -22;
+const INVALID: i64 = -25;
+const CARRIED: i64 = -27;
 
 /// A miner.
 pub struct Miner {
@@ -89,6 +96,18 @@ pub fn machine(index: u8) -> std::net::IpAddr {
     Net::Miners.ip(index)
 }
 
+/// An encoded proof of a commitment whose hash is wanted; `None` if `most` hashes do not suffice.
+pub fn find_proof(
+    commitment: Hash,
+    chain_id: u16,
+    most: u32,
+    rng: &mut Rng,
+    is_wanted: impl Fn(U256) -> bool,
+) -> Option<Vec<u8>> {
+    let mut draft = Draft::new(commitment, chain_id, Shape::PLAIN, rng);
+    draft.grind(most, is_wanted).then(|| draft.encode())
+}
+
 /// Work with the place in the chain that the invariants found for it.
 struct Asked {
     node: u8,
@@ -123,7 +142,14 @@ impl Miner {
     }
 
     async fn turn(&mut self, clients: &[(u8, HttpClient)]) -> Result<(), Violation> {
-        let every = self.plan.every.0;
+        let is_healed = self.is_healed.load(Ordering::SeqCst);
+        // The chain must make progress soon, and a gate needs proofs for it.
+        let most = if is_healed {
+            2 * self.slot_ms
+        } else {
+            u64::MAX
+        };
+        let every = self.plan.every.0.min(most);
         let Some(conduct) = self.conduct() else {
             time::sleep(RETRY).await;
             return Ok(());
@@ -399,16 +425,11 @@ fn verdict(answer: Result<Value, CallError>) -> Verdict {
     match answer {
         Ok(Value::Bool(true)) => Verdict::Accepted,
         Ok(other) => Verdict::Refused(other.to_string()),
-        Err(CallError::Rpc { error, .. }) => {
-            let message = error.message.clone();
-            let names_rule = message.contains("rule 4.") || message.contains("auxpow");
-            let is_stale = message.contains("stale") || message.contains("unknown");
-            match (is_stale, names_rule) {
-                (true, _) => Verdict::Stale(message),
-                (false, true) => Verdict::Refused(message),
-                (false, false) => Verdict::None,
-            }
-        }
+        Err(CallError::Rpc { error, .. }) => match error.code {
+            UNDECODABLE | INVALID => Verdict::Refused(error.message),
+            UNKNOWN | CARRIED => Verdict::Stale(error.message),
+            _ => Verdict::None,
+        },
         Err(_) => Verdict::None,
     }
 }
