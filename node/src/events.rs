@@ -130,10 +130,18 @@ pub enum PeerEvent {
 /// The subject of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    Range { start: Height, count: u64 },
-    Block { hash: Hash },
+    Range {
+        start: Height,
+        count: u64,
+    },
+    Block {
+        hash: Hash,
+    },
     /// The receipts of a block, under its receipts root.
-    Receipts { hash: Hash, root: Hash },
+    Receipts {
+        hash: Hash,
+        root: Hash,
+    },
     Status,
 }
 
@@ -307,7 +315,10 @@ fn fmt_agreement(notice: &AgreementNotice, f: &mut fmt::Formatter<'_>) -> fmt::R
              authorities are faulty than tolerated"
         ),
         AgreementNotice::UnfitProposal { slot, fault } => {
-            write!(f, "the block proposed in slot {slot} is not approved: {fault}")
+            write!(
+                f,
+                "the block proposed in slot {slot} is not approved: {fault}"
+            )
         }
         AgreementNotice::LedgerDiverged { height } => write!(
             f,

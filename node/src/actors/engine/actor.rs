@@ -609,7 +609,9 @@ impl AlysActor for EngineActor {
                 };
                 self.tell(ChainMessage::Accounted { hash, additions }).await;
             }
-            EngineMessage::ReceiptsReceived { hash, receipts } => self.fetched.insert(hash, receipts),
+            EngineMessage::ReceiptsReceived { hash, receipts } => {
+                self.fetched.insert(hash, receipts)
+            }
             EngineMessage::GetReceipts {
                 execution_hash,
                 place,

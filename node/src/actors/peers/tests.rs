@@ -278,7 +278,13 @@ fn a_request_without_an_answer_is_given_up() {
                 seen.lock().expect("no panic").push((*tag, *ending));
             }
         });
-        let mut actor = PeerActor::new(network, chain, no_engine(), Some(observer), Metrics::default());
+        let mut actor = PeerActor::new(
+            network,
+            chain,
+            no_engine(),
+            Some(observer),
+            Metrics::default(),
+        );
         let now = alys_runtime::time::now();
         let hash = Hash([1; 32]);
         let peer = NodeKey::from_bytes([1; 32]).peer_id();
