@@ -125,6 +125,9 @@ impl Methods {
                 "slot": summary.finalized.slot.0,
                 "hash": summary.finalized.hash.to_string(),
             },
+            "powFinal": {
+                "height": summary.pow_final_height.0,
+            },
         }))
     }
 
@@ -363,6 +366,9 @@ mod tests {
                 peer_id: "peer".to_owned(),
                 chain: chain::Handle(addr),
             });
+            // A miner at the wrong port learns the right one.
+            let mining = client.call("createauxblock", json!([])).await;
+            assert!(refused(mining).contains("--mining-addr 127.0.0.1:3000"));
             for wrong in [json!([]), json!([""]), json!(["00"]), json!([7])] {
                 let answer = client.call("admin_confirmClock", wrong).await;
                 assert!(!refused(answer).is_empty());

@@ -194,6 +194,84 @@ fn malformed_requests_get_the_errors_of_the_specification() {
 }
 
 #[test]
+fn requests_of_version_one_are_answered_where_they_are_accepted() {
+    let error = |id: Value, code: i64, message: &str| json!({ "result": null, "error": { "code": code, "message": message }, "id": id });
+    let cases = [
+        (
+            r#"{"id":1,"method":"echo","params":[7]}"#,
+            json!({ "result": [7], "error": null, "id": 1 }),
+        ),
+        (
+            r#"{"jsonrpc":"1.0","id":"curl","method":"echo","params":{"a":1}}"#,
+            json!({ "result": { "a": 1 }, "error": null, "id": "curl" }),
+        ),
+        // No notification: `bitcoind` answers it.
+        (
+            r#"{"id":null,"method":"null"}"#,
+            json!({ "result": null, "error": null, "id": null }),
+        ),
+        (
+            r#"{"method":"echo","params":"one"}"#,
+            json!({ "result": ["one"], "error": null, "id": null }),
+        ),
+        (r#"{"id":1}"#, error(json!(1), -32600, "invalid request")),
+        (
+            r#"{"id":1,"method":"big"}"#,
+            error(json!(1), -32602, "missing value for required argument 0"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":7}"#,
+            json!({ "jsonrpc": "2.0", "id": 1, "result": [7] }),
+        ),
+        (
+            "7",
+            json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32600, "message": "invalid request" } }),
+        ),
+    ];
+    block_on_main(async {
+        let config = ServerConfig {
+            versions: Versions::OneAndTwo,
+            ..ServerConfig::new("test")
+        };
+        let server = server(config).await;
+        for (body, expected) in cases {
+            let (status, answer) = post(server.local_addr(), body).await;
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            assert_eq!((status, answer), (200, expected), "{body}");
+        }
+        let notification = r#"{"jsonrpc":"2.0","method":"echo"}"#;
+        let (status, _) = post(server.local_addr(), notification).await;
+        assert_eq!(status, 204);
+    });
+}
+
+#[test]
+fn a_client_with_the_login_is_admitted() {
+    block_on_main(async {
+        let login = Login::new("pool", "secret").unwrap();
+        let config = ServerConfig {
+            login: Some(login.clone()),
+            ..ServerConfig::new("test")
+        };
+        let server = server(config).await;
+        for (login, expected) in [
+            (None, "a user and a password"),
+            (Login::new("pool", "other").ok(), "is wrong"),
+            (Some(login), ""),
+        ] {
+            let client = HttpClient::new(ClientConfig {
+                login,
+                ..ClientConfig::new(server.local_addr())
+            });
+            match client.call::<Value>("null", ()).await {
+                Ok(_) => assert_eq!(expected, ""),
+                Err(error) => assert!(error.to_string().contains(expected), "{error}"),
+            }
+        }
+    });
+}
+
+#[test]
 fn input_that_is_not_http_is_refused_and_the_server_continues() {
     block_on_main(async {
         let server = server(ServerConfig::new("test")).await;
@@ -809,8 +887,9 @@ proptest::proptest! {
     ) {
         let secret = JwtSecret::new([1; 32]);
         for bytes in [&bytes[..], text.as_bytes()] {
-            jsonrpc::parse(bytes, 10, Versions::Two);
-            jsonrpc::parse(bytes, 10, Versions::OneAndTwo);
+            for versions in [Versions::Two, Versions::OneAndTwo] {
+                jsonrpc::parse(bytes, 10, versions);
+            }
             assert!(secret.verify_header(Some(bytes), 0).is_err());
             assert!(secret.verify_header(Some(&[b"Bearer ", bytes].concat()), 0).is_err());
         }

@@ -299,6 +299,13 @@ mod tests {
             "alys mine explain - --chain-id 98 --bits 1d00ffff --json",
             "alys mine explain @proof.hex --commitment \
              0000000000000000000000000000000000000000000000000000000000000001",
+            "alys mine dev",
+            "alys mine dev --url http://127.0.0.1:3000 --threads 2 --rate 500 --user u \
+             --password-file f --address 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+            "alys dev --no-mining --mining-addr 127.0.0.1:0",
+            "alys node --config alys.toml --mining-addr 0.0.0.0:3000 --mining-allow-remote \
+             --mining-user u --mining-password-file f --mining-fee-address \
+             0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
             "alys config example",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
@@ -324,6 +331,14 @@ mod tests {
             ("alys node --config f --metrics-addr :9", "is not ip:port"),
             ("alys admin confirm-clock", "--datadir"),
             ("alys mine explain", "<HEX>"),
+            ("alys mine dev --threads 0", "1..=64"),
+            ("alys mine dev --rate 0", "1.."),
+            ("alys mine dev --address bc1q", "is not an EVM address"),
+            (
+                "alys mine dev --url 127.0.0.1:3000",
+                "http://127.0.0.1:3000",
+            ),
+            ("alys mine dev --user u", "--password-file"),
             ("alys mine explain 00 --bits 1d80ffff", "negative target"),
             (
                 "alys mine explain 00 --commitment 00",

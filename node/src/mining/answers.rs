@@ -7,7 +7,7 @@ use alys_types::{Block, Body, Genesis, Hash, Header};
 use serde_json::{Map, Value, json};
 
 use crate::actors::auxpow::HeldProof;
-use crate::actors::auxpow::desk::{Handed, Refused, Stale};
+use crate::actors::auxpow::desk::{Handed, Refused, Stale, WorkState, WorkStatus};
 use crate::actors::storage::FoundBlock;
 
 // Codes of Bitcoin Core (`src/rpc/protocol.h`), which Namecoin and pools use.
@@ -47,6 +47,39 @@ pub(super) fn work(handed: &Handed) -> Value {
         "first": first.0,
         "address": work.bundle.miner.to_string(),
     })
+}
+
+/// `alys_workStatus`.
+pub(super) fn status(status: &WorkStatus) -> Value {
+    let WorkStatus {
+        sequence,
+        start,
+        end,
+        count,
+        miner,
+        state,
+    } = status;
+    let mut fields = object(json!({
+        "sequence": sequence,
+        "rangestart": start.to_string(),
+        "rangeend": end.to_string(),
+        "count": count,
+        "miner": miner.to_string(),
+    }));
+    let more = match state {
+        WorkState::Open => json!({ "state": "open" }),
+        WorkState::Accepted => json!({ "state": "accepted" }),
+        WorkState::Stale(why) => json!({ "state": "stale", "reason": why.to_string() }),
+        WorkState::Final(range) => json!({
+            "state": "final",
+            "first": range.first.0,
+            "height": range.end.0,
+            "carrier": range.carrier.hash.to_string(),
+            "carrierslot": range.carrier.slot.0,
+        }),
+    };
+    fields.extend(object(more));
+    Value::Object(fields)
 }
 
 /// `getqueuedpow`.

@@ -16,7 +16,7 @@ use crate::actors::auxpow::desk::{NoWork, Submission};
 use crate::actors::storage::BlockQuery;
 
 /// The methods, with the names of their parameters.
-pub const METHODS: [(&str, &[&str]); 8] = [
+pub const METHODS: [(&str, &[&str]); 9] = [
     ("createauxblock", &["address"]),
     ("submitauxblock", &["hash", "auxpow"]),
     ("getauxblock", &["hash", "auxpow"]),
@@ -25,6 +25,7 @@ pub const METHODS: [(&str, &[&str]); 8] = [
     ("getblockbyheight", &["height"]),
     ("getblockbyhash", &["hash"]),
     ("getqueuedpow", &[]),
+    ("alys_workStatus", &["hash"]),
 ];
 
 /// Most characters of a caller's text that an error repeats.
@@ -91,6 +92,7 @@ impl RpcHandler for Methods {
                 miners.block(BlockQuery::Hash(hash)).await
             }
             "getqueuedpow" => miners.queued().await,
+            "alys_workStatus" => miners.status(args.required()?).await,
             _ => Err(unknown(method)),
         }
     }
@@ -116,6 +118,13 @@ impl Miners {
             Submission::Refused(refused) => Err(answers::refused(&refused)),
             Submission::Unknown { is_reversed } => Err(answers::unknown_work(hash, is_reversed)),
         }
+    }
+
+    async fn status(&self, hash: String) -> Result<Value, RpcError> {
+        let hash: Hash = parse(&hash, "hash", "64 hex digits", INVALID_PARAMETER)?;
+        let status = self.desk.status(reversed(hash)).await.map_err(unanswered)?;
+        let status = status.ok_or_else(|| answers::unknown_work(hash, false))?;
+        Ok(answers::status(&status))
     }
 
     async fn queued(&self) -> Result<Value, RpcError> {

@@ -335,8 +335,21 @@ fn every_failure_names_what_is_expected_and_found() {
         let accepted = pool.call("submitauxblock", json!([hash, good])).await;
         assert_eq!(accepted, Ok(json!(true)));
 
+        let status = async |hash: &Value| pool.call("alys_workStatus", json!([hash])).await;
+        assert_eq!(
+            status(&json!(hash)).await.map(|s| s["state"].clone()),
+            Ok(json!("accepted"))
+        );
         let late = pool.call("createauxblock", json!([])).await.expect("work");
         pool.kit.report_final(1, 1, 3);
+        let stale = status(&late["hash"]).await.expect("known work");
+        assert_eq!(
+            (&stale["state"], &stale["count"]),
+            (&json!("stale"), &json!(3))
+        );
+        let unknown = json!(["11".repeat(32)]);
+        pool.refused("alys_workStatus", unknown, INVALID_PARAMETER, &["unknown"])
+            .await;
         let hash = late["hash"].as_str().expect("a hash");
         let texts = [
             "stale work",

@@ -20,14 +20,15 @@ pub const MOST_COPIES: u64 = 24;
 /// header may be written late. GUESSED.
 const MOST_BESIDE: u64 = 16;
 /// Tables whose keys are hashes of blocks, final or open.
-const OF_BLOCKS: [Table; 4] = [
+const OF_BLOCKS: [Table; 5] = [
     schema::HEADERS,
     schema::BODIES,
     schema::CERTIFICATES,
     schema::ORDERS,
+    schema::ADDITIONS,
 ];
 /// All tables of the block store.
-const TABLES: [Table; 10] = [
+const TABLES: [Table; 13] = [
     schema::META,
     schema::VOTES,
     schema::HEADERS,
@@ -38,6 +39,9 @@ const TABLES: [Table; 10] = [
     schema::OPEN,
     schema::ORDERS,
     schema::SETS,
+    schema::LEDGER,
+    schema::ADDITIONS,
+    schema::PROOFS,
 ];
 /// Tables of an execution client whose keys are hashes of blocks.
 const OF_EXECUTED: [Table; 3] = [Table("el_header"), Table("el_block"), Table("el_receipts")];
@@ -59,12 +63,13 @@ const EXECUTION_TABLES: [Table; 6] = [
 /// Bytes of a height in a key.
 const HEIGHT_BYTES: usize = 8;
 /// Single records.
-const RECORDS: [&[u8]; 5] = [
+const RECORDS: [&[u8]; 6] = [
     schema::SCHEMA,
     schema::GENESIS,
     schema::HIGHEST,
     schema::FINALIZED,
     schema::FEDERATION,
+    schema::LEDGER_AT,
 ];
 
 type TableRows = BTreeMap<Vec<u8>, Vec<u8>>;

@@ -595,7 +595,9 @@ fn register_work(shared: &Shared, plan: &WorldPlan, judge: &Judge) {
     let fee_addresses = fee_addresses.collect();
     let mut oracles = judge.look();
     let genesis = &shared.chain.genesis;
-    oracles.work.register(genesis, plan.governance, fee_addresses);
+    oracles
+        .work
+        .register(genesis, plan.governance, fee_addresses);
 }
 
 fn add_authorities(world: World, shared: &Shared) -> Vec<Authority> {

@@ -38,8 +38,8 @@ use crate::params::accounts::{sink_address, user_address, user_key};
 use crate::params::transactions::{Contract, Form};
 use crate::params::{Behaviour, MachineRole, WorkloadPlan};
 use bids::precompile_gas;
-use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
 pub use miners::Miner;
+use sign::{ACCESS_LIST_GAS, Draft, Fees, Raw};
 pub use watch::Watcher;
 
 const GWEI: u128 = 1_000_000_000;

@@ -31,6 +31,8 @@ pub const MAX_WORKS_PER_ADDRESS: usize = 64;
 pub const MAX_PROVEN: usize = 31;
 /// Verified proofs that are held: one is carried, and the others are of ranges that overlap it.
 pub const MAX_HELD: usize = 64;
+/// Work with a carried proof that is remembered, for its miner's question about it.
+pub const MAX_CARRIED: usize = 64;
 
 /// The chain's offer is none: a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +134,29 @@ pub struct Refused {
     pub commitment: Hash,
 }
 
+/// The state of work, for its miner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkStatus {
+    pub sequence: u64,
+    pub start: Hash,
+    pub end: Hash,
+    pub count: u32,
+    pub miner: Address,
+    pub state: WorkState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkState {
+    /// Handed out; a proof is accepted.
+    Open,
+    /// A proof of it was accepted, and waits for a block.
+    Accepted,
+    /// A final block carries a proof of it.
+    Final(PowFinal),
+    /// No block can carry it any more.
+    Stale(Staleness),
+}
+
 /// Held proofs to send to the chain, and those to delete from the storage.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -173,7 +198,13 @@ struct Entry {
     asked_at: Instant,
     /// A proof of it was accepted.
     is_accepted: bool,
+    /// No block can carry it any more.
+    staleness: Option<Staleness>,
 }
+
+/// Number of works of an address, and the number of the request for the oldest: the greatest rank
+/// loses its oldest work first.
+type Rank = (usize, Reverse<u64>, Address);
 
 #[derive(Debug)]
 struct Held {
@@ -193,12 +224,18 @@ pub struct Desk {
     works: BTreeMap<Hash, Entry>,
     /// Commitments of each address, by [`Entry::asked`].
     by_address: BTreeMap<Address, BTreeMap<u64, Hash>>,
+    /// The rank of each address of [`Self::by_address`].
+    ranks: BTreeSet<Rank>,
+    /// Stale work, by [`Entry::asked`].
+    stale: BTreeMap<u64, Hash>,
     requests: u64,
     /// Addresses with a valid proof, the latest last.
     proven: VecDeque<Address>,
     /// By commitment.
     held: BTreeMap<Hash, Held>,
     accepted: u64,
+    /// Work of this desk whose proofs final blocks carry, the latest last.
+    carried: VecDeque<(Hash, WorkStatus)>,
     /// The last proof that a final block carries.
     last_final: Option<PowFinal>,
     /// First block of the range after [`Self::last_final`], once the chain has offered it.
@@ -215,10 +252,13 @@ impl Desk {
             report: Report::Missing,
             works: BTreeMap::new(),
             by_address: BTreeMap::new(),
+            ranks: BTreeSet::new(),
+            stale: BTreeMap::new(),
             requests: 0,
             proven: VecDeque::new(),
             held: BTreeMap::new(),
             accepted: 0,
+            carried: VecDeque::new(),
             last_final: None,
             next_start: None,
         }
@@ -262,7 +302,7 @@ impl Desk {
             bits,
             bundle: None,
         }));
-        let delete = self.forget_dead_proofs();
+        let delete = self.bury();
         let of_sequence = self.held.values().map(|held| &held.proof);
         let of_sequence = of_sequence.filter(|proof| proof.sequence == sequence);
         Ok(Changes {
@@ -278,6 +318,7 @@ impl Desk {
         if last.sequence <= before {
             return Vec::new();
         }
+        self.note_carried(&last);
         self.last_final = Some(last);
         self.next_start = None;
         // Work of this proof stays, for the answer that it is stale.
@@ -290,7 +331,13 @@ impl Desk {
         for key in old {
             self.forget(&key);
         }
-        self.forget_dead_proofs()
+        // The chain offers the next work right after this.
+        if let Report::Offer(offer) = &self.report
+            && offer.offer.sequence <= last.sequence
+        {
+            self.report = Report::NoWork;
+        }
+        self.bury()
     }
 
     /// Work for an address, or the fee address. The same offer and address give the same hash.
@@ -312,22 +359,17 @@ impl Desk {
         let key = work.commitment;
         let asked = self.requests;
         self.requests = self.requests.saturating_add(1);
-        let before = self.works.remove(&key);
-        let of_address = self.by_address.entry(miner).or_default();
-        if let Some(before) = &before {
-            of_address.remove(&before.asked);
-        }
-        of_address.insert(asked, key);
-        let is_accepted = before.is_some_and(|before| before.is_accepted);
-        self.works.insert(
-            key,
-            Entry {
-                work,
-                asked,
-                asked_at: now,
-                is_accepted,
-            },
-        );
+        let is_accepted = self.works.get(&key).is_some_and(|old| old.is_accepted);
+        self.forget(&key);
+        let entry = Entry {
+            work,
+            asked,
+            asked_at: now,
+            is_accepted,
+            staleness: self.staleness(work.bundle.sequence, work.bundle.start),
+        };
+        self.works.insert(key, entry);
+        self.change_works(miner, |works| works.insert(asked, key));
         self.make_room(miner, key);
         let more = u64::from(work.bundle.count).saturating_sub(1);
         Ok(Handed {
@@ -343,7 +385,7 @@ impl Desk {
             return self.submit_unknown(key, bytes);
         };
         let (work, is_accepted) = (entry.work, entry.is_accepted);
-        if let Some(why) = self.staleness(work.bundle.sequence, work.bundle.start)
+        if let Some(why) = entry.staleness
             && !is_accepted
         {
             return Submission::Stale(Stale {
@@ -451,6 +493,42 @@ impl Desk {
         held.into_iter().map(|held| held.proof.clone()).collect()
     }
 
+    /// The state of the work with this commitment; `None` if it is not remembered.
+    pub fn status(&self, key: &Hash) -> Option<WorkStatus> {
+        if let Some((_, status)) = self.carried.iter().find(|(carried, _)| carried == key) {
+            return Some(*status);
+        }
+        if let Some(entry) = self.works.get(key) {
+            let state = match entry.staleness {
+                Some(why) => WorkState::Stale(why),
+                None if entry.is_accepted => WorkState::Accepted,
+                None => WorkState::Open,
+            };
+            return Some(WorkStatus::of(&entry.work.bundle, state));
+        }
+        let held = self.held.get(key)?;
+        Some(WorkStatus::of_proof(&held.proof, WorkState::Accepted))
+    }
+
+    /// Remembers the work of this desk that a carried proof is about.
+    fn note_carried(&mut self, last: &PowFinal) {
+        let state = WorkState::Final(*last);
+        let is_it = |status: &WorkStatus| {
+            status.sequence == last.sequence
+                && status.end == last.end_hash
+                && status.miner == last.miner
+        };
+        let works = self.works.iter();
+        let works = works.map(|(key, entry)| (*key, WorkStatus::of(&entry.work.bundle, state)));
+        let held = self.held.iter();
+        let held = held.map(|(key, held)| (*key, WorkStatus::of_proof(&held.proof, state)));
+        let found = works.chain(held).find(|(_, status)| is_it(status));
+        self.carried.extend(found);
+        while self.carried.len() > MAX_CARRIED {
+            self.carried.pop_front();
+        }
+    }
+
     /// The last proof that a final block carries.
     pub fn last_final(&self) -> Option<&PowFinal> {
         self.last_final.as_ref()
@@ -508,8 +586,21 @@ impl Desk {
         displaced
     }
 
-    /// Drops held proofs that no block can carry any more.
-    fn forget_dead_proofs(&mut self) -> Vec<Hash> {
+    /// Marks work that no block can carry any more, and drops such proofs, whose keys it returns.
+    fn bury(&mut self) -> Vec<Hash> {
+        let fresh = self
+            .works
+            .iter()
+            .filter(|(_, entry)| entry.staleness.is_none());
+        let of_bundle = |bundle: &Bundle| self.staleness(bundle.sequence, bundle.start);
+        let dead = fresh.filter_map(|(key, entry)| Some((*key, of_bundle(&entry.work.bundle)?)));
+        let dead: Vec<(Hash, Staleness)> = dead.collect();
+        for (key, why) in dead {
+            if let Some(entry) = self.works.get_mut(&key) {
+                entry.staleness = Some(why);
+                self.stale.insert(entry.asked, key);
+            }
+        }
         let is_dead = |held: &Held| {
             let proof = &held.proof;
             self.staleness(proof.sequence, proof.range_start).is_some()
@@ -534,42 +625,58 @@ impl Desk {
             self.forget(&oldest);
         }
         while self.works.len() > MAX_WORKS
-            && let Some(victim) = self.stale_work().or_else(|| self.greediest_work(newest))
+            && let Some(victim) = self.oldest_stale().or_else(|| self.greediest_work(newest))
         {
             self.forget(&victim);
         }
     }
 
     /// The stale work that was asked for longest ago.
-    fn stale_work(&self) -> Option<Hash> {
-        let stale = self.works.iter().filter(|(_, entry)| {
-            let bundle = &entry.work.bundle;
-            self.staleness(bundle.sequence, bundle.start).is_some()
-        });
-        let oldest = stale.min_by_key(|(_, entry)| entry.asked);
-        oldest.map(|(key, _)| *key)
+    fn oldest_stale(&self) -> Option<Hash> {
+        self.stale.first_key_value().map(|(_, key)| *key)
     }
 
-    /// The oldest work of the address with the most, `newest` left out.
+    /// The oldest work of the address with the most, `newest` left out. Of protected addresses, of
+    /// which there are few, only if no other one has any.
     fn greediest_work(&self, newest: Hash) -> Option<Hash> {
-        let candidates = self.by_address.iter().filter_map(|(address, works)| {
-            let (asked, key) = works.iter().find(|(_, key)| **key != newest)?;
-            let is_protected = self.is_protected(address);
-            Some(((is_protected, Reverse(works.len()), *asked), *key))
-        });
-        let worst = candidates.min_by_key(|(rank, _)| *rank);
-        worst.map(|(_, key)| key)
+        let oldest = |address: &Address| {
+            let mut works = self.by_address.get(address)?.values();
+            works.find(|key| **key != newest).copied()
+        };
+        let ranked = || self.ranks.iter().rev().map(|(_, _, address)| address);
+        let of_others = ranked().filter(|address| !self.is_protected(address));
+        let mut candidates = of_others.chain(ranked());
+        candidates.find_map(oldest)
     }
 
     fn forget(&mut self, key: &Hash) {
-        let Some(entry) = self.works.remove(key) else {
-            return;
+        if let Some(entry) = self.works.remove(key) {
+            self.stale.remove(&entry.asked);
+            self.change_works(entry.work.bundle.miner, |works| works.remove(&entry.asked));
+        }
+    }
+
+    /// Changes the works of an address, and its rank with them.
+    fn change_works<T>(
+        &mut self,
+        address: Address,
+        change: impl FnOnce(&mut BTreeMap<u64, Hash>) -> T,
+    ) {
+        let rank = |works: &BTreeMap<u64, Hash>| -> Option<Rank> {
+            let (oldest, _) = works.first_key_value()?;
+            Some((works.len(), Reverse(*oldest), address))
         };
-        let miner = entry.work.bundle.miner;
-        if let Some(of_address) = self.by_address.get_mut(&miner) {
-            of_address.remove(&entry.asked);
-            if of_address.is_empty() {
-                self.by_address.remove(&miner);
+        let works = self.by_address.entry(address).or_default();
+        if let Some(rank) = rank(works) {
+            self.ranks.remove(&rank);
+        }
+        change(works);
+        match rank(works) {
+            Some(rank) => {
+                self.ranks.insert(rank);
+            }
+            None => {
+                self.by_address.remove(&address);
             }
         }
     }
@@ -589,6 +696,30 @@ impl Offer {
             .map_err(|source| OfferError::Range { sequence, source })?;
         self.bundle = Some(bundle);
         Ok(bundle)
+    }
+}
+
+impl WorkStatus {
+    fn of(bundle: &Bundle, state: WorkState) -> WorkStatus {
+        WorkStatus {
+            sequence: bundle.sequence,
+            start: bundle.start,
+            end: bundle.end,
+            count: bundle.count,
+            miner: bundle.miner,
+            state,
+        }
+    }
+
+    fn of_proof(proof: &HeldProof, state: WorkState) -> WorkStatus {
+        WorkStatus {
+            sequence: proof.sequence,
+            start: proof.range_start,
+            end: proof.range_end,
+            count: proof.count,
+            miner: proof.miner,
+            state,
+        }
     }
 }
 

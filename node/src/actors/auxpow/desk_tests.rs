@@ -320,6 +320,61 @@ fn held_proofs_are_sent_again_with_each_offer_of_their_number() {
 }
 
 #[test]
+fn the_state_of_work_is_told_until_its_proof_is_final() {
+    with_clock(|| {
+        let mut desk = open_desk();
+        let work = create(&mut desk, 1);
+        let lost = create(&mut desk, 2);
+        let state = |desk: &Desk, work: &Work| desk.status(&work.commitment).map(|s| s.state);
+        assert_eq!(state(&desk, &work), Some(WorkState::Open));
+        assert_eq!(desk.status(&Hash([7; 32])), None);
+        accept(&mut desk, &work);
+        assert_eq!(state(&desk, &work), Some(WorkState::Accepted));
+        let last = carried(1, 1, 3);
+        desk.on_final(last);
+        let status = WorkStatus {
+            sequence: 1,
+            start: block(1),
+            end: block(3),
+            count: 3,
+            miner: address(1),
+            state: WorkState::Final(last),
+        };
+        assert_eq!(desk.status(&work.commitment), Some(status));
+        let stale = WorkState::Stale(Staleness::Carried { last: 1 });
+        assert_eq!(state(&desk, &lost), Some(stale));
+        // After the next proof too.
+        desk.on_final(carried(2, 4, 5));
+        assert_eq!(desk.status(&work.commitment), Some(status));
+        assert_eq!(desk.status(&lost.commitment), None);
+
+        // A proof that an earlier run accepted.
+        let mut before = open_desk();
+        let work = create(&mut before, 1);
+        accept(&mut before, &work);
+        let mut after = desk_of(&before);
+        assert_eq!(state(&after, &work), Some(WorkState::Accepted));
+        after.on_final(last);
+        assert_eq!(state(&after, &work), Some(WorkState::Final(last)));
+        for sequence in 2..=MAX_CARRIED as u64 + 9 {
+            let status = WorkStatus { sequence, ..status };
+            after.carried.push_back((block(sequence), status));
+        }
+        after.on_final(carried(200, 201, 202));
+        assert_eq!(after.carried.len(), MAX_CARRIED);
+    });
+}
+
+/// A desk that restored the proofs of another one.
+fn desk_of(before: &Desk) -> Desk {
+    let mut after = desk();
+    for (key, held) in &before.held {
+        after.restore(*key, (*held.proof).clone());
+    }
+    after
+}
+
+#[test]
 fn a_restored_proof_is_held_and_its_repetition_accepted() {
     with_clock(|| {
         let mut before = open_desk();
@@ -409,7 +464,7 @@ fn a_full_table_displaces_the_greediest_and_never_the_new_or_the_proven() {
 
 #[test]
 fn protected_addresses_fill_half_of_the_table_at_most() {
-    assert!((MAX_PROVEN + 1) * MAX_WORKS_PER_ADDRESS <= MAX_WORKS / 2);
+    const { assert!((MAX_PROVEN + 1) * MAX_WORKS_PER_ADDRESS <= MAX_WORKS / 2) };
     with_clock(|| {
         let mut desk = open_desk();
         for number in 0..2 * MAX_PROVEN as u64 {

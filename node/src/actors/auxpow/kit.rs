@@ -95,6 +95,7 @@ impl AlysActor for StorageStub {
             StorageMessage::Persist { .. }
             | StorageMessage::Load { .. }
             | StorageMessage::Block { .. }
+            | StorageMessage::FinalBlock { .. }
             | StorageMessage::Blocks { .. }
             | StorageMessage::BlockRange { .. }
             | StorageMessage::HeaderRange { .. } => false,
@@ -177,7 +178,7 @@ impl Kit {
         assert!(self.actor.tell(message).is_ok(), "the mailbox has room");
     }
 
-    /// Accounts of the proofs that the chain got so far, oldest first.
+    /// Numbers of the proofs that the chain got so far, oldest first.
     pub fn sent(&mut self) -> Vec<u64> {
         let mut sent = Vec::new();
         while let Some(message) = self.chain.now() {

@@ -7,7 +7,7 @@ use alys_actor_system::{Addr, AskError, Message, Priority, Reply};
 use alys_runtime::sync::{OwnedSemaphorePermit, Semaphore};
 use alys_types::{Address, Hash};
 
-use super::desk::{Handed, NoWork, Submission};
+use super::desk::{Handed, NoWork, Submission, WorkStatus};
 use super::{HeldProof, PowFinal, WorkOffer};
 
 /// Longest wait for an answer: the actor may be writing a proof.
@@ -37,6 +37,12 @@ pub enum AuxPowMessage {
         place: Place,
         reply: Reply<Submission>,
     },
+    /// The state of the work with this commitment, in internal order.
+    GetStatus {
+        commitment: Hash,
+        place: Place,
+        reply: Reply<Option<WorkStatus>>,
+    },
     /// The proof that a leader would carry, and the last one that a final block carries.
     GetQueued { place: Place, reply: Reply<Queue> },
 }
@@ -64,6 +70,7 @@ impl Message for AuxPowMessage {
             Self::Resend => "resend",
             Self::Create { .. } => "create",
             Self::Submit { .. } => "submit",
+            Self::GetStatus { .. } => "get_status",
             Self::GetQueued { .. } => "get_queued",
         }
     }
@@ -72,7 +79,10 @@ impl Message for AuxPowMessage {
     fn priority(&self) -> Priority {
         match self {
             Self::Work(_) | Self::PowFinal(_) | Self::Resend => Priority::High,
-            Self::Create { .. } | Self::Submit { .. } | Self::GetQueued { .. } => Priority::Normal,
+            Self::Create { .. }
+            | Self::Submit { .. }
+            | Self::GetStatus { .. }
+            | Self::GetQueued { .. } => Priority::Normal,
         }
     }
 }
@@ -134,6 +144,21 @@ impl Handle {
         let make = |reply| AuxPowMessage::Submit {
             commitment,
             auxpow,
+            place,
+            reply,
+        };
+        Ok(self.addr.ask(make, ASK_TIMEOUT).await?)
+    }
+
+    /// The state of the work with this commitment, in internal order; `None` if it is not
+    /// remembered.
+    ///
+    /// # Errors
+    /// Any [`DeskError`].
+    pub async fn status(&self, commitment: Hash) -> Result<Option<WorkStatus>, DeskError> {
+        let place = self.question()?;
+        let make = |reply| AuxPowMessage::GetStatus {
+            commitment,
             place,
             reply,
         };

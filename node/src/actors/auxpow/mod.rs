@@ -249,6 +249,11 @@ impl AlysActor for AuxPowActor {
                 let submission = self.submit(commitment, &auxpow).await?;
                 reply.send(submission);
             }
+            AuxPowMessage::GetStatus {
+                commitment, reply, ..
+            } => {
+                reply.send(self.desk.status(&commitment));
+            }
             AuxPowMessage::GetQueued { reply, .. } => {
                 reply.send(Queue {
                     next: self.desk.queued(),

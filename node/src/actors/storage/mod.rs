@@ -535,9 +535,154 @@ pub fn batch_of(record: &Record) -> Batch {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::U256;
     use alys_actor_system::testkit::Probe;
+    use alys_consensus::Finalization;
+    use alys_peg::Additions;
+    use alys_storage::MemoryStore;
+    use alys_types::bls::Signature;
+    use alys_types::wire::CertifiedHeader;
+    use alys_types::{
+        Address, Bitmap, Body, Certificate, ExecutionPayload, Header, Slot, VoteKind, VoteTarget,
+    };
 
     use super::*;
+
+    const GENESIS: Hash = Hash([9; 32]);
+
+    fn block(height: u64, parent: Hash) -> Arc<Block> {
+        let body = Body::of(ExecutionPayload {
+            parent_hash: Hash::ZERO,
+            fee_recipient: Address::default(),
+            state_root: Hash::ZERO,
+            receipts_root: Hash::ZERO,
+            logs_bloom: [0; 256],
+            prev_randao: Hash::ZERO,
+            block_number: height,
+            gas_limit: 0,
+            gas_used: 0,
+            timestamp: 0,
+            extra_data: vec![],
+            base_fee_per_gas: [0; 32],
+            block_hash: Hash::ZERO,
+            transactions: vec![],
+            withdrawals: vec![],
+            blob_gas: None,
+        });
+        let header = Header {
+            version: 1,
+            evm_chain_id: 1,
+            genesis_hash: GENESIS,
+            height: Height(height),
+            slot: Slot(height),
+            proposer: 0,
+            parent_hash: parent,
+            parent_certificate: None,
+            execution_hash: Hash::ZERO,
+            body_hash: body.hash(),
+            set_hash: Hash([height as u8; 32]),
+            ledger_hash: Hash::ZERO,
+        };
+        Arc::new(Block { header, body })
+    }
+
+    fn finalization(chain: &[&Block], dropped: Vec<Hash>) -> Finalization {
+        let last = &chain.last().expect("one").header;
+        Finalization {
+            certified: CertifiedHeader {
+                header: last.clone(),
+                certificate: Certificate {
+                    target: VoteTarget {
+                        kind: VoteKind::Confirmation,
+                        height: last.height,
+                        slot: last.slot,
+                        hash: last.hash(),
+                    },
+                    signers: Bitmap::empty(4),
+                    signature: Signature([1; 96]),
+                },
+            },
+            chain: chain
+                .iter()
+                .map(|block| (block.header.height, block.header.hash()))
+                .collect(),
+            federation: None,
+            dropped,
+        }
+    }
+
+    #[test]
+    fn the_ledger_and_additions_of_a_record_load_back() {
+        let engine = Arc::new(MemoryStore::new());
+        let storage = StorageActor {
+            blocks: BlockStore::open(engine, GENESIS).expect("open"),
+            metrics: Metrics::default(),
+        };
+        let write = |record: &Record| {
+            let written = storage.blocks.write(batch_of(record), Durability::Durable);
+            written.expect("written");
+        };
+        assert!(load(&storage.blocks).expect("loads").ledger.is_none());
+        let first = block(1, GENESIS);
+        let hash = first.header.hash();
+        let (second, loser, third) = (block(2, hash), block(2, Hash([7; 32])), block(3, hash));
+        let tips = |wei: u64| Additions {
+            tips: U256::from(wei),
+        };
+        let of = |block: &Block, wei| (block.header.hash(), tips(wei));
+        write(&Record {
+            blocks: vec![first.clone(), second.clone(), loser.clone(), third.clone()],
+            additions: vec![of(&first, 1), of(&loser, 2), of(&third, 3)],
+            ..Record::default()
+        });
+        // One record makes blocks final, moves the ledger and states additions; those of a dropped
+        // block do not outlive it.
+        let entry = (b"proof".to_vec(), vec![1, 2]);
+        write(&Record {
+            additions: vec![of(&loser, 4)],
+            finalized: Some(finalization(&[&first, &second], vec![loser.header.hash()])),
+            ledger: Some(LedgerRecord {
+                height: Height(1),
+                hash,
+                changes: vec![
+                    (entry.0.clone(), Some(entry.1.clone())),
+                    (b"remainder".to_vec(), None),
+                ],
+            }),
+            ..Record::default()
+        });
+        let loaded = load(&storage.blocks).expect("loads");
+        let StoredLedger {
+            height,
+            hash: at,
+            entries,
+        } = loaded.ledger.expect("stored");
+        assert_eq!((height, at, entries), (Height(1), hash, vec![entry]));
+        let open: Vec<_> = loaded
+            .blocks
+            .iter()
+            .map(|block| (block.header.hash(), block.additions))
+            .collect();
+        assert_eq!(open, [(third.header.hash(), Some(tips(3)))]);
+
+        // Height, block, set of its height by its parent's header, additions.
+        let parent_set = first.header.set_hash;
+        for (height, block, set_hash, additions) in [
+            (1, &first, None, Some(tips(1))),
+            (2, &second, Some(parent_set), None),
+        ] {
+            let found = storage.final_block(Height(height)).expect("reads");
+            let found = found.expect("final");
+            assert_eq!(found.block, *block);
+            assert_eq!((found.set_hash, found.additions), (set_hash, additions));
+        }
+        for height in [0, 3] {
+            let found = storage.final_block(Height(height)).expect("reads");
+            assert!(found.is_none(), "{height}");
+        }
+        let left = storage.blocks.additions(&loser.header.hash());
+        assert_eq!(left.expect("reads"), None);
+    }
 
     #[test]
     fn a_write_waits_while_the_mailbox_is_full_and_is_asked_once() {

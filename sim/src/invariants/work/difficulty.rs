@@ -127,7 +127,10 @@ mod tests {
         ];
         for (anchor, seconds, expected) in table {
             let found = schedule.bits(anchor, 1_000, 1_000 + seconds);
-            assert_eq!(found, expected, "{anchor:08x} after {seconds} s: {found:08x}");
+            assert_eq!(
+                found, expected,
+                "{anchor:08x} after {seconds} s: {found:08x}"
+            );
         }
     }
 }

@@ -399,7 +399,11 @@ impl Oracles {
         self.work.approved(node, slot, hash)?;
         let is_repeated = self.votes.has_signed(node, target.kind, slot);
         let last = self.finality.of(node);
-        let last = self.finality.blocks.get(&last).map(|block| (last, block.hash));
+        let last = self
+            .finality
+            .blocks
+            .get(&last)
+            .map(|block| (last, block.hash));
         match (self.blocks.get(hash), last) {
             (Some(proposed), Some(last)) if !is_repeated => {
                 self.work.gate(node, slot, &proposed.block, last)
@@ -425,7 +429,8 @@ impl Oracles {
         slot_secs: u64,
     ) -> Result<Option<Place>, Violation> {
         let now = Some(now_secs).filter(|_| self.clocks.is_right(node));
-        self.work.offered(node, offer, now, slot_secs, &self.finality)
+        self.work
+            .offered(node, offer, now, slot_secs, &self.finality)
     }
 }
 
@@ -608,7 +613,9 @@ impl Judged<'_> {
             return Ok(None);
         };
         let place = proof.sequence % members.nodes().len() as u64;
-        let node = members.at(place as u8).ok_or("its authority is in the set")?;
+        let node = members
+            .at(place as u8)
+            .ok_or("its authority is in the set")?;
         let authority = self.terms.fee_addresses.get(usize::from(node));
         let authority = *authority.ok_or("its authority has a fee address")?;
         let gwei = U256::from(GWEI);

@@ -216,9 +216,8 @@ impl Work {
     pub fn owed(&self, nodes: &[u8]) -> Option<(u8, u64)> {
         let carried = self.sequence();
         let accepted = self.offers.accepted.iter();
-        let mut owed = accepted.filter(|(node, sequence)| {
-            **sequence > carried && nodes.contains(node)
-        });
+        let mut owed =
+            accepted.filter(|(node, sequence)| **sequence > carried && nodes.contains(node));
         owed.next().map(|(node, sequence)| (*node, *sequence))
     }
 }

@@ -158,7 +158,10 @@ fn parts(bytes: &[u8]) -> Option<Parts> {
 /// The texts after each magic in the scripts of a transaction.
 fn tags(coinbase: &Transaction) -> Vec<&[u8]> {
     let inputs = coinbase.input.iter().map(|one| one.script_sig.as_bytes());
-    let outputs = coinbase.output.iter().map(|one| one.script_pubkey.as_bytes());
+    let outputs = coinbase
+        .output
+        .iter()
+        .map(|one| one.script_pubkey.as_bytes());
     let mut found = Vec::new();
     for script in inputs.chain(outputs) {
         for start in 0..script.len() {
@@ -202,7 +205,10 @@ pub fn check(
         header,
     } = parts(bytes).ok_or("its proof has the format of Namecoin")?;
     holds(!coinbase.input.is_empty(), "its coinbase has an input")?;
-    holds(coinbase_branch.position == 0, "its coinbase is transaction 0")?;
+    holds(
+        coinbase_branch.position == 0,
+        "its coinbase is transaction 0",
+    )?;
     let levels = chain_branch.siblings.len();
     holds(
         levels <= MOST_LEVELS && coinbase_branch.siblings.len() <= MOST_LEVELS,
@@ -228,7 +234,10 @@ pub fn check(
     )?;
     let mut expected = chain_branch.root(commitment).0;
     expected.reverse();
-    holds(root == expected, "its coinbase has the root of the commitment")?;
+    holds(
+        root == expected,
+        "its coinbase has the root of the commitment",
+    )?;
     let id = Hash(coinbase.compute_txid().to_byte_array());
     holds(
         coinbase_branch.root(id).0 == header[36..68],
@@ -289,7 +298,10 @@ mod tests {
     fn a_tree_of_one_chain_has_one_slot() {
         assert_eq!(slot(77, 21_212, 0), 0);
         // By hand: 12345 + 1 steps to 12346 * 1103515245 + 12345 modulo 2^32.
-        assert_eq!(slot(0, 1, 30), (12_346_u64 * 1_103_515_245 + 12_345) as u32 & 0x3fff_ffff);
+        assert_eq!(
+            slot(0, 1, 30),
+            (12_346_u64 * 1_103_515_245 + 12_345) as u32 & 0x3fff_ffff
+        );
     }
 
     #[test]

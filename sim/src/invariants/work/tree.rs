@@ -44,7 +44,8 @@ fn subtree(leaves: &[([u8; 32], Hash)], depth: usize) -> Hash {
         [] => Hash::ZERO,
         [(_, leaf)] => *leaf,
         _ => {
-            let is_left = |(path, _): &([u8; 32], Hash)| path[depth / 8] >> (7 - depth % 8) & 1 == 0;
+            let is_left =
+                |(path, _): &([u8; 32], Hash)| path[depth / 8] >> (7 - depth % 8) & 1 == 0;
             let (left, right) = leaves.split_at(leaves.partition_point(is_left));
             let left = subtree(left, depth + 1);
             let right = subtree(right, depth + 1);
@@ -58,7 +59,12 @@ mod tests {
     use super::*;
 
     fn entries(keys: &[&str]) -> Entries {
-        let entry = |key: &&str| (key.as_bytes().to_vec(), format!("value of {key}").into_bytes());
+        let entry = |key: &&str| {
+            (
+                key.as_bytes().to_vec(),
+                format!("value of {key}").into_bytes(),
+            )
+        };
         keys.iter().map(entry).collect()
     }
 
@@ -74,7 +80,10 @@ mod tests {
         assert_eq!(root(&entries(&["a"])), leaf("a").1);
         // The paths of these begin with the bits 1100 (a), 0011 (b) and 0010 (c).
         let (a, b, c) = (leaf("a"), leaf("b"), leaf("c"));
-        assert_eq!((a.0[0] >> 4, b.0[0] >> 4, c.0[0] >> 4), (0b1100, 0b0011, 0b0010));
+        assert_eq!(
+            (a.0[0] >> 4, b.0[0] >> 4, c.0[0] >> 4),
+            (0b1100, 0b0011, 0b0010)
+        );
         let node = |left: Hash, right: Hash| tagged(b"alys/node", &[&left.0, &right.0]);
         assert_eq!(root(&entries(&["a", "b"])), node(b.1, a.1));
         let fourth = node(c.1, b.1);

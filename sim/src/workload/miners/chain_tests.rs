@@ -192,7 +192,11 @@ impl World {
             auxpow: hex::decode(proof.auxpow).expect("hex"),
             miner: carry.named,
         });
-        block.body.finality = carry.shown.into_iter().map(|at| self.finality(at)).collect();
+        block.body.finality = carry
+            .shown
+            .into_iter()
+            .map(|at| self.finality(at))
+            .collect();
         let pays = (carry.first_index..).zip(&carry.pays);
         block.body.payload.withdrawals = pays
             .map(|(index, (address, amount_gwei))| Withdrawal {
@@ -276,7 +280,10 @@ fn a_chain_with_two_proofs_is_right_to_the_wei() {
     assert_eq!(left, U256::from(294_000));
     let remainder = |left: u64| Some(U256::from(left).to_be_bytes::<32>().to_vec());
     assert_eq!(world.entry(b"remainder"), remainder(294_000));
-    assert_eq!(world.entry(b"withdrawal"), Some(vec![2, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        world.entry(b"withdrawal"),
+        Some(vec![2, 0, 0, 0, 0, 0, 0, 0])
+    );
     let unpaid = U256::from(2 * TIPS) + left;
     assert_eq!(world.oracles.work.unpaid_after(&carrier), Some(unpaid));
     // A half life later than the spacing: the target doubles.
@@ -310,8 +317,12 @@ fn each_altered_part_of_a_proof_breaks_its_rule() {
         ("starts at the child", |carry| carry.first = 2),
         ("starts at the child", |carry| carry.first = 0),
         ("shows the end of its range final", |carry| carry.end = 3),
-        ("shows the end of its range final", |carry| carry.shown = None),
-        ("shows the end of its range final", |carry| carry.shown = Some(1)),
+        ("shows the end of its range final", |carry| {
+            carry.shown = None
+        }),
+        ("shows the end of its range final", |carry| {
+            carry.shown = Some(1)
+        }),
         ("its bits are", |carry| {
             carry.bits = 0x207f_ffff;
             carry.work_bits = 0x207f_ffff;
@@ -324,7 +335,9 @@ fn each_altered_part_of_a_proof_breaks_its_rule() {
             carry.named = Address([1; 20]);
         }),
         ("its withdrawals are", |carry| carry.pays[0].1 += 1),
-        ("its withdrawals are", |carry| carry.pays[1].0 = fee_address(2)),
+        ("its withdrawals are", |carry| {
+            carry.pays[1].0 = fee_address(2)
+        }),
         ("its withdrawals are", |carry| carry.pays.reverse()),
         ("its withdrawals are", |carry| carry.pays.truncate(1)),
         ("its withdrawals are", |carry| carry.pays.push((MINER, 1))),
@@ -345,7 +358,9 @@ fn each_altered_part_of_a_proof_breaks_its_rule() {
 fn other_altered_parts_of_a_block_break_their_rules() {
     type Change = fn(&mut Block);
     let table: [(&str, Change); 6] = [
-        ("its ledger hash", |block| block.header.ledger_hash.0[3] ^= 1),
+        ("its ledger hash", |block| {
+            block.header.ledger_hash.0[3] ^= 1
+        }),
         ("its withdrawals are of fees", |block| {
             block.body.withdrawal_kinds[0] = WithdrawalKind::PegIn;
         }),
@@ -375,7 +390,9 @@ fn other_altered_parts_of_a_block_break_their_rules() {
     let (mut world, _) = three();
     let mut block = world.block(1);
     block.body.finality = vec![world.finality(2)];
-    let broken = world.judge(&block).expect("a certificate without a purpose");
+    let broken = world
+        .judge(&block)
+        .expect("a certificate without a purpose");
     assert!(broken.contains("serves a purpose"), "{broken}");
 }
 
@@ -459,14 +476,20 @@ fn ranges_that_nodes_report_are_those_of_final_blocks() {
         },
     ] {
         let found = report(&wrong, 4);
-        assert!(matches!(found, Err(Violation::WrongPowFinality { .. })), "{found:?}");
+        assert!(
+            matches!(found, Err(Violation::WrongPowFinality { .. })),
+            "{found:?}"
+        );
     }
     let back = Told {
         sequence: 0,
         ..told
     };
     let found = report(&back, 4);
-    assert!(matches!(found, Err(Violation::PowFinalityWentBack { from: 1, to: 0, .. })));
+    assert!(matches!(
+        found,
+        Err(Violation::PowFinalityWentBack { from: 1, to: 0, .. })
+    ));
 }
 
 #[test]
@@ -540,7 +563,10 @@ fn work_is_over_final_blocks_and_pays_who_asked() {
     ];
     for (wrong, what) in table {
         let found = ask(&wrong, Some(START + 20));
-        assert!(matches!(found, Err(Violation::WrongWork { .. })), "{what}: {found:?}");
+        assert!(
+            matches!(found, Err(Violation::WrongWork { .. })),
+            "{what}: {found:?}"
+        );
     }
     let easy = Offer {
         bits: 0x207f_ffff,

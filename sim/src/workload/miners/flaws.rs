@@ -5,8 +5,8 @@ use alloy_primitives::U256;
 use alys_runtime::sim::Rng;
 use alys_types::Hash;
 use bitcoin::block::Version;
-use bitcoin::{ScriptBuf, TxMerkleNode};
 use bitcoin::hashes::Hash as _;
+use bitcoin::{ScriptBuf, TxMerkleNode};
 
 use super::proof::{Draft, Shape, slot};
 
@@ -315,7 +315,13 @@ fn cut_scripts(draft: &mut Draft) {
         }
     };
     let coinbase = &mut draft.coinbase;
-    coinbase.input.iter_mut().for_each(|one| end_at_tag(&mut one.script_sig));
-    coinbase.output.iter_mut().for_each(|one| end_at_tag(&mut one.script_pubkey));
+    coinbase
+        .input
+        .iter_mut()
+        .for_each(|one| end_at_tag(&mut one.script_sig));
+    coinbase
+        .output
+        .iter_mut()
+        .for_each(|one| end_at_tag(&mut one.script_pubkey));
     draft.write_header();
 }

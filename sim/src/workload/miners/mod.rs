@@ -250,7 +250,9 @@ impl Miner {
         // `getauxblock` is the name of the same method in other chains.
         let answer: Result<Value, CallError> = match self.rng.below(8) {
             0 if address == miner_address(self.index) => {
-                client.call("createauxblock", json!([hex::encode(address.0)])).await
+                client
+                    .call("createauxblock", json!([hex::encode(address.0)]))
+                    .await
             }
             _ => client.call("createauxblock", (text,)).await,
         };
@@ -332,7 +334,8 @@ impl Miner {
         self.count(self.plan.conduct.feature());
         let (node, place) = (asked.node, asked.place);
         let word = Some(flaw.word());
-        self.hand_in(clients, node, place, word, &submission).await?;
+        self.hand_in(clients, node, place, word, &submission)
+            .await?;
         Ok(())
     }
 
@@ -349,8 +352,7 @@ impl Miner {
             return Ok(false);
         };
         let Submission { hash, auxpow } = submission;
-        let answer: Result<Value, CallError> =
-            client.call("submitauxblock", (hash, auxpow)).await;
+        let answer: Result<Value, CallError> = client.call("submitauxblock", (hash, auxpow)).await;
         let verdict = verdict(answer);
         let mut oracles = self.judge.look();
         if oracles.is_judged(node) {
