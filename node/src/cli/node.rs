@@ -68,7 +68,8 @@ pub struct NodeArgs {
     /// Engine API of an execution client, in place of the one in the file and its pool_url.
     #[arg(long, value_name = "URL", env = "ALYS_EXECUTION_URL", value_parser = config::parse_url)]
     execution_url: Option<Endpoint>,
-    /// Public JSON-RPC of the execution client, for one that serves its pool only there, as Reth.
+    /// Public JSON-RPC of the execution client, for one that serves its pool or its receipts only
+    /// there, as Reth and EthereumJS.
     #[arg(long, value_name = "URL", env = "ALYS_POOL_URL", value_parser = config::parse_url)]
     pool_url: Option<Endpoint>,
     /// File with the secret that the execution client shares.
