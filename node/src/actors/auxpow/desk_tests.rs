@@ -464,7 +464,7 @@ fn a_full_table_displaces_the_greediest_and_never_the_new_or_the_proven() {
 
 #[test]
 fn protected_addresses_fill_half_of_the_table_at_most() {
-    assert!((MAX_PROVEN + 1) * MAX_WORKS_PER_ADDRESS <= MAX_WORKS / 2);
+    const { assert!((MAX_PROVEN + 1) * MAX_WORKS_PER_ADDRESS <= MAX_WORKS / 2) };
     with_clock(|| {
         let mut desk = open_desk();
         for number in 0..2 * MAX_PROVEN as u64 {
