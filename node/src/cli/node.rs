@@ -211,6 +211,12 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         server.monitors().add(host.monitor(None));
     }
     if let Some(server) = &mining {
+        if authority.is_none() {
+            tracing::warn!(
+                "this node is no authority, and only authorities put proofs of work into blocks: \
+                 miners have to submit theirs to an authority as well"
+            );
+        }
         server.serve(host.node().miners());
     }
     operator.serve(Operated {
