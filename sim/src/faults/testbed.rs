@@ -125,6 +125,7 @@ impl Testbed {
         };
         let is_connected = Arc::new(AtomicBool::new(false));
         let authorities = (0..plan.nodes).map(|index| add(world, index, &is_connected));
+        world.node("miner1", Net::Miners.ip(0), std::future::pending);
         let repeater = Arc::new(Repeater::default());
         let as_repeater: Arc<dyn GossipRepeater> = repeater.clone();
         let setup = Setup {

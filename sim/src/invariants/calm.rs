@@ -86,6 +86,8 @@ pub struct Calm {
     is_spoilt: bool,
     /// The end of the time to settle after the last disturbance.
     since_ms: u64,
+    /// The same after the gate was near (rule 4.6): slots may have no block then.
+    shut_ms: u64,
     /// The users have stopped.
     rest_ms: Option<u64>,
     /// The next slot to judge.
@@ -137,6 +139,7 @@ impl Calm {
             active: BTreeSet::new(),
             is_spoilt: false,
             since_ms: START_MS,
+            shut_ms: 0,
             rest_ms: None,
             next_slot: 0,
             finals: BTreeMap::new(),
@@ -179,6 +182,17 @@ impl Calm {
         self.begun.clear();
     }
 
+    /// Slots may have no block now, because the chain waits for a proof of work.
+    pub fn shut(&mut self, at_ms: u64) {
+        self.shut_ms = at_ms + SETTLE_MS;
+        self.begun.clear();
+    }
+
+    /// The time from which on the run may be calm.
+    fn from_ms(&self) -> u64 {
+        self.since_ms.max(self.shut_ms)
+    }
+
     /// All faults ended. `is_whole`: every authority runs and has its votes.
     pub fn healed(&mut self, at_ms: u64, is_whole: bool) {
         self.active.clear();
@@ -195,7 +209,7 @@ impl Calm {
     /// The time from which on the run is calm, and everything is at rest, without another fault.
     pub fn settled_ms(&self) -> u64 {
         let rest_ms = self.rest_ms.map_or(0, |at_ms| at_ms + REST_MS);
-        self.since_ms.max(rest_ms)
+        self.from_ms().max(rest_ms)
     }
 
     /// The time of the last disturbance; `None` while one acts, or has effects without a known end.
@@ -210,7 +224,7 @@ impl Calm {
     }
 
     pub fn is_calm(&self, at_ms: u64) -> bool {
-        self.can_settle() && at_ms >= self.since_ms
+        self.can_settle() && at_ms >= self.from_ms()
     }
 
     /// The measured values, by name.
@@ -246,7 +260,7 @@ impl Calm {
         if !self.is_calm(at_ms) {
             return Ok(());
         }
-        let first = (self.start_ms + self.since_ms).div_ceil(self.slot_ms);
+        let first = (self.start_ms + self.from_ms()).div_ceil(self.slot_ms);
         let mut slot = self.next_slot.max(first);
         loop {
             let begins_ms = slot * self.slot_ms - self.start_ms;

@@ -1015,8 +1015,10 @@ impl Oracles {
             return;
         }
         if self.is_gate_near() {
-            self.calm.disturbed(at_ms);
+            self.calm.shut(at_ms);
         }
+        let result = self.carried(at_ms);
+        self.note(at_ms, result);
         let result = self.calm.look(at_ms);
         self.note(at_ms, result);
         let since_ms = self.calm.undisturbed_since_ms();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alys_storage::{Direction, Error, Store, Table, schema};
 use alys_types::wire::CertifiedHeader;
-use alys_types::{Hash, Header, codec};
+use alys_types::{Hash, Header, Height, codec};
 
 use super::{Violation, short};
 
@@ -134,6 +134,15 @@ impl Rows {
         let limit = schema::value_limit(schema::META, schema::FINALIZED);
         let last = last.and_then(|bytes| codec::decode::<CertifiedHeader>(bytes, limit).ok());
         last.map_or(0, |last| last.header.height.0)
+    }
+
+    /// The ledger, with the hash of the block that it is after; `None` before the first one.
+    pub fn ledger(&self) -> Option<(Hash, BTreeMap<Vec<u8>, Vec<u8>>)> {
+        let at = self.get(schema::META, schema::LEDGER_AT)?;
+        let limit = schema::value_limit(schema::META, schema::LEDGER_AT);
+        let (_, hash): (Height, Hash) = codec::decode(at, limit).ok()?;
+        let rows = self.0.get(&schema::LEDGER).cloned().unwrap_or_default();
+        Some((hash, rows))
     }
 
     /// The hashes of the final chain from height 1 on.

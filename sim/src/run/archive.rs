@@ -77,7 +77,12 @@ pub fn check(judge: &Judge, at_ms: u64, node: u8, image: &Image, genesis: Hash) 
     let result = {
         let mut oracles = judge.look();
         let orders = oracles.sets.orders();
-        oracles.stores.look(node, &left, &started, orders)
+        let rows = oracles.stores.look(node, &left, &started, orders);
+        let ledger = started.ledger();
+        let ledger = ledger.map_or(Ok(()), |(hash, rows)| {
+            oracles.work.stored(node, &hash, &rows)
+        });
+        rows.and(ledger)
     };
     if let Err(violation) = result {
         judge.accuse(at_ms, violation);

@@ -119,6 +119,7 @@ struct Counts {
     roots: u64,
     proofs: u64,
     payments: u64,
+    stored: u64,
 }
 
 /// The facts that a proof must agree with.
@@ -367,6 +368,35 @@ impl Work {
         Some(entries)
     }
 
+    /// Checks the stored ledger of a node, which names the block that it is after. The ledger after
+    /// an unknown block is not judged.
+    ///
+    /// # Errors
+    /// [`Violation::WrongStore`].
+    pub fn stored(&mut self, node: u8, hash: &Hash, rows: &Entries) -> Result<(), Violation> {
+        let Some(expected) = self.entries(hash) else {
+            return Ok(());
+        };
+        self.counts.stored += 1;
+        let keys = expected.keys().chain(rows.keys());
+        let mut differing = keys.filter(|key| expected.get(*key) != rows.get(*key));
+        let Some(key) = differing.next() else {
+            return Ok(());
+        };
+        let text = |value: Option<&Vec<u8>>| value.map_or("nothing".to_owned(), hex::encode);
+        let what = format!(
+            "the ledger after block {}: {} is {}, expected {}",
+            short(hash),
+            String::from_utf8_lossy(key).escape_debug(),
+            text(rows.get(key)),
+            text(expected.get(key))
+        );
+        Err(Violation::WrongStore {
+            node: node + 1,
+            what,
+        })
+    }
+
     /// The root of the ledger after a block.
     pub fn ledger_hash(&self, hash: &Hash) -> Option<Hash> {
         self.entries(hash).map(|entries| tree::root(&entries))
@@ -398,6 +428,7 @@ impl Work {
             roots,
             proofs,
             payments,
+            stored,
         } = self.counts;
         let of_final = [
             ("work.ranges", self.finality.ranges()),
@@ -407,6 +438,7 @@ impl Work {
             ("work.roots", roots),
             ("work.proofs", proofs),
             ("work.payments", payments),
+            ("work.stored", stored),
         ];
         of_final
             .into_iter()
@@ -476,6 +508,22 @@ impl Oracles {
             None => finality.of(node) >= height || votes.is_confirmed(hash),
         };
         self.work.pow_final(node, &told, is_final)
+    }
+
+    /// Checks that proofs that nodes accepted are carried soon where nothing disturbs the run.
+    ///
+    /// # Errors
+    /// [`Violation::WorkNotCarried`].
+    pub(super) fn carried(&self, at_ms: u64) -> Result<(), Violation> {
+        let Some(since_ms) = self.calm.undisturbed_since_ms() else {
+            return Ok(());
+        };
+        let members = self.sets.current();
+        let may_lead = |node: u8| {
+            let silent = self.summaries.get(&node).map(|summary| summary.silent);
+            members.has(node) && silent == Some(false)
+        };
+        self.work.overdue(at_ms, since_ms, may_lead)
     }
 
     /// True if the gate is closed, or closes with the next final blocks: slots may then stay without

@@ -15,6 +15,10 @@ const MOST_LENGTHS: usize = 512;
 /// Seconds that a node's clock may be ahead of the true one in its bits, beside two slots.
 const AHEAD_SECS: u64 = 2;
 
+/// Time within which an accepted proof is in a final block where nothing disturbs the run: three
+/// rounds of seven leaders with slots of two seconds. GUESSED.
+const CARRIED_WITHIN_MS: u64 = 42_000;
+
 /// Work that a node handed out.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
@@ -50,8 +54,9 @@ pub enum Verdict {
 pub(super) struct Offers {
     /// Proofs after which work may begin, by sequence and end.
     anchors: BTreeMap<(u64, Hash), Last>,
-    /// The highest sequence that each node accepted a submission for.
-    accepted: BTreeMap<u8, u64>,
+    /// The highest sequence that each node accepted a submission for, and the time of the first
+    /// one.
+    accepted: BTreeMap<u8, (u64, u64)>,
     /// Numbers of offers that were found, and of verdicts.
     found: u64,
     taken: u64,
@@ -178,6 +183,7 @@ impl Work {
     /// [`Violation::WorkWronglyTaken`] or [`Violation::WorkWronglyRefused`].
     pub fn submitted(
         &mut self,
+        at_ms: u64,
         node: u8,
         place: Option<Place>,
         flaw: Option<&str>,
@@ -192,7 +198,9 @@ impl Work {
                 self.offers.taken += 1;
                 if let Some(place) = place {
                     let accepted = self.offers.accepted.entry(node).or_default();
-                    *accepted = place.sequence.max(*accepted);
+                    if place.sequence > accepted.0 {
+                        *accepted = (place.sequence, at_ms);
+                    }
                 }
                 Ok(())
             }
@@ -215,10 +223,42 @@ impl Work {
     /// The node of these that accepted a submission for the highest sequence, and that sequence, if
     /// no final block carries it.
     pub fn owed(&self, nodes: &[u8]) -> Option<(u8, u64)> {
+        let owed = self.uncarried();
+        let owed = owed.filter(|(node, _, _)| nodes.contains(node));
+        let highest = owed.max_by_key(|(_, sequence, _)| *sequence);
+        highest.map(|(node, sequence, _)| (node, sequence))
+    }
+
+    /// Nodes that accepted a submission for a sequence that no final block carries, with the
+    /// sequence and the time.
+    fn uncarried(&self) -> impl Iterator<Item = (u8, u64, u64)> {
         let carried = self.sequence();
         let accepted = self.offers.accepted.iter();
-        let owed = accepted.filter(|(node, sequence)| **sequence > carried && nodes.contains(node));
-        let owed = owed.max_by_key(|(_, sequence)| **sequence);
-        owed.map(|(node, sequence)| (*node, *sequence))
+        let accepted = accepted.map(|(node, (sequence, at_ms))| (*node, *sequence, *at_ms));
+        accepted.filter(move |(_, sequence, _)| *sequence > carried)
+    }
+
+    /// Checks that no accepted sequence waits for longer than [`CARRIED_WITHIN_MS`] since it was
+    /// accepted, and since the last disturbance, on a node that may lead.
+    ///
+    /// # Errors
+    /// [`Violation::WorkNotCarried`].
+    pub fn overdue(
+        &self,
+        at_ms: u64,
+        since_ms: u64,
+        may_lead: impl Fn(u8) -> bool,
+    ) -> Result<(), Violation> {
+        let is_late = |accepted_ms: u64| at_ms > accepted_ms.max(since_ms) + CARRIED_WITHIN_MS;
+        let mut late = self.uncarried();
+        let late = late.find(|(node, _, accepted_ms)| is_late(*accepted_ms) && may_lead(*node));
+        match late {
+            None => Ok(()),
+            Some((node, sequence, _)) => Err(Violation::WorkNotCarried {
+                node: node + 1,
+                sequence,
+                within_ms: CARRIED_WITHIN_MS,
+            }),
+        }
     }
 }

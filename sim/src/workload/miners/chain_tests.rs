@@ -43,6 +43,13 @@ fn genesis(gate: u64) -> Genesis {
     Genesis::new(spec).expect("a good spec")
 }
 
+/// The hash of a block whose header commits to its body.
+fn hash_of(block: &Block) -> Hash {
+    let mut header = block.header.clone();
+    header.body_hash = block.body.hash();
+    header.hash()
+}
+
 /// A chain under the invariants.
 struct World {
     genesis: Genesis,
@@ -225,7 +232,7 @@ impl World {
 
     /// The rule that a block breaks.
     fn judge(&mut self, block: &Block) -> Option<String> {
-        let hash = block.header.hash();
+        let hash = hash_of(block);
         let facts = Facts {
             members: self.oracles.sets.of(&hash),
             sent: &self.oracles.ledger.sent,
@@ -242,7 +249,7 @@ impl World {
     /// Appends a block that must be right.
     fn push(&mut self, block: &Block) -> Hash {
         assert_eq!(self.judge(block), None, "height {}", self.height());
-        let hash = block.header.hash();
+        let hash = hash_of(block);
         assert!(self.oracles.work.end_after(&hash).is_some());
         self.slot = block.header.slot.0;
         self.hashes.push(hash);
@@ -591,11 +598,15 @@ fn verdicts_are_compared_with_what_the_miner_did() {
         (Some("root"), &refused, true),
         (Some("root"), &Verdict::None, true),
     ] {
-        let found = work.submitted(1, place, flaw, verdict);
+        let found = work.submitted(5_000, 1, place, flaw, verdict);
         assert_eq!(found.is_ok(), is_right, "{flaw:?} {verdict:?}: {found:?}");
     }
     assert_eq!(work.owed(&[0, 1]), Some((1, 3)));
     assert_eq!(work.owed(&[0]), None);
+    let late = |at_ms, since_ms| work.overdue(at_ms, since_ms, |_| true).is_err();
+    assert!(!late(47_000, 0) && late(47_001, 0));
+    assert!(!late(60_000, 20_000) && late(62_001, 20_000));
+    assert_eq!(work.overdue(90_000, 0, |_| false), Ok(()), "it never leads");
     work.forget(1);
     assert_eq!(work.owed(&[1]), None, "its disk was emptied");
 }

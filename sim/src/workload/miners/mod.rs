@@ -382,7 +382,8 @@ impl Miner {
         let verdict = verdict(answer);
         let mut oracles = self.judge.look();
         if oracles.is_judged(node) {
-            oracles.work.submitted(node, place, flaw, &verdict)?;
+            let at_ms = now_ms(World::current());
+            oracles.work.submitted(at_ms, node, place, flaw, &verdict)?;
         }
         Ok(verdict == Verdict::Accepted)
     }

@@ -8,8 +8,12 @@ const CHAIN_ID: u16 = 21_212;
 const BITS: u32 = 0x200f_ffff;
 
 fn work() -> Work {
+    let mut commitment = [0; 32];
+    for (number, byte) in (0x31..).zip(&mut commitment) {
+        *byte = number;
+    }
     Work {
-        commitment: Hash([0x31; 32]),
+        commitment: Hash(commitment),
         chain_id: CHAIN_ID,
         target: target(BITS),
     }
