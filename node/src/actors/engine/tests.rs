@@ -431,7 +431,8 @@ fn accounted(has_transaction: bool, receipts: &[ReceiptEnvelope], base_fee: u8) 
     })
 }
 
-/// Rule 5.4 (docs/protocol.md): receipts count under the receipts root of the block only.
+/// Rule 5.4 (docs/protocol.md): receipts count under the receipts root of the block only. A client
+/// without them leaves the ledger unknown; V1 computed other fees then (S15).
 #[test]
 fn additions_come_from_receipts_under_the_root_of_the_block() {
     let receipt = Receipt {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, U256, keccak256};
 use alys_consensus::PowFinal;
+use alys_types::limits::FINALITY_WINDOW;
 use alys_types::spec::vault_address;
 use alys_types::{
     Address, AuxPowHeader, Block, Certificate, ExecutionPayload, Genesis, Hash, VoteKind,
@@ -264,7 +265,9 @@ impl Work {
         let (height, hash) = last;
         let end = parent.last.height;
         let is_on_branch = self.ancestor_at(block.header.parent_hash, height) == Some(hash);
-        if is_on_branch && height >= end + gate {
+        // Above the window no certificate shows the end of a range final.
+        let is_provable = block.header.height.0 <= height + FINALITY_WINDOW;
+        if is_on_branch && is_provable && height >= end + gate {
             return Err(Violation::ApprovedPastGate {
                 node: node + 1,
                 slot,
