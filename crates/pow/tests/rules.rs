@@ -473,8 +473,8 @@ fn real_blocks() -> impl Iterator<Item = Block> {
     })
 }
 
-/// Case M05. Blocks of Namecoin and Dogecoin. The two of Namecoin have no magic, which Alys requires (rule
-/// 4.2 names the first); Dogecoin's has all but sha256d work.
+/// Case M05: blocks of Namecoin and Dogecoin. The two of Namecoin have no magic, which Alys requires
+/// (rule 4.2 names the first); Dogecoin's has all but sha256d work.
 #[test]
 fn blocks_of_other_chains_hold_all_rules_but_those_named() {
     let mut checked = 0;
