@@ -147,6 +147,16 @@ async function main() {
   const proof = mine(work)
   assert.equal(await call('submitauxblock', work.hash, proof), true)
   assert.equal(await call('submitauxblock', work.hash, proof), true, 'a repetition is answered as the first one')
+  for (const end = Date.now() + PATIENCE_MS; ; ) {
+    const { state, carrier } = await call('alys_workStatus', work.hash)
+    if (state === 'final') {
+      assert.match(carrier, /^0x[0-9a-f]{64}$/)
+      break
+    }
+    assert.equal(state, 'accepted')
+    assert.ok(Date.now() < end, 'no final block carries the proof')
+    await new Promise((resolve) => setTimeout(resolve, 500))
+  }
   console.log(JSON.stringify({ sequence: work.sequence, first: work.first, height: work.height }))
 }
 

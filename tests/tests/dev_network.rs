@@ -129,7 +129,7 @@ fn few_slots_are_missed(world: &World, process: &Process) -> Result<()> {
 }
 
 /// The JSON-RPC of every validator knows the block of a line by its execution hash, calls it
-/// finalized, and has the other validators as peers.
+/// safe, and has the other validators as peers.
 fn rpc_agrees_with_the_lines(world: &World, process: &Process, ready: &Value) -> Result<()> {
     let line = process.written(|written| {
         let mut lines = written.lines.iter().rev();
@@ -140,9 +140,9 @@ fn rpc_agrees_with_the_lines(world: &World, process: &Process, ready: &Value) ->
     let height = line["height"].as_u64().context("height")?;
     for url in ready["rpc_urls"].as_array().context("rpc_urls")? {
         let rpc = Rpc::at(url.as_str().context("a URL")?)?;
-        world.wait("the block to be finalized", PROGRESS_TIMEOUT, || {
-            let finalized = number(&rpc.block("finalized")?["number"])?;
-            Ok((finalized >= height).then_some(()))
+        world.wait("the block to be safe", PROGRESS_TIMEOUT, || {
+            let safe = number(&rpc.block("safe")?["number"])?;
+            Ok((safe >= height).then_some(()))
         })?;
         let params = json!([line["execution_hash"], false]);
         let block = rpc.call("eth_getBlockByHash", params)?;

@@ -88,9 +88,13 @@ fn rpcs(federation: &Federation, clients: &[Client]) -> Vec<Rpc> {
 fn start_nodes(world: &World, federation: &Federation, clients: &[Client]) -> Result<Vec<Process>> {
     let start = |(index, client): (usize, &Client)| {
         let url = client.engine_url();
+        // EthereumJS serves its pool and receipts on its public port only.
+        let public = client.rpc().url();
         let args = [
             "--execution-url",
             &url,
+            "--pool-url",
+            &public,
             "--jwt-secret",
             text(client.secret())?,
         ];

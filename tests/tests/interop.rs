@@ -61,9 +61,9 @@ fn a_federation_runs_on_three_execution_clients() {
         let mut ethrex = ethrex::start(world, "ethrex", &genesis)?;
         let mut ethereumjs = npm::ethereumjs(world, "ethereumjs", &genesis)?;
         world.say("the execution clients answer");
-        // ethrex serves its pool on its public port only.
+        // Both serve their pools on their public ports only, and EthereumJS its receipts.
         federation.use_client(ETHREX, &ethrex, Some(&ethrex.rpc()))?;
-        federation.use_client(ETHEREUMJS, &ethereumjs, None)?;
+        federation.use_client(ETHEREUMJS, &ethereumjs, Some(&ethereumjs.rpc()))?;
         let start = |index| federation.start(world, index, &[]);
         let mut nodes: Vec<Process> = (0..MEMBERS).map(start).collect::<Result<_>>()?;
         for node in &nodes {

@@ -86,8 +86,10 @@ fn check_state(rpc: &Rpc) -> Result<()> {
     let syncing = rpc.call("eth_syncing", json!([]))?;
     ensure!(syncing == false, "eth_syncing is {syncing}");
     let number = |block: &serde_json::Value| alys_tests::rpc::number(&block["number"]);
+    let safe = number(&rpc.block("safe")?)?;
+    ensure!(safe >= 2, "{safe} is safe, the log says 3");
     let finalized = number(&rpc.block("finalized")?)?;
-    ensure!(finalized >= 2, "{finalized} is finalized, the log says 3");
+    ensure!(finalized == 0, "{finalized} is finalized, and nobody mines");
     let latest = number(&rpc.block("latest")?)?;
     let pending = number(&rpc.block("pending")?)?;
     ensure!(pending > latest, "pending {pending}, latest {latest}");

@@ -27,6 +27,7 @@ fn plan(seed: u64, nodes: usize, fault_model: FaultModel, byzantine: usize) -> P
         mutant: None,
         blackout_after_lock: false,
         changes: false,
+        gate: 0,
         choices: Vec::new(),
     }
 }
@@ -81,6 +82,26 @@ fn final_blocks_agree_and_progress_continues_while_the_federation_changes() {
         ..plan(seed, 5, FaultModel::Crash, 0)
     });
     assert!(sets > 0, "the federation does change");
+}
+
+/// The gate closes in most of these worlds, because their miners find a proof in some slots only.
+#[test]
+fn final_blocks_agree_and_progress_continues_behind_the_gate() {
+    let gate = |seed, plan| Plan {
+        gate: 1 + seed % 8,
+        ..plan
+    };
+    check(|seed| {
+        gate(
+            seed,
+            plan(seed, 3 + (seed % 3) as usize, FaultModel::Crash, 0),
+        )
+    });
+    check(|seed| gate(seed, plan(seed, 4, FaultModel::Byzantine, 1)));
+    check(|seed| Plan {
+        changes: true,
+        ..gate(seed, plan(seed, 5, FaultModel::Crash, 0))
+    });
 }
 
 #[test]

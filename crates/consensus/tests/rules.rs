@@ -597,6 +597,7 @@ fn a_forged_signature_is_refused_before_the_body_is_hashed() {
     );
 }
 
+/// In V1 any authority proposed in any slot, and no rule bound `fee_recipient` (S12).
 #[test]
 fn invalid_proposals_are_refused_with_the_rule_named() {
     let w = World::new();

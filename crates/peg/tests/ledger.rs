@@ -282,6 +282,25 @@ fn a_proof_pays_the_tips_of_its_range_and_removes_its_blocks() {
     assert_eq!(before.next_withdrawal(), 0);
 }
 
+/// V1's leader made two withdrawals to one address and its checker expected their sum (S5). A block
+/// has two fees at most, so that they leave room for 14 deposits (S6).
+#[test]
+fn two_fees_to_one_address_are_two_withdrawals() {
+    let mut chain = Chain::new();
+    chain.extend(10_000_000_000, None);
+    let own = AuxPowHeader {
+        miner: fee_address(1),
+        ..proof(1, chain.hash(1))
+    };
+    let fees = chain
+        .ledger
+        .fees(&chain.genesis, chain.set(), &own, Height(1));
+    assert_eq!(
+        fees.withdrawals,
+        [fee(0, fee_address(1), 8), fee(1, fee_address(1), 2)]
+    );
+}
+
 #[test]
 fn amounts_of_zero_have_no_withdrawal_and_no_entry() {
     let mut chain = Chain::new();

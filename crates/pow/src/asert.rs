@@ -117,6 +117,8 @@ mod tests {
         assert_eq!(checked, 955);
     }
 
+    /// V1 made the target 5 times harder after fast proofs, and only 1.2 times easier with each
+    /// later proof (S19): here it eases while the chain waits.
     #[test]
     fn bits_follow_the_time_since_the_proof_before() {
         let schedule = schedule(60, 600, 0x207f_ffff);
@@ -125,6 +127,8 @@ mod tests {
             (0x1d00_ffff, 660, 0x1d01_fffe),
             (0x1d00_ffff, 0, 0x1d00_eee1),
             (0x1c7f_ff80, 1260, 0x1d01_fffe),
+            // 1,024 times the hash rate leaves: one proof later, after ten half lives.
+            (0x1b00_ffff, 60 + 600 * 10, 0x1c03_fffc),
             // The limit, at once and after a year.
             (0x207f_ffff, 660, 0x207f_ffff),
             (0x1d00_ffff, 60 + 600 * 40, 0x207f_ffff),

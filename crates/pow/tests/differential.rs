@@ -97,7 +97,7 @@ fn apply(draft: &mut Draft, change: &Change) {
         }
         Change::SecondMagic(place) => match place.index(scripts) {
             place if place == draft.tag_script => draft.before_tag.extend(MAGIC),
-            place => draft.other = Some((place, MAGIC.to_vec())),
+            place => draft.others = vec![(place, MAGIC.to_vec())],
         },
         Change::RootBefore => draft.before_tag = reversed(root).0.to_vec(),
         Change::Cut(cut) => {

@@ -149,6 +149,7 @@ proptest! {
         }
     }
 
+    /// Malformed bytes stopped V1's nodes (S13).
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), witness: bool) {
         let head: &[u8] = if witness { &[1, 0, 0, 0, 0, 1, 1] } else { &[1, 0, 0, 0, 1] };

@@ -99,7 +99,7 @@ fn proofs_as_pools_build_them_are_accepted() {
         (
             "another chain's tag",
             Draft {
-                other: Some((1, b"RSKBLOCK:".to_vec())),
+                others: vec![(1, b"RSKBLOCK:".to_vec())],
                 ..base.clone()
             },
         ),
@@ -122,6 +122,39 @@ fn proofs_as_pools_build_them_are_accepted() {
     ];
     for (name, draft) in drafts {
         assert_eq!(verify(&draft), Ok(()), "{name}");
+    }
+}
+
+/// Case M07: our tag in the input script, and in outputs Rootstock's tag, the witness commitment
+/// and a note of the pool (rskj#1216).
+#[test]
+fn outputs_of_other_chains_are_beside_the_tag_and_a_second_magic_is_refused() {
+    let op_return = |start: &[u8], bytes: u8| {
+        let data = [start, &[0x5a; 32]].concat();
+        [&[0x6a, bytes], data.as_slice()].concat()
+    };
+    let shape = Draft {
+        outputs: 4,
+        has_witness: true,
+        others: vec![
+            (2, op_return(b"RSKBLOCK:", 41)),
+            (3, op_return(&[0xaa, 0x21, 0xa9, 0xed], 36)),
+            (4, op_return(b"", 32)),
+        ],
+        ..Draft::default()
+    };
+    assert_eq!(verify(&shape), Ok(()));
+    for place in 2..5 {
+        let mut twice = shape.clone();
+        let script = &mut twice.others[place - 2].1;
+        script.extend(MAGIC);
+        let refusal = Refusal::Magic {
+            count: 2,
+            first: Some(self::place(0, 4)),
+            root: None,
+        };
+        let text = "found 2 of them, first in input 0 at byte 4";
+        check_refused("a second magic", &twice, refusal, &[text]);
     }
 }
 
@@ -266,7 +299,7 @@ fn the_magic_is_there_once() {
         (
             "in an output",
             Draft {
-                other: Some((1, MAGIC.to_vec())),
+                others: vec![(1, MAGIC.to_vec())],
                 ..base.clone()
             },
         ),
@@ -440,8 +473,8 @@ fn real_blocks() -> impl Iterator<Item = Block> {
     })
 }
 
-/// Blocks of Namecoin and Dogecoin. The two of Namecoin have no magic, which Alys requires (rule
-/// 4.2 names the first); Dogecoin's has all but sha256d work.
+/// Case M05: blocks of Namecoin and Dogecoin. The two of Namecoin have no magic, which Alys
+/// requires (rule 4.2 names the first); Dogecoin's has all but sha256d work.
 #[test]
 fn blocks_of_other_chains_hold_all_rules_but_those_named() {
     let mut checked = 0;

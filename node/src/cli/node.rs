@@ -68,7 +68,8 @@ pub struct NodeArgs {
     /// Engine API of an execution client, in place of the one in the file and its pool_url.
     #[arg(long, value_name = "URL", env = "ALYS_EXECUTION_URL", value_parser = config::parse_url)]
     execution_url: Option<Endpoint>,
-    /// Public JSON-RPC of the execution client, for one that serves its pool only there, as Reth.
+    /// Public JSON-RPC of the execution client, for one that serves its pool or its receipts only
+    /// there, as Reth and EthereumJS.
     #[arg(long, value_name = "URL", env = "ALYS_POOL_URL", value_parser = config::parse_url)]
     pool_url: Option<Endpoint>,
     /// File with the secret that the execution client shares.
@@ -210,6 +211,12 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
         server.monitors().add(host.monitor(None));
     }
     if let Some(server) = &mining {
+        if authority.is_none() {
+            tracing::warn!(
+                "this node is no authority, and only authorities put proofs of work into blocks: \
+                 miners have to submit theirs to an authority as well"
+            );
+        }
         server.serve(host.node().miners());
     }
     operator.serve(Operated {

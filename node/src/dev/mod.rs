@@ -229,7 +229,7 @@ fn start_miner(addr: SocketAddr) -> JoinHandle<()> {
         rate: Some(MINER_RATE),
     };
     let report = |event| match event {
-        MinerEvent::Refused(reason) => tracing::warn!(reason, "the miner's proof is refused"),
+        MinerEvent::Refused(reason) => tracing::info!(reason, "the miner's proof is refused"),
         event => tracing::debug!(?event, "miner"),
     };
     alys_runtime::spawn("dev-miner", async move {

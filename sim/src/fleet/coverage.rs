@@ -80,6 +80,7 @@ pub const STATES: &[&str] = &[
     "state.net.silent",
     "state.net.slow_reader",
     "state.net.unread_answers",
+    "state.peers.receipts",
     "state.storage.blocks_served",
     "state.storage.blocks_unknown",
     "state.storage.range_empty",

@@ -7,6 +7,7 @@ pub mod bisect;
 pub mod inspect;
 pub mod logs;
 mod memory;
+mod miners;
 pub mod outcome;
 pub mod probe;
 pub mod recovery;
@@ -34,17 +35,16 @@ use tracing::metadata::LevelFilter;
 
 use self::audit::audit;
 use self::logs::Logs;
+use self::miners::Miners;
 use self::outcome::{Mark, Outcome};
 use self::recovery::{Progress, wait};
 use self::sandbox::Canary;
 use crate::cluster::genesis::{Chain, authority, authority_key};
 use crate::cluster::{self, Authority, Exit, Living, Markers, Net, Observer, Seat, Shared, now_ms};
 use crate::events::{Announcement, Filter, Recorder, print_events};
-use crate::faults;
-use crate::faults::{Faults, GossipRepeater, Reactions};
+use crate::faults::{self, Faults, GossipRepeater, Reactions};
 use crate::invariants::{ExecutionClients, Judge, Keys, MOST_COPIES, Oracles, Repairs, Violation};
-use crate::params::Slots;
-use crate::params::{Conduct, LimitsPlan, Ms, Stack, Stranger, WorldPlan};
+use crate::params::{Conduct, LimitsPlan, Ms, Slots, Stack, Stranger, WorldPlan};
 use crate::peers::byzantine;
 use crate::peers::certificate_flooder;
 use crate::peers::crowd;
@@ -62,7 +62,7 @@ use crate::peers::vanisher;
 use crate::peers::vote_flooder;
 use crate::plan::Plan;
 use crate::plan::mutants::{self, Planted};
-use crate::workload::{Desk, User, Watcher, large_callers, miners};
+use crate::workload::{Desk, User, Watcher, large_callers};
 
 /// Simulated time after the plan's `until_ms` at which a run is aborted as hung.
 /// Recovery and audit take less, because each of their waits has a shorter timeout.
@@ -724,43 +724,6 @@ impl Users {
     }
 }
 
-/// The miners of the workload, each on a machine of its own. They mine until the end of the run,
-/// because a chain with a gate needs them.
-struct Miners {
-    /// True once the faults have ended.
-    is_healed: Arc<AtomicBool>,
-}
-
-impl Miners {
-    fn start(world: World, plan: &Plan, judge: &Judge) -> Self {
-        let is_healed = Arc::new(AtomicBool::new(false));
-        for (index, of_plan) in (0..).zip(&plan.workload.miners) {
-            let name = format!("miner{}", index + 1);
-            let machine = world.node(&name, miners::machine(index), std::future::pending);
-            world.exempt_from_buggify(machine);
-            let named = of_plan.nodes.iter().map(|number| number.saturating_sub(1));
-            let nodes = if of_plan.nodes.is_empty() {
-                (0..plan.world.nodes).collect()
-            } else {
-                named.collect()
-            };
-            let miner = miners::Miner {
-                index,
-                plan: of_plan.clone(),
-                nodes,
-                slot_ms: plan.world.slot_ms,
-                rng: world.rng(&format!("miner {index}")),
-                judge: judge.clone(),
-                is_healed: is_healed.clone(),
-                is_over: Arc::default(),
-                held: Default::default(),
-            };
-            world.spawn_on(machine, "miner", miner.run());
-        }
-        Self { is_healed }
-    }
-}
-
 /// Ends all faults and restores a core of authorities. Then requires, in this order: progress of
 /// the core, the same states when a fresh execution client executes the final chain, the final
 /// chain and correct balances on the core's execution clients, direct connections between all
@@ -835,8 +798,8 @@ async fn recover(
 }
 
 /// Checks the plan's expectations: every authority in `core` reached the minimum final height,
-/// nodes noticed at least the expected number of losses of their vote state, the expected numbers of
-/// changes of the federation took effect and were void, and signature checks stayed within their
+/// nodes noticed at least the expected number of losses of their vote state, the expected numbers
+/// of changes of the federation took effect and were void, and signature checks stayed within their
 /// limit.
 fn enough(judge: &Judge, core: &[u8], plan: &Plan) -> Result<(), Violation> {
     let expect = &plan.expect;

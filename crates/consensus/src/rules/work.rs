@@ -6,6 +6,7 @@ use alys_peg::{Additions, Changes, LastProof, Ledger, LedgerError};
 use alys_pow::{
     AuxPow, Bits, BundleError, Refusal as ProofRefusal, Schedule, VerifiedAuxPow, Work,
 };
+use alys_types::limits::FINALITY_WINDOW;
 use alys_types::spec::AuxPowSpec;
 use alys_types::{
     AuthoritySet, AuxPowHeader, Block, Genesis, Hash, Header, Height, Withdrawal, WithdrawalKind,
@@ -267,9 +268,12 @@ pub(crate) fn ledger_after(
     before.apply(genesis, set, header, proof, additions)
 }
 
-/// Rule 4.6: the gate is closed for blocks without a proof once the last final block is
-/// `max_blocks_without_pow` or more heights above the last range of the parent's branch.
+/// Rule 4.6: the gate is closed for a block without a proof at `height` once the last final block
+/// is `max_blocks_without_pow` or more heights above the last range of the parent's branch. It is
+/// open above the window of the last final block: no block there can carry a certificate that shows
+/// the end of a range final (rule 2.3), so that the chain would never resume.
 pub(crate) fn check_gate(
+    height: Height,
     last_final: Height,
     pow_end: Height,
     has_proof: bool,
@@ -277,7 +281,8 @@ pub(crate) fn check_gate(
     bug: &PlantedBug,
 ) -> Result<(), Refusal> {
     let limit = spec.max_blocks_without_pow;
-    let is_closed = limit > 0 && last_final.saturating_since(pow_end) >= limit;
+    let is_provable = height.saturating_since(last_final) <= FINALITY_WINDOW;
+    let is_closed = limit > 0 && is_provable && last_final.saturating_since(pow_end) >= limit;
     if is_closed && !has_proof && !bug.active("gate-open") {
         return Err(Refusal::GateClosed { pow_end, limit });
     }

@@ -30,6 +30,22 @@ struct Offered {
     bits: u32,
 }
 
+/// The number and the first block of the proof after the last one that a final block carries.
+#[derive(Debug, Clone, Copy)]
+struct NextProof {
+    sequence: u64,
+    /// `None` while no block is final.
+    start: Option<Hash>,
+}
+
+impl NextProof {
+    /// False for a proof that no block can carry any more.
+    fn may_be(&self, proof: &HeldProof) -> bool {
+        let starts = || self.start.is_none_or(|start| start == proof.range_start);
+        proof.sequence > self.sequence || (proof.sequence == self.sequence && starts())
+    }
+}
+
 /// A proof with the bits of the block that carries it, and the end of its range.
 #[derive(Debug, Clone)]
 pub(super) struct Carried {
@@ -41,7 +57,7 @@ impl State {
     /// Holds a proof until a final block carries one of its number. Of too many the shortest range
     /// leaves, the newest first.
     pub(super) fn hold_proof(&mut self, proof: Arc<HeldProof>) {
-        if proof.sequence <= self.settled_sequence() || self.work.held.contains(&proof) {
+        if !self.next_proof().may_be(&proof) || self.work.held.contains(&proof) {
             return;
         }
         self.work.held.push(proof);
@@ -58,14 +74,20 @@ impl State {
         }
     }
 
-    fn settled_sequence(&self) -> u64 {
-        self.settled.ledger.work(&self.config.genesis).sequence
+    fn next_proof(&self) -> NextProof {
+        let ledger = &self.settled.ledger;
+        let last = ledger.work(&self.config.genesis);
+        let first = ledger.uncovered(last.end.height.next());
+        NextProof {
+            sequence: last.sequence.saturating_add(1),
+            start: first.map(|block| block.hash),
+        }
     }
 
-    /// Drops proofs of numbers that final blocks carry.
+    /// Drops proofs of numbers that final blocks carry, and those over a branch that lost.
     pub(super) fn forget_proofs(&mut self) {
-        let sequence = self.settled_sequence();
-        self.work.held.retain(|proof| proof.sequence > sequence);
+        let next = self.next_proof();
+        self.work.held.retain(|proof| next.may_be(proof));
     }
 
     /// Drops a proof that made an own block invalid.
@@ -116,8 +138,13 @@ impl State {
         let last = ledger.map(|ledger| ledger.work(genesis));
         let last = last.ok_or(Refusal::LedgerUnknown { parent: *parent })?;
         let last_final = self.tree.root_entry().header.height;
+        let height = self
+            .tree
+            .get(parent)
+            .map_or(last_final, |p| p.header.height);
+        let (height, pow_end) = (height.next(), last.end.height);
         let spec = &genesis.spec().auxpow;
-        work::check_gate(last_final, last.end.height, has_proof, spec, self.bug())
+        work::check_gate(height, last_final, pow_end, has_proof, spec, self.bug())
     }
 
     /// Rule 4.1 (docs/protocol.md): offers the oldest final blocks after the last range of the

@@ -85,7 +85,8 @@ impl World {
         World::start(stored, change)
     }
 
-    fn start(
+    /// As [`Self::restored`], of a chain with a changed spec.
+    pub fn start(
         stored: impl FnOnce(VoteState) -> Stored,
         change: impl FnOnce(&mut ChainSpec),
     ) -> World {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use alys_consensus::{
     BlockRef, Config, Effect, FederationRecord, HeldProof, Input, Notice, Now, PayloadRequest,
-    PlantedBug, Record, State, Stored, StoredBlock, StoredLedger, Verdict, VoteState,
+    PlantedBug, Record, State, Stored, StoredBlock, StoredLedger, Verdict, VoteState, WorkOffer,
 };
 use alys_peg::{Additions, Ledger};
 use alys_types::bls::SecretKey;
@@ -47,6 +47,9 @@ pub struct Plan {
     pub blackout_after_lock: bool,
     /// Federation changes are ordered, which remove and add an authority in turns.
     pub changes: bool,
+    /// The gate: `max_blocks_without_pow`. With one, miners are steady, receipts are lost for some
+    /// slots and execution layers restart.
+    pub gate: u64,
     /// Decide in place of the seed until they are used up: the schedule of a fuzzer.
     pub choices: Vec<u8>,
 }
@@ -90,15 +93,16 @@ enum Event {
         to: usize,
         message: Message,
     },
+    /// `life` here and below: that of the node, or of its execution layer, when it was asked.
     Executed {
         node: usize,
         hash: Hash,
-        life: u64,
+        life: (u64, u64),
     },
     Built {
         node: usize,
         request: PayloadRequest,
-        life: u64,
+        life: (u64, u64),
     },
     Own {
         node: usize,
@@ -108,11 +112,20 @@ enum Event {
     Accounted {
         node: usize,
         hash: Hash,
-        life: u64,
+        life: (u64, u64),
+    },
+    Mine {
+        node: usize,
     },
     Mined {
         node: usize,
         proof: Arc<HeldProof>,
+    },
+    ExecutionRestart(usize),
+    /// The execution layer has no receipts for this time, in milliseconds.
+    LoseReceipts {
+        node: usize,
+        for_ms: u64,
     },
     Crash(usize),
     Restart(usize),
@@ -134,6 +147,8 @@ struct Disk {
     /// The ledger after a final block, by height and hash.
     ledger: BTreeMap<Vec<u8>, Vec<u8>>,
     ledger_at: Option<(Height, Hash)>,
+    /// Proofs of the node's miners that no final block carries.
+    proofs: Vec<Arc<HeldProof>>,
 }
 
 struct Node {
@@ -142,6 +157,11 @@ struct Node {
     disk: Disk,
     skew_ms: i64,
     life: u64,
+    /// Restarts of the execution layer.
+    execution_life: u64,
+    /// Time until which the execution layer has no receipts.
+    receipts_from_ms: u64,
+    offer: Option<Arc<WorkOffer>>,
     final_height: u64,
 }
 
@@ -211,11 +231,13 @@ fn secret(i: u8) -> SecretKey {
     SecretKey::derive_stand_in(&[i + 1; 32])
 }
 
-fn authority(key: &SecretKey) -> Authority {
+/// The fee addresses differ in worlds with a gate.
+fn authority(key: &SecretKey, gate: u64) -> Authority {
+    let own = key.public_key().to_bytes().0;
     Authority {
         public_key: key.public_key().to_bytes(),
         proof_of_possession: key.prove_possession(),
-        fee_address: Address([7; 20]),
+        fee_address: Address(std::array::from_fn(|i| if gate > 0 { own[i] } else { 7 })),
     }
 }
 
@@ -223,7 +245,7 @@ impl World {
     fn new(plan: Plan) -> World {
         let keys: Vec<SecretKey> = (0..plan.nodes as u8).map(secret).collect();
         let governance = secret(200);
-        let spec = ChainSpec {
+        let mut spec = ChainSpec {
             fault_model: plan.fault_model,
             drift_allowance_ms: 500,
             rejoin_margin: 20,
@@ -236,9 +258,10 @@ impl World {
                 Slot(START_MS / SLOT_MS - 1),
                 SLOT_MS,
                 Hash([9; 32]),
-                keys.iter().map(authority).collect(),
+                keys.iter().map(|key| authority(key, plan.gate)).collect(),
             )
         };
+        spec.auxpow.max_blocks_without_pow = plan.gate;
         let genesis = Arc::new(Genesis::new(spec).expect("a good spec"));
         let first = BlockRef {
             slot: genesis.header().slot,
@@ -284,6 +307,9 @@ impl World {
                 disk,
                 skew_ms,
                 life: 0,
+                execution_life: 0,
+                receipts_from_ms: 0,
+                offer: None,
                 final_height: 0,
             });
         }
@@ -353,6 +379,12 @@ impl World {
             self.at(delay, Event::Tick(node));
         }
         let chaos_ms = self.plan.chaos_slots * SLOT_MS;
+        if self.plan.gate > 0 {
+            for node in self.correct() {
+                self.at(2 * SLOT_MS, Event::Mine { node });
+            }
+            self.plan_lost_receipts(chaos_ms);
+        }
         self.plan_chaos(chaos_ms);
         self.at(chaos_ms, Event::Heal);
         let end = START_MS + chaos_ms + self.plan.calm_slots * SLOT_MS;
@@ -439,7 +471,7 @@ impl World {
                 }
             }
             Event::Deliver { to, message } => self.receive(to, message),
-            Event::Executed { node, hash, life } if self.nodes[node].life == life => {
+            Event::Executed { node, hash, life } if self.lives(node) == life => {
                 let is_unknown = !self.calm && self.chance(50);
                 let verdict = if is_unknown {
                     Verdict::Unknown
@@ -452,7 +484,7 @@ impl World {
                 node,
                 request,
                 life,
-            } if self.nodes[node].life == life => {
+            } if self.lives(node) == life => {
                 let payload = Box::new(self.payload(&request, node as u64));
                 self.input(
                     node,
@@ -466,10 +498,18 @@ impl World {
             Event::Own { node, vote, life } if self.nodes[node].life == life => {
                 self.own(node, vote)
             }
-            Event::Accounted { node, hash, life } if self.nodes[node].life == life => {
+            Event::Accounted { node, hash, life } if self.lives(node) == life => {
                 self.account(node, hash);
             }
-            Event::Mined { node, proof } => self.input(node, Input::Proof(proof)),
+            Event::Mine { node } => self.mine(node),
+            Event::Mined { node, proof } => self.submit(node, proof),
+            Event::ExecutionRestart(node) => {
+                self.nodes[node].execution_life += 1;
+                self.input(node, Input::ExecutionRestarted);
+            }
+            Event::LoseReceipts { node, for_ms } => {
+                self.nodes[node].receipts_from_ms = self.now_ms + for_ms;
+            }
             Event::Executed { .. }
             | Event::Built { .. }
             | Event::Own { .. }
@@ -487,6 +527,9 @@ impl World {
             Event::Heal => {
                 self.calm = true;
                 self.partition = 0;
+                for node in &mut self.nodes {
+                    node.receipts_from_ms = 0;
+                }
                 for node in self.correct() {
                     self.start(node);
                 }
@@ -592,7 +635,7 @@ impl World {
     }
 
     fn effect(&mut self, node: usize, effect: Effect) {
-        let life = self.nodes[node].life;
+        let life = self.lives(node);
         match effect {
             Effect::Persist(record) => self.persist(node, *record),
             Effect::Broadcast(broadcast) => self.send(node, broadcast),
@@ -644,8 +687,14 @@ impl World {
                 self.at(delay, Event::Accounted { node, hash, life });
             }
             Effect::LoadFinal { height } => self.load_final(node, height),
-            Effect::Work(offer) => self.mine(node, offer),
-            Effect::PowFinal(range) => self.on_pow_final(range),
+            Effect::Work(offer) => self.on_work(node, offer),
+            Effect::PowFinal(range) => self.on_pow_final(node, range),
+            Effect::Notice(
+                notice @ (Notice::UnfitProposal { .. } | Notice::OwnBlockInvalid { .. }),
+            ) if self.plan.byzantine == 0 => {
+                let what = format!("{notice:?}");
+                self.violation = Some(Violation::Refused { node, what });
+            }
             Effect::Notice(_) | Effect::Forkchoice { .. } | Effect::Trace(_) => {}
         }
     }
@@ -821,7 +870,7 @@ impl World {
         let change = if number % 2 == 1 {
             FederationChange::Remove(leaver.public_key().to_bytes())
         } else {
-            FederationChange::Add(authority(leaver))
+            FederationChange::Add(authority(leaver, self.plan.gate))
         };
         let content = OrderContent::Federation(SetChange {
             change,

@@ -32,8 +32,8 @@ pub struct Draft {
     pub tag_script: usize,
     pub before_tag: Vec<u8>,
     pub after_tag: Vec<u8>,
-    /// Bytes of a script without the tag, and its place.
-    pub other: Option<(usize, Vec<u8>)>,
+    /// Scripts without the tag, by their places.
+    pub others: Vec<(usize, Vec<u8>)>,
     pub magic: Vec<u8>,
     pub root: Option<Hash>,
     pub size: Option<u32>,
@@ -60,7 +60,7 @@ impl Default for Draft {
             tag_script: 0,
             before_tag: vec![3, 1, 2, 3],
             after_tag: b"/pool/".to_vec(),
-            other: None,
+            others: Vec::new(),
             magic: MAGIC.to_vec(),
             root: None,
             size: None,
@@ -114,7 +114,7 @@ impl Draft {
         if place == self.tag_script {
             return self.tagged_script().into();
         }
-        let other = self.other.as_ref().filter(|(other, _)| *other == place);
+        let other = self.others.iter().find(|(other, _)| *other == place);
         other
             .map_or_else(|| vec![0x51, place as u8], |(_, bytes)| bytes.clone())
             .into()

@@ -275,6 +275,7 @@ fn older_work_of_a_number_stays_until_a_final_block_carries_it() {
     });
 }
 
+/// V1 handed out work of a branch that had lost until its restart (S2).
 #[test]
 fn work_over_a_range_of_another_branch_is_stale() {
     with_clock(|| {

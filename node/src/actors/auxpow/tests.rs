@@ -58,6 +58,7 @@ fn an_accepted_proof_is_durable_and_reaches_the_chain_until_it_is_carried() {
     });
 }
 
+/// V1 lost its queued proof with a restart (S22).
 #[test]
 fn a_new_incarnation_restores_its_proofs_and_asks_for_the_work() {
     alys_runtime::block_on_main(async {

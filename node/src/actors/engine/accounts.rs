@@ -1,5 +1,5 @@
-//! Additions of blocks to the ledger, from receipts (rules 5.4 and 5.25, docs/protocol.md): those of
-//! the execution client, or of peers if it lost them.
+//! Additions of blocks to the ledger, from receipts (rules 5.4 and 5.25, docs/protocol.md): those
+//! of the execution client, or of peers if it lost them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ impl Missing {
         self.blocks.len()
     }
 
-    /// Records that the client lacks the receipts of a block. Returns the time without them, of this
-    /// block or of all, if the operator has to be told.
+    /// Records that the client lacks the receipts of a block. Returns the time without them, of
+    /// this block or of all, if the operator has to be told.
     fn lacks(&mut self, hash: Hash, now: Instant) -> Option<Duration> {
         let unserved = *self.unserved.get_or_insert(now);
         let (first, last) = self.blocks.entry(hash).or_insert((now, now));
@@ -169,8 +169,8 @@ impl EngineActor {
         }
     }
 
-    /// Asks a peer for receipts. The chain asks again, so that a request that the PeerActor does not
-    /// take is repeated.
+    /// Asks a peer for receipts. The chain asks again, so that a request that the PeerActor does
+    /// not take is repeated.
     fn fetch_receipts(&self, hash: Hash, root: Hash) {
         let fetch = PeerMessage::FetchReceipts { hash, root };
         if self.peers.tell(fetch).is_err() {

@@ -27,7 +27,7 @@ use alys_types::{Block, Hash};
 pub use actor::{EngineActor, EngineError};
 pub use config::EngineTimeouts;
 pub use metrics::{MeteredClient, Metrics};
-pub(crate) use serving::checked;
+pub(crate) use serving::checked_receipts;
 pub use serving::{MAX_PEER_RECEIPTS, PeerReceipts, ReceiptsPlace};
 
 pub enum EngineMessage {

@@ -107,7 +107,10 @@ fn encode(receipts: &[ReceiptEnvelope]) -> BlockReceipts {
 }
 
 /// Decodes the receipts of a peer; `None` if they are not those under `expected`.
-pub(crate) fn checked(encoded: &BlockReceipts, expected: Hash) -> Option<Vec<ReceiptEnvelope>> {
+pub(crate) fn checked_receipts(
+    encoded: &BlockReceipts,
+    expected: Hash,
+) -> Option<Vec<ReceiptEnvelope>> {
     let decode = |bytes: &Vec<u8>| ReceiptEnvelope::decode_2718_exact(bytes).ok();
     let receipts: Option<Vec<ReceiptEnvelope>> = encoded.0.iter().map(decode).collect();
     receipts.filter(|receipts| root(receipts) == expected)
@@ -136,8 +139,11 @@ mod tests {
     fn receipts_of_a_peer_count_under_the_root_only() {
         let right = [receipt(21_000), receipt(42_000)];
         let encoded = encode(&right);
-        assert_eq!(checked(&encoded, root(&right)), Some(right.to_vec()));
-        assert_eq!(checked(&encoded, root(&right[..1])), None);
+        assert_eq!(
+            checked_receipts(&encoded, root(&right)),
+            Some(right.to_vec())
+        );
+        assert_eq!(checked_receipts(&encoded, root(&right[..1])), None);
         let mut longer = encoded.clone();
         longer.0[0].push(0);
         let mut exchanged = encoded.clone();
@@ -145,10 +151,10 @@ mod tests {
         let mut fewer = encoded;
         fewer.0.pop();
         for other in [longer, exchanged, fewer, BlockReceipts(vec![vec![]])] {
-            assert_eq!(checked(&other, root(&right)), None, "{other:?}");
+            assert_eq!(checked_receipts(&other, root(&right)), None, "{other:?}");
         }
         let nothing = BlockReceipts(Vec::new());
-        assert_eq!(checked(&nothing, root(&[])), Some(Vec::new()));
+        assert_eq!(checked_receipts(&nothing, root(&[])), Some(Vec::new()));
     }
 
     /// The engine answers one question at a time, so the mailbox keeps room for the chain.

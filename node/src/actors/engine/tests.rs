@@ -404,7 +404,8 @@ fn a_client_that_fills_an_empty_payload_is_named_and_its_payload_proposed() {
     });
 }
 
-/// A block with one transaction of 21,000 gas at 5 wei, of which `base_fee` is burned, or with none.
+/// A block with one transaction of 21,000 gas at 5 wei, of which `base_fee` is burned, or with
+/// none.
 fn accounted(has_transaction: bool, receipts: &[ReceiptEnvelope], base_fee: u8) -> Arc<Block> {
     let transaction = TxLegacy {
         gas_price: 5,
@@ -431,7 +432,8 @@ fn accounted(has_transaction: bool, receipts: &[ReceiptEnvelope], base_fee: u8) 
     })
 }
 
-/// Rule 5.4 (docs/protocol.md): receipts count under the receipts root of the block only.
+/// Rule 5.4 (docs/protocol.md): receipts count under the receipts root of the block only. A client
+/// without them leaves the ledger unknown; V1 computed other fees then (S15).
 #[test]
 fn additions_come_from_receipts_under_the_root_of_the_block() {
     let receipt = Receipt {

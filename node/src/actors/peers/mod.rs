@@ -559,7 +559,7 @@ impl PeerActor {
                 self.planner.block_missing(&peer, now);
                 Ending::Missing
             }
-            Ok(Some(encoded)) => match engine::checked(&encoded, root) {
+            Ok(Some(encoded)) => match engine::checked_receipts(&encoded, root) {
                 Some(receipts) => {
                     self.planner.block_received(&peer);
                     let received = EngineMessage::ReceiptsReceived { hash, receipts };

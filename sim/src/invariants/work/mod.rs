@@ -2,8 +2,8 @@
 //!
 //! **Owns** the ledger after each proposed block of every branch, computed from the blocks and from
 //! the transactions as users signed them. **Guarantees** that ranges, bits, proofs, withdrawals and
-//! ledger hashes are judged without code of the node. **Never** takes tips from an execution client:
-//! the gas of each transaction follows from the model of [`super::arithmetic`].
+//! ledger hashes are judged without code of the node. **Never** takes tips from an execution
+//! client: the gas of each transaction follows from the model of [`super::arithmetic`].
 
 mod difficulty;
 mod offers;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, U256, keccak256};
 use alys_consensus::PowFinal;
+use alys_types::limits::FINALITY_WINDOW;
 use alys_types::spec::vault_address;
 use alys_types::{
     Address, AuxPowHeader, Block, Certificate, ExecutionPayload, Genesis, Hash, VoteKind,
@@ -264,7 +265,9 @@ impl Work {
         let (height, hash) = last;
         let end = parent.last.height;
         let is_on_branch = self.ancestor_at(block.header.parent_hash, height) == Some(hash);
-        if is_on_branch && height >= end + gate {
+        // Above the window no certificate shows the end of a range final.
+        let is_provable = block.header.height.0 <= height + FINALITY_WINDOW;
+        if is_on_branch && is_provable && height >= end + gate {
             return Err(Violation::ApprovedPastGate {
                 node: node + 1,
                 slot,
@@ -526,8 +529,8 @@ impl Oracles {
         self.work.overdue(at_ms, since_ms, may_lead)
     }
 
-    /// True if the gate is closed, or closes with the next final blocks: slots may then stay without
-    /// a block.
+    /// True if the gate is closed, or closes with the next final blocks: slots may then stay
+    /// without a block.
     pub fn is_gate_near(&self) -> bool {
         let gate = self.work.terms.as_ref().map_or(0, |terms| terms.gate);
         let Some((height, block)) = self.finality.blocks.iter().next_back() else {

@@ -197,7 +197,7 @@ impl Byzantine {
         }
         let (name, change) = ALTERATIONS[which];
         let own = block.body.finality.first();
-        let certificate = own.or(self.final_by.as_ref())?.clone();
+        let certificate = *own.or(self.final_by.as_ref())?;
         let shown = certificate.target.hash;
         let end = basis.uncovered.iter().position(|hash| *hash == shown)?;
         let mut draft = Draft {
