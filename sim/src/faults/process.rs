@@ -571,9 +571,11 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
             &[
                 "connected: false",
                 "from execution: blocked",
+                "from miner: blocked",
                 "from peer: blocked",
                 "node2: down",
                 "to execution: blocked",
+                "to miner: blocked",
                 "to peer: blocked",
             ],
         ),

@@ -403,7 +403,7 @@ mod tests {
     fn every_supervisor_of_the_wiring_has_children_that_count() {
         let count = |policy: &SupervisorPolicy| (policy.name, policy.children.len());
         let counted: Vec<(&str, usize)> = policies().iter().map(count).collect();
-        assert_eq!(counted, [("storage", 1), ("chain", 3), ("network", 1)]);
+        assert_eq!(counted, [("storage", 1), ("chain", 4), ("network", 1)]);
         let storage = &policies()[0];
         assert_eq!(storage.children, ["storage"], "as in the trees below");
         assert_eq!(storage.intensity.restarts, 20, "as in the trees below");

@@ -60,36 +60,32 @@ impl AlysActor for StoredBlocks {
     const NAME: &'static str = "StoredBlocks";
 
     async fn handle(&mut self, msg: StorageMessage, _: &Context<Self>) -> Result<(), Infallible> {
-        let _is_awaited =
-            match msg {
-                StorageMessage::Block { hash, reply } => reply.send(self.0.get(&hash).cloned()),
-                StorageMessage::FinalBlock { reply, .. } => reply.send(None),
-                StorageMessage::QueryBlock { reply, .. } => reply.send(None),
-                StorageMessage::PutProof { reply, .. }
-                | StorageMessage::DeleteProofs { reply, .. } => reply.send(()),
-                StorageMessage::LoadProofs { reply } => reply.send(Vec::new()),
-                StorageMessage::Blocks { hashes, reply, .. } => {
-                    let found = hashes.iter().filter_map(|hash| self.0.get(hash));
-                    reply.send(found.map(|block| (**block).clone()).collect())
-                }
-                StorageMessage::BlockRange { reply, .. } => reply.send(BlockRange {
-                    blocks: Vec::new(),
-                    tip: None,
-                    finalized: None,
-                }),
-                StorageMessage::HeaderRange { reply, .. } => reply.send(HeaderRange {
-                    headers: Vec::new(),
-                    tip: None,
-                    changes: Vec::new(),
-                    finalized: None,
-                }),
-                StorageMessage::QueryBlock { reply, .. } => reply.send(None),
-                StorageMessage::PutProof { reply, .. }
-                | StorageMessage::DeleteProofs { reply, .. } => reply.send(()),
-                StorageMessage::LoadProofs { reply } => reply.send(Vec::new()),
-                StorageMessage::Persist { reply, .. } => reply.send(()),
-                StorageMessage::Load { reply } => reply.send(alys_consensus::Stored::default()),
-            };
+        let _is_awaited = match msg {
+            StorageMessage::Block { hash, reply } => reply.send(self.0.get(&hash).cloned()),
+            StorageMessage::FinalBlock { reply, .. } => reply.send(None),
+            StorageMessage::QueryBlock { reply, .. } => reply.send(None),
+            StorageMessage::PutProof { reply, .. } | StorageMessage::DeleteProofs { reply, .. } => {
+                reply.send(())
+            }
+            StorageMessage::LoadProofs { reply } => reply.send(Vec::new()),
+            StorageMessage::Blocks { hashes, reply, .. } => {
+                let found = hashes.iter().filter_map(|hash| self.0.get(hash));
+                reply.send(found.map(|block| (**block).clone()).collect())
+            }
+            StorageMessage::BlockRange { reply, .. } => reply.send(BlockRange {
+                blocks: Vec::new(),
+                tip: None,
+                finalized: None,
+            }),
+            StorageMessage::HeaderRange { reply, .. } => reply.send(HeaderRange {
+                headers: Vec::new(),
+                tip: None,
+                changes: Vec::new(),
+                finalized: None,
+            }),
+            StorageMessage::Persist { reply, .. } => reply.send(()),
+            StorageMessage::Load { reply } => reply.send(alys_consensus::Stored::default()),
+        };
         Ok(())
     }
 }

@@ -153,7 +153,7 @@ impl Peers {
             8 => {
                 let known = self.federation.block(choices);
                 let hash = known.map_or(Hash([7; 32]), |block| block.header.hash());
-                if choices.byte() % 4 == 0 {
+                if choices.byte().is_multiple_of(4) {
                     let root = receipts_root();
                     self.tell(PeerMessage::FetchReceipts { hash, root });
                 } else {
