@@ -40,7 +40,7 @@ struct Draft {
 type Change = fn(&mut Draft, &Basis) -> bool;
 
 /// All alterations of a proof. Each breaks rule 4.4, whatever the block has otherwise.
-static ALTERATIONS: [(&str, Change); 16] = [
+const ALTERATIONS: [(&str, Change); 16] = [
     ("bits.limit", |draft, basis| {
         draft.work_bits = Some(basis.limit);
         std::mem::replace(&mut draft.bits, basis.limit) != basis.limit
@@ -111,7 +111,7 @@ static ALTERATIONS: [(&str, Change); 16] = [
 ];
 
 /// Alterations of a block beside its proof.
-static OTHERS: [(&str, fn(&mut Block, &Basis) -> bool); 4] = [
+const OTHERS: [(&str, fn(&mut Block, &Basis) -> bool); 4] = [
     ("ledger-hash", |block, _| {
         block.header.ledger_hash.0[5] ^= 1;
         true
@@ -134,6 +134,16 @@ static OTHERS: [(&str, fn(&mut Block, &Basis) -> bool); 4] = [
     }),
 ];
 
+/// Number of all alterations.
+const COUNT: usize = ALTERATIONS.len() + OTHERS.len();
+
+/// The number of the alteration of a turn; `None` for a block that stays as it is.
+fn alteration(turn: usize) -> Option<usize> {
+    let is_unaltered = turn % UNALTERED_ONE_IN == UNALTERED_ONE_IN - 1;
+    // The unaltered turns are left out, because the numbers may have a common divisor.
+    (!is_unaltered).then_some((turn - turn / UNALTERED_ONE_IN) % COUNT)
+}
+
 impl Byzantine {
     /// Remembers the last finality certificate that was gossiped.
     pub(super) fn note_finality(&mut self, payload: &[u8]) {
@@ -152,9 +162,9 @@ impl Byzantine {
         };
         let turn = self.altered_works;
         self.altered_works += 1;
-        if turn % UNALTERED_ONE_IN == UNALTERED_ONE_IN - 1 {
+        let Some(first) = alteration(turn) else {
             return now(command);
-        }
+        };
         let header = &proposal.block.header;
         let timestamp = proposal.block.body.payload.timestamp;
         let basis = self.judge.look().work.basis(&header.parent_hash, timestamp);
@@ -162,8 +172,8 @@ impl Byzantine {
             return now(command);
         };
         let mut rng = self.rng.clone();
-        let altered = (0..ALTERATIONS.len() + OTHERS.len()).find_map(|more| {
-            let which = (turn + more) % (ALTERATIONS.len() + OTHERS.len());
+        let altered = (0..COUNT).find_map(|more| {
+            let which = (first + more) % COUNT;
             self.altered_block(&proposal, which, &basis, &mut rng)
         });
         self.rng = rng;
@@ -246,5 +256,22 @@ impl Byzantine {
             auxpow: auxpow?,
             miner: draft.miner,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_alteration_has_its_turn() {
+        let turns = (0..2 * COUNT).filter_map(alteration);
+        let all: BTreeSet<usize> = turns.collect();
+        assert_eq!(all, (0..COUNT).collect());
+        let first = ALTERATIONS.iter().map(|(name, _)| *name);
+        let names: BTreeSet<&str> = first.chain(OTHERS.iter().map(|(name, _)| *name)).collect();
+        assert_eq!(names.len(), COUNT);
     }
 }
