@@ -182,8 +182,8 @@ impl Protocol {
 
     /// Rate limit of the requests of all strangers together: (burst, per second). A status brings
     /// two certificates and a proof to check, about 6 ms; 50 strangers may connect at once. Those
-    /// in answers have a budget of the same rate. Receipts cost a call of the execution client, which
-    /// may execute the block again.
+    /// in answers have a budget of the same rate. Receipts cost a call of the execution client,
+    /// which may execute the block again.
     pub const fn strangers_rate(self) -> (u32, u32) {
         match self {
             Self::Status => (128, 16),

@@ -644,8 +644,8 @@ impl BlockStore {
 
     /// Removes blocks at or below the last final height from the list of open ones. They are in it
     /// if their headers were written after they became final or were dropped, or if the node ended
-    /// after it had evicted them from memory. Those that are not on the final chain can never become
-    /// final, so their other records are deleted too.
+    /// after it had evicted them from memory. Those that are not on the final chain can never
+    /// become final, so their other records are deleted too.
     fn prune_open_list(&self) -> Result<(), Error> {
         let floor = self.final_height()?;
         let mut batch = Batch::new();

@@ -1,5 +1,5 @@
-//! Merged mining of a development network: by a pool of other people's code, by `alys mine dev`, and
-//! by the network itself.
+//! Merged mining of a development network: by a pool of other people's code, by `alys mine dev`,
+//! and by the network itself.
 
 use std::path::Path;
 use std::time::Duration;

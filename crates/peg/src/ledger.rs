@@ -102,7 +102,8 @@ impl Ledger {
         })
     }
 
-    /// Fees that no withdrawal paid yet, in wei, beside the tips of the blocks above the last range.
+    /// Fees that no withdrawal paid yet, in wei, beside the tips of the blocks above the last
+    /// range.
     pub fn remainder(&self) -> U256 {
         match self.read(REMAINDER) {
             Some(Entry::Remainder(value)) => value,

@@ -125,8 +125,8 @@ fn proofs_as_pools_build_them_are_accepted() {
     }
 }
 
-/// Case M07: our tag in the input script, and in outputs Rootstock's tag, the witness commitment and
-/// a note of the pool (rskj#1216).
+/// Case M07: our tag in the input script, and in outputs Rootstock's tag, the witness commitment
+/// and a note of the pool (rskj#1216).
 #[test]
 fn outputs_of_other_chains_are_beside_the_tag_and_a_second_magic_is_refused() {
     let op_return = |start: &[u8], bytes: u8| {
@@ -473,8 +473,8 @@ fn real_blocks() -> impl Iterator<Item = Block> {
     })
 }
 
-/// Case M05: blocks of Namecoin and Dogecoin. The two of Namecoin have no magic, which Alys requires
-/// (rule 4.2 names the first); Dogecoin's has all but sha256d work.
+/// Case M05: blocks of Namecoin and Dogecoin. The two of Namecoin have no magic, which Alys
+/// requires (rule 4.2 names the first); Dogecoin's has all but sha256d work.
 #[test]
 fn blocks_of_other_chains_hold_all_rules_but_those_named() {
     let mut checked = 0;

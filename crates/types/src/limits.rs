@@ -64,7 +64,8 @@ pub const MAX_SETTLEMENTS: usize = 64;
 pub const MAX_PAYOUT_VERSIONS: usize = 64;
 /// Largest virtual size of a payout (BIP 431 bounds a TRUC transaction so).
 pub const MAX_PAYOUT_VBYTES: usize = 10_000;
-/// Most bytes of an unsigned payout: it has no witness, so its length is a part of its virtual size.
+/// Most bytes of an unsigned payout: it has no witness, so its length is a part of its virtual
+/// size.
 pub const MAX_PAYOUT_BYTES: usize = MAX_PAYOUT_VBYTES;
 /// Most payments in a payout: the highest `peg.max_burns` of a spec.
 pub const MAX_PAYMENTS: usize = 100;

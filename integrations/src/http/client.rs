@@ -311,8 +311,8 @@ impl HttpClient {
     }
 
     /// As [`call`](Self::call), for an answer of up to `max_bytes` in place of
-    /// [`ClientConfig::max_response_bytes`]. It is parsed without a tree of JSON values, which would
-    /// take several times its bytes.
+    /// [`ClientConfig::max_response_bytes`]. It is parsed without a tree of JSON values, which
+    /// would take several times its bytes.
     pub async fn call_large<R: DeserializeOwned>(
         &self,
         max_bytes: usize,

@@ -373,7 +373,7 @@ fn a_block_of_eight_mib_fits() {
         let server = server(ServerConfig::new("test")).await;
         let block = format!("0x{}", "ab".repeat(8 << 20));
         let client = client(&server);
-        // Not the subject of the test; 8 s are too short for an unoptimised build on a busy machine.
+        // Beside the point; 8 s are too short for an unoptimised build on a busy machine.
         let deadline = Duration::from_secs(120);
         let echoed = client.call_within(deadline, "echo", (&block,)).await;
         let [echoed]: [String; 1] = echoed.unwrap();

@@ -216,8 +216,8 @@ fn proofs_are_accepted_in_every_form_of_request() {
     });
 }
 
-/// Cases M03 (the reason for which there is no work) and M11 (the root in both orders, and its place
-/// in the coinbase). A malformed submission stopped V1's nodes (S13).
+/// Cases M03 (the reason for which there is no work) and M11 (the root in both orders, and its
+/// place in the coinbase). A malformed submission stopped V1's nodes (S13).
 #[test]
 fn every_failure_names_what_is_expected_and_found() {
     alys_runtime::block_on_main(async {

@@ -73,8 +73,8 @@ pub struct Calm {
     slot_ms: u64,
     /// True wall clock at the start of the run.
     start_ms: u64,
-    /// The world has neither attackers nor slow links, small mailboxes or a changing federation, and
-    /// a quorum does not need every authority.
+    /// The world has neither attackers nor slow links, small mailboxes or a changing federation,
+    /// and a quorum does not need every authority.
     is_possible: bool,
     /// Nodes take rare valid paths until everything heals.
     has_buggify: bool,

@@ -798,8 +798,8 @@ async fn recover(
 }
 
 /// Checks the plan's expectations: every authority in `core` reached the minimum final height,
-/// nodes noticed at least the expected number of losses of their vote state, the expected numbers of
-/// changes of the federation took effect and were void, and signature checks stayed within their
+/// nodes noticed at least the expected number of losses of their vote state, the expected numbers
+/// of changes of the federation took effect and were void, and signature checks stayed within their
 /// limit.
 fn enough(judge: &Judge, core: &[u8], plan: &Plan) -> Result<(), Violation> {
     let expect = &plan.expect;

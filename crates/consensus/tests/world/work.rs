@@ -73,8 +73,8 @@ impl World {
         self.input(node, Input::FinalLoaded { height, stored });
     }
 
-    /// Without a gate, a miner finds a proof of one offer in ten. With one, the node's proofs for the
-    /// offered number are given again, as after a restart.
+    /// Without a gate, a miner finds a proof of one offer in ten. With one, the node's proofs for
+    /// the offered number are given again, as after a restart.
     pub(super) fn on_work(&mut self, node: usize, offer: Option<Arc<WorkOffer>>) {
         self.nodes[node].offer = offer.clone();
         let Some(offer) = offer else { return };

@@ -234,8 +234,8 @@ impl ChainView {
         Ok(rpc_receipts(&block, &receipts).nth(index))
     }
 
-    /// The receipts of a block, in order. By hash also those of a block that is not canonical, until
-    /// it is pruned, some time after finality.
+    /// The receipts of a block, in order. By hash also those of a block that is not canonical,
+    /// until it is pruned, some time after finality.
     pub fn rpc_block_receipts(
         &self,
         id: BlockId,

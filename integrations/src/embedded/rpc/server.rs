@@ -18,8 +18,8 @@ pub(super) const PUBLIC_BODY_BYTES: usize = 5 << 20;
 /// Bytes of all requests and answers in progress at the public port, whose callers need no
 /// authentication.
 pub(super) const PUBLIC_PENDING_BYTES: usize = 64 << 20;
-/// Largest answer of the port of the Engine API: the receipts of a block with 80,000 logs (30 M gas)
-/// take about 30 MB as JSON, and without them the node cannot go on.
+/// Largest answer of the port of the Engine API: the receipts of a block with 80,000 logs (30 M
+/// gas) take about 30 MB as JSON, and without them the node cannot go on.
 pub(super) const ENGINE_RESPONSE_BYTES: usize = 64 << 20;
 /// Connections to the Engine API: those of one node, and some tools.
 const ENGINE_CONNECTIONS: usize = 32;

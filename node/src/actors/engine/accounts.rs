@@ -1,5 +1,5 @@
-//! Additions of blocks to the ledger, from receipts (rules 5.4 and 5.25, docs/protocol.md): those of
-//! the execution client, or of peers if it lost them.
+//! Additions of blocks to the ledger, from receipts (rules 5.4 and 5.25, docs/protocol.md): those
+//! of the execution client, or of peers if it lost them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ impl Missing {
         self.blocks.len()
     }
 
-    /// Records that the client lacks the receipts of a block. Returns the time without them, of this
-    /// block or of all.
+    /// Records that the client lacks the receipts of a block. Returns the time without them, of
+    /// this block or of all.
     fn note(&mut self, hash: Hash, now: Instant) -> Duration {
         let unserved = *self.unserved.get_or_insert(now);
         let (first, last) = self.blocks.entry(hash).or_insert((now, now));
@@ -200,8 +200,8 @@ impl EngineActor {
         }
     }
 
-    /// Asks a peer for receipts that the client has lacked for a while. The chain asks again, so that
-    /// a request that the PeerActor does not take is repeated.
+    /// Asks a peer for receipts that the client has lacked for a while. The chain asks again, so
+    /// that a request that the PeerActor does not take is repeated.
     fn fetch_receipts(&self, hash: Hash, root: Hash) {
         if !self.missing.is_long(&hash, time::now()) {
             return;

@@ -406,7 +406,8 @@ fn a_client_that_fills_an_empty_payload_is_named_and_its_payload_proposed() {
     });
 }
 
-/// A block with one transaction of 21,000 gas at 5 wei, of which `base_fee` is burned, or with none.
+/// A block with one transaction of 21,000 gas at 5 wei, of which `base_fee` is burned, or with
+/// none.
 fn accounted(has_transaction: bool, receipts: &[ReceiptEnvelope], base_fee: u8) -> Arc<Block> {
     let transaction = TxLegacy {
         gas_price: 5,

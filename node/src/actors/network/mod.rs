@@ -1,8 +1,8 @@
 //! NetworkActor: runs the libp2p service and routes its events.
 //!
-//! Owns the network service of this incarnation. Passes transactions to the
-//! TxPoolActor and other gossip to the ValidationActor, has requests answered from the storage, the
-//! chain or the execution client, and guarantees that the PeerActor eventually knows the connected peers. When a
+//! Owns the network service of this incarnation. Passes transactions to the TxPoolActor and other
+//! gossip to the ValidationActor, has requests answered from the storage, the chain or the
+//! execution client, and guarantees that the PeerActor eventually knows the connected peers. When a
 //! receiver is overloaded, gossip is dropped and requests are refused as busy. Decodes requests for
 //! blocks, and no other payload.
 

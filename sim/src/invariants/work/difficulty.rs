@@ -1,5 +1,5 @@
-//! Difficulty of proofs by arithmetic of its own (rule 4.5): aserti3-2d with height difference 0, as
-//! the specification words it, with divisions in place of shifts.
+//! Difficulty of proofs by arithmetic of its own (rule 4.5): aserti3-2d with height difference 0,
+//! as the specification words it, with divisions in place of shifts.
 
 use alloy_primitives::{U256, U512};
 

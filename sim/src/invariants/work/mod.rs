@@ -2,8 +2,8 @@
 //!
 //! **Owns** the ledger after each proposed block of every branch, computed from the blocks and from
 //! the transactions as users signed them. **Guarantees** that ranges, bits, proofs, withdrawals and
-//! ledger hashes are judged without code of the node. **Never** takes tips from an execution client:
-//! the gas of each transaction follows from the model of [`super::arithmetic`].
+//! ledger hashes are judged without code of the node. **Never** takes tips from an execution
+//! client: the gas of each transaction follows from the model of [`super::arithmetic`].
 
 mod difficulty;
 mod offers;
@@ -529,8 +529,8 @@ impl Oracles {
         self.work.overdue(at_ms, since_ms, may_lead)
     }
 
-    /// True if the gate is closed, or closes with the next final blocks: slots may then stay without
-    /// a block.
+    /// True if the gate is closed, or closes with the next final blocks: slots may then stay
+    /// without a block.
     pub fn is_gate_near(&self) -> bool {
         let gate = self.work.terms.as_ref().map_or(0, |terms| terms.gate);
         let Some((height, block)) = self.finality.blocks.iter().next_back() else {
