@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Time without the receipts of a block after which peers are asked for them. EthereumJS has them
 /// once the block is its head, which takes the certificate of the block.
 const FETCH_AFTER: Duration = Duration::from_millis(400);
-/// Longest pause between two questions to the client for the same receipts. The chain asks ten times
-/// in a second, and some clients execute the block for an answer.
+/// Longest pause between two questions to the client for the same receipts. The chain asks ten
+/// times in a second, and some clients execute the block for an answer.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Time after which a block is forgotten about which the chain does not ask again: it asks in every
 /// slot until it knows the additions, or has left the branch.
@@ -76,8 +76,8 @@ impl Missing {
         Some(waited)
     }
 
-    /// False while the client was asked for the receipts of this block a moment ago. The pause grows
-    /// with the time without them.
+    /// False while the client was asked for the receipts of this block a moment ago. The pause
+    /// grows with the time without them.
     fn is_due(&self, hash: &Hash, now: Instant) -> bool {
         self.blocks.get(hash).is_none_or(|(first, last)| {
             let pause = last.saturating_duration_since(*first) / 4;
