@@ -109,6 +109,11 @@ pub(crate) fn reports_engine_restart() -> bool {
     !mutant::active("engine-restart-not-told")
 }
 
+/// True if the AuxPowActor begins with the proofs that are stored.
+pub(crate) fn restores_proofs() -> bool {
+    !mutant::active("proofs-not-restored")
+}
+
 /// True if the marker of a fresh key is removed before the vote state exists.
 pub(crate) fn removes_marker_first() -> bool {
     mutant::active("marker-removed-first")

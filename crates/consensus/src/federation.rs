@@ -129,9 +129,11 @@ impl FederationState {
         ancestor: impl Fn(&Hash) -> Option<Ancestor>,
     ) -> Result<FederationState, FederationError> {
         let mut next = self.clone();
+        let mut is_range_shown = false;
         for certificate in &body.finality {
             let shown = check_finality(certificate, config, &ancestor)?;
-            let shows_range = rules::shows_range_final(body, shown, &ancestor);
+            let shows_range = !is_range_shown && rules::shows_range_final(body, shown, &ancestor);
+            is_range_shown |= shows_range;
             let has_purpose = next.on_shown_final(shown) || shows_range;
             rules::check_purpose(has_purpose, certificate)?;
         }

@@ -145,11 +145,17 @@ impl ExecutionClient for HttpEngine {
     ) -> BoxFuture<'_, Result<ForkchoiceUpdated, ExecutionError>> {
         Box::pin(async move {
             let method = forkchoice_method(Some(&attributes));
-            let attributes = WireEmptyAttributes {
-                attributes,
+            let marked = WireEmptyAttributes {
+                attributes: attributes.clone(),
                 no_tx_pool: true,
             };
-            self.update_forkchoice(method, (state, attributes)).await
+            match self.update_forkchoice(method, (state, marked)).await {
+                // EthereumJS refuses attributes that it does not know.
+                Err(error) if error.is_unfit() => {
+                    self.update_forkchoice(method, (state, attributes)).await
+                }
+                updated => updated,
+            }
         })
     }
 

@@ -139,7 +139,7 @@ pub trait ExecutionClient: Send + Sync + 'static {
     /// As [`forkchoice_updated`](Self::forkchoice_updated) with attributes, for a payload without
     /// transactions. The Engine API has no such call: the attribute `noTxPool` of OP clients asks
     /// for it, which the embedded client knows too. A client that does not know the attribute
-    /// ignores it, so the payload may contain transactions.
+    /// ignores it, or refuses it and is asked without it, so the payload may contain transactions.
     fn begin_empty_payload(
         &self,
         state: ForkchoiceState,

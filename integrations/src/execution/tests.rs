@@ -145,6 +145,21 @@ fn the_method_version_follows_the_fork() {
             assert_eq!(params[1], expected);
         }
 
+        // A client that refuses the attribute is asked without it.
+        let refused = RpcError {
+            code: -32602,
+            message: "PayloadAttributesV3 MUST be used".into(),
+            data: None,
+        };
+        let (result, _, params) = ask(Err(refused), async move |engine| {
+            let attributes = attributes(Some(hash(6)));
+            engine.begin_empty_payload(state(), attributes).await
+        })
+        .await;
+        assert!(result.is_err());
+        let without = serde_json::to_value(attributes(Some(hash(6)))).unwrap();
+        assert_eq!(params[1], without);
+
         for (fork, get, new, params_count) in [
             (
                 PayloadFork::Capella,

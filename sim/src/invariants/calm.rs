@@ -189,7 +189,7 @@ impl Calm {
     }
 
     /// The time from which on the run may be calm.
-    fn from_ms(&self) -> u64 {
+    fn earliest_ms(&self) -> u64 {
         self.since_ms.max(self.shut_ms)
     }
 
@@ -209,7 +209,7 @@ impl Calm {
     /// The time from which on the run is calm, and everything is at rest, without another fault.
     pub fn settled_ms(&self) -> u64 {
         let rest_ms = self.rest_ms.map_or(0, |at_ms| at_ms + REST_MS);
-        self.from_ms().max(rest_ms)
+        self.earliest_ms().max(rest_ms)
     }
 
     /// The time of the last disturbance; `None` while one acts, or has effects without a known end.
@@ -224,7 +224,7 @@ impl Calm {
     }
 
     pub fn is_calm(&self, at_ms: u64) -> bool {
-        self.can_settle() && at_ms >= self.from_ms()
+        self.can_settle() && at_ms >= self.earliest_ms()
     }
 
     /// The measured values, by name.
@@ -260,7 +260,7 @@ impl Calm {
         if !self.is_calm(at_ms) {
             return Ok(());
         }
-        let first = (self.start_ms + self.from_ms()).div_ceil(self.slot_ms);
+        let first = (self.start_ms + self.earliest_ms()).div_ceil(self.slot_ms);
         let mut slot = self.next_slot.max(first);
         loop {
             let begins_ms = slot * self.slot_ms - self.start_ms;

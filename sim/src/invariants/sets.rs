@@ -302,12 +302,20 @@ impl Inner {
     fn next(&self, before: After, body: &Body) -> Result<After, &'static str> {
         let height = before.height + 1;
         let mut after = After { height, ..before };
+        let end = body
+            .auxpow
+            .as_ref()
+            .and_then(|proof| self.of.get(&proof.range_end));
+        let end = end.map(|(height, _)| *height);
+        let mut shows_end = false;
         for certificate in &body.finality {
             let target = &certificate.target;
             let known = self.of.get(&target.hash).map(|(height, _)| *height);
             if target.kind != VoteKind::Confirmation || known.is_none_or(|known| known >= height) {
                 return Err("its certificates show ancestors final");
             }
+            let shows_end_first = !shows_end && end.is_some_and(|end| target.height.0 >= end);
+            shows_end |= shows_end_first;
             match &mut after.change {
                 Change::Carried { at, is_shown, .. } if !*is_shown && target.height.0 >= *at => {
                     *is_shown = true;
@@ -315,6 +323,8 @@ impl Inner {
                 Change::Settling { effective } if target.height.0 >= *effective => {
                     after.change = Change::None;
                 }
+                Change::Carried { .. } | Change::Settling { .. } | Change::None
+                    if shows_end_first => {}
                 Change::Carried { .. } | Change::Settling { .. } | Change::None => {
                     return Err("each of its certificates serves a purpose");
                 }

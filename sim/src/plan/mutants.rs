@@ -202,6 +202,9 @@ planted! {
     "gate-open", "work", "gate_closes_and_reopens":
         "Blocks without a proof are approved though the gate is closed."
         => "approved-past-gate";
+    "proofs-not-restored", "work", "a_proof_survives_alone":
+        "The proofs that a node accepted before its restart are not read from its store."
+        => "work-not-carried";
     "local-timestamp", "consensus", "late_leader":
         "The timestamp of a block is its leader's clock, and is not checked."
         => "wrong-timestamp";

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use crate::events::short;
 use crate::invariants::{Due, Final, Judge, Oracles, Receipt, Violation, is_absent};
 use crate::params::WorkloadPlan;
+use crate::params::accounts::miner_address;
+use crate::workload::miners::mining_rpc;
 use crate::workload::rpc;
 
 /// Time for an execution client to answer, or to reach the final chain.
@@ -71,6 +73,7 @@ pub async fn audit(
         await_block(*node, height, &block).await?;
         agree(judge, *node).await?;
         await_finalized(judge, *node, height).await?;
+        await_work(judge, *node).await?;
     }
     if workload.users == 0 {
         return Ok(());
@@ -229,6 +232,30 @@ async fn await_finalized(judge: &Judge, node: u8, height: u64) -> Result<(), Vio
             });
         }
         time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Waits until a node hands out work for miners, which it has while final blocks are without a
+/// proof: the chain could not leave its gate otherwise (rule 4.6).
+async fn await_work(judge: &Judge, node: u8) -> Result<(), Violation> {
+    let client = mining_rpc(node);
+    let deadline = time::now() + EXECUTION_TIMEOUT;
+    let params = serde_json::json!([hex::encode(miner_address(0).0)]);
+    loop {
+        let answer: Result<serde_json::Value, CallError> =
+            client.call("createauxblock", &params).await;
+        match answer {
+            Ok(_) => return Ok(()),
+            Err(error) if time::now() > deadline => {
+                return Err(Violation::NoWork {
+                    node: node + 1,
+                    why: error.to_string(),
+                    within_ms: EXECUTION_TIMEOUT.as_millis() as u64,
+                });
+            }
+            Err(_) if judge.is_over() => return Ok(()),
+            Err(_) => time::sleep(POLL_INTERVAL).await,
+        }
     }
 }
 

@@ -44,6 +44,7 @@ pub fn run(data: &[u8]) {
         mutant: None,
         blackout_after_lock: choices.flag(),
         changes,
+        gate: 0,
         choices: choices.rest().to_vec(),
     };
     let (result, signatures) = world::run_recorded(&plan);

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_consensus::Config;
+use alys_peg::{Additions, Ledger};
 use alys_types::bls::SecretKey;
 use alys_types::hash::tagged;
-use alys_types::spec::{
-    ChainSpec, GovernanceSpec, HEADER_VERSION, empty_ledger_hash, prev_randao, vault_address,
-};
+use alys_types::spec::{ChainSpec, GovernanceSpec, HEADER_VERSION, prev_randao, vault_address};
 use alys_types::wire::{CertifiedHeader, Confirmation, Proposal};
 use alys_types::{
     Address, Authority, Block, Body, Certificate, ExecutionPayload, FederationChange, Genesis,
@@ -32,6 +31,8 @@ pub struct Federation {
     blocks: Vec<Block>,
     /// Approvals by a quorum, by block hash.
     certified: BTreeMap<Hash, Certificate>,
+    /// The ledgers after the blocks made so far, whose transactions have no tips.
+    ledgers: BTreeMap<Hash, Ledger>,
 }
 
 /// The key of the authority with this index.
@@ -66,6 +67,7 @@ impl Federation {
             governance,
             blocks: Vec::new(),
             certified: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
         }
     }
 
@@ -88,9 +90,23 @@ impl Federation {
     pub fn remember(&mut self, block: Block) {
         if self.blocks.len() == MAX_BLOCKS {
             let forgotten = self.blocks.remove(0);
-            self.certified.remove(&forgotten.header.hash());
+            let hash = forgotten.header.hash();
+            self.certified.remove(&hash);
+            self.ledgers.remove(&hash);
+        }
+        let Block { header, body } = &block;
+        let (before, none) = (self.ledger_after(&header.parent_hash), Additions::default());
+        let (genesis, proof) = (&self.genesis, body.auxpow.as_ref());
+        if let Ok((after, _)) = before.apply(genesis, genesis.set(), header, proof, &none) {
+            self.ledgers.insert(header.hash(), after);
         }
         self.blocks.push(block);
+    }
+
+    /// The ledger after a block; that after genesis if the block is not remembered.
+    fn ledger_after(&self, hash: &Hash) -> Ledger {
+        let known = self.ledgers.get(hash).cloned();
+        known.unwrap_or_else(Ledger::empty)
     }
 
     /// The header with this hash, if it is remembered or genesis.
@@ -137,7 +153,7 @@ impl Federation {
             execution_hash: body.payload.block_hash,
             body_hash: body.hash(),
             set_hash: parent.set_hash,
-            ledger_hash: empty_ledger_hash(),
+            ledger_hash: self.ledger_after(&parent_hash).root(),
         };
         let mut block = Block { header, body };
         if choices.byte() >= 0xc0 {

@@ -30,6 +30,8 @@ struct Draft {
     bits: u32,
     work_bits: Option<u32>,
     certificates: Vec<Certificate>,
+    /// The start of the range in the header, if it is not that of the range.
+    start: Option<Hash>,
     /// The miner in the header.
     miner: Address,
 }
@@ -38,7 +40,7 @@ struct Draft {
 type Change = fn(&mut Draft, &Basis) -> bool;
 
 /// All alterations of a proof. Each breaks rule 4.4, whatever the block has otherwise.
-static ALTERATIONS: [(&str, Change); 15] = [
+static ALTERATIONS: [(&str, Change); 16] = [
     ("bits.limit", |draft, basis| {
         draft.work_bits = Some(basis.limit);
         std::mem::replace(&mut draft.bits, basis.limit) != basis.limit
@@ -70,6 +72,10 @@ static ALTERATIONS: [(&str, Change); 15] = [
     }),
     ("range-start.again", |draft, basis| {
         draft.range.insert(0, basis.end);
+        true
+    }),
+    ("range-start.named", |draft, basis| {
+        draft.start = Some(basis.end);
         true
     }),
     ("range-end.not-final", |draft, basis| {
@@ -191,7 +197,7 @@ impl Byzantine {
         }
         let (name, change) = ALTERATIONS[which];
         let own = block.body.finality.first();
-        let certificate = own.or(self.final_by.as_ref())?.clone();
+        let certificate = *own.or(self.final_by.as_ref())?;
         let shown = certificate.target.hash;
         let end = basis.uncovered.iter().position(|hash| *hash == shown)?;
         let mut draft = Draft {
@@ -201,6 +207,7 @@ impl Byzantine {
             bits: basis.bits,
             work_bits: Some(basis.bits),
             certificates: vec![certificate],
+            start: None,
             miner: MINER,
         };
         if !change(&mut draft, basis) {
@@ -231,7 +238,7 @@ impl Byzantine {
             }),
         };
         Some(AuxPowHeader {
-            range_start: *draft.range.first()?,
+            range_start: draft.start.or(draft.range.first().copied())?,
             range_end: *draft.range.last()?,
             bits: draft.bits,
             chain_id: draft.chain_id,

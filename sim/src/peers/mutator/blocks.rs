@@ -54,11 +54,11 @@ pub const HEADER: &[(&str, Tolerance, HeaderChange)] = &[
     ("body-hash", Refused, |header, _| {
         flip_hash(&mut header.body_hash);
     }),
-    // A rule of the branch, which is checked after the proposal is forwarded.
+    // Rules of the branch, which are checked after the proposal is forwarded.
     ("set-hash", NotVotedFor, |header, _| {
         flip_hash(&mut header.set_hash);
     }),
-    ("ledger-hash", Refused, |header, _| {
+    ("ledger-hash", NotVotedFor, |header, _| {
         flip_hash(&mut header.ledger_hash);
     }),
 ];
@@ -147,14 +147,19 @@ pub const BODY: &[(&str, Tolerance, Tolerance, BodyChange)] = &[
         NotVotedFor,
         |body, _| drop(body.payload.transactions.pop()),
     ),
-    ("payload.withdrawals", Refused, Refused, |body, _| {
-        body.payload.withdrawals.push(Withdrawal {
-            index: 0,
-            validator_index: 0,
-            address: Address([9; 20]),
-            amount_gwei: 1,
-        });
-    }),
+    (
+        "payload.withdrawals",
+        NotVotedFor,
+        NotVotedFor,
+        |body, _| {
+            body.payload.withdrawals.push(Withdrawal {
+                index: 0,
+                validator_index: 0,
+                address: Address([9; 20]),
+                amount_gwei: 1,
+            });
+        },
+    ),
     ("payload.blob-gas.used", Refused, Refused, |body, _| {
         body.payload.blob_gas = Some(BlobGas {
             used: 1 << 17,
@@ -175,7 +180,7 @@ pub const BODY: &[(&str, Tolerance, Tolerance, BodyChange)] = &[
         NotVotedFor,
         |body, _| body.payload.blob_gas = None,
     ),
-    ("withdrawal-kinds", Refused, Refused, |body, _| {
+    ("withdrawal-kinds", NotVotedFor, NotVotedFor, |body, _| {
         body.withdrawal_kinds.push(WithdrawalKind::Fee);
     }),
     ("peg-ins", Refused, Refused, |body, _| {
@@ -207,7 +212,7 @@ pub const BODY: &[(&str, Tolerance, Tolerance, BodyChange)] = &[
             }],
         });
     }),
-    ("auxpow", Refused, Refused, |body, _| {
+    ("auxpow", NotVotedFor, NotVotedFor, |body, _| {
         body.auxpow = Some(AuxPowHeader {
             range_start: Hash([1; 32]),
             range_end: Hash([2; 32]),

@@ -372,7 +372,7 @@ fn other_altered_parts_of_a_block_break_their_rules() {
             block.body.withdrawal_kinds[0] = WithdrawalKind::PegIn;
         }),
         ("serves a purpose", |block| {
-            block.body.finality.push(block.body.finality[0].clone());
+            block.body.finality.push(block.body.finality[0]);
         }),
         ("the magic once", |block| {
             let proof = block.body.auxpow.as_mut().expect("carried");

@@ -26,6 +26,7 @@ use alys_node::actors::validation::{
     Gossip, GossipRef, Source, ValidationActor, ValidationMessage,
 };
 use alys_node::events::{NodeEvent, Observer};
+use alys_peg::Additions;
 use alys_runtime::disk::Dir;
 use alys_runtime::sim::{World, here};
 use alys_runtime::{clock, time::sleep};
@@ -421,7 +422,17 @@ impl Chain {
                 };
                 self.tell(message);
             }
-            Some(EngineMessage::Forkchoice { .. } | EngineMessage::RetryForkchoice) | None => {}
+            Some(EngineMessage::Account { hash, .. }) => {
+                let additions = (choices.byte() < 0xd0).then(Additions::default);
+                self.tell(ChainMessage::Accounted { hash, additions });
+            }
+            Some(
+                EngineMessage::Forkchoice { .. }
+                | EngineMessage::ReceiptsReceived { .. }
+                | EngineMessage::GetReceipts { .. }
+                | EngineMessage::RetryForkchoice,
+            )
+            | None => {}
         }
     }
 
