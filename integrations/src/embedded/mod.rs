@@ -6,7 +6,7 @@ pub mod execution;
 pub mod rpc;
 
 #[cfg(madsim)]
-pub use rpc::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
+pub use rpc::{BuildFault, ExecutionFaultInjector, ExecutionFaults, ReceiptsFault};
 pub use rpc::{
     ExecutionObserver, ExecutionServer, ExecutionServerConfig, NodeView, PublicLimits,
     RequestCount, Requests, StartError, SyncState,

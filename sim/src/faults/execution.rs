@@ -3,13 +3,13 @@
 //! An authority whose execution client reports valid payloads as invalid counts as faulty, like one
 //! whose disk lies.
 
-use alys_integrations::embedded::{BuildFault, ExecutionFaults};
+use alys_integrations::embedded::{BuildFault, ExecutionFaults, ReceiptsFault};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::draw::{Drawing, drawing};
 use super::registry::{Hit, Kind, declare, default, mirrored, subject};
-use super::settings::{Setting, of_build};
+use super::settings::{Setting, of_build, of_receipts};
 use super::{Faults, Machine, lock};
 use crate::params::{MachineRole, Ms, NodeRef, SignedMs};
 
@@ -25,6 +25,7 @@ subject![
     ExecutionClock,
     CutExecution,
     ExecutionBuilds,
+    ExecutionReceipts,
 ];
 
 impl Faults {
@@ -417,6 +418,54 @@ impl Kind for ExecutionBuilds {
     mirrored! {}
 }
 
+/// The fault of receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Receipts {
+    /// There are none.
+    Lost,
+    /// They are not those of the block.
+    False,
+}
+
+impl From<Receipts> for ReceiptsFault {
+    fn from(receipts: Receipts) -> Self {
+        match receipts {
+            Receipts::Lost => Self::Lost,
+            Receipts::False => Self::False,
+        }
+    }
+}
+
+declare! {
+    "execution-receipts":
+        "The execution client has lost the receipts of all blocks, or answers with false ones."
+    ExecutionReceipts { pub what: Receipts }
+}
+
+impl ExecutionReceipts {
+    fn set(&self, faults: &Faults, hit: &Hit, on: bool) {
+        let fault = on.then(|| of_receipts(self.what.into()));
+        faults.set_all(hit, Machine::Execution, Setting::SpoiledReceipts, fault);
+    }
+}
+
+impl Kind for ExecutionReceipts {
+    const EFFECTS: &'static [&'static str] = &["execution.spoiled_receipts"];
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        70,
+        "execution-receipts",
+        "Execution clients lose receipts, or have false ones.",
+        |draw| {
+            let what = draw.pick(&[Receipts::Lost, Receipts::False]);
+            let nodes = draw.all_or_someone();
+            draw.push_on(nodes, ExecutionReceipts { what });
+        },
+    )];
+
+    mirrored! {}
+}
+
 /// The table of [`super::testbed`].
 #[cfg(test)]
 pub(super) fn rows() -> Vec<super::testbed::Row> {
@@ -466,6 +515,12 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
                 what: Built::GasLimit,
             },
             &["execution2: up, SpoiledBuilds 4"],
+        ),
+        Row::lasting(
+            ExecutionReceipts {
+                what: Receipts::False,
+            },
+            &["execution2: up, SpoiledReceipts 2"],
         ),
     ]
 }

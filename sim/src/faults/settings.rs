@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alys_integrations::embedded::{BuildFault, ExecutionFaults};
+use alys_integrations::embedded::{BuildFault, ExecutionFaults, ReceiptsFault};
 use alys_runtime::sim::{DiskFaults, NodeId, Slowness};
 
 use super::registry::Hit;
@@ -51,6 +51,8 @@ pub(super) enum Setting {
     LostAnswers,
     /// The fault of payloads that the execution client builds, see [`of_build`].
     SpoiledBuilds,
+    /// The fault of the receipts of the execution client: 1 for lost ones, 2 for false ones.
+    SpoiledReceipts,
 }
 
 /// The part of a simulation that has a setting.
@@ -63,7 +65,7 @@ enum Device {
 impl Setting {
     /// All settings.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::ClockDrift,
         Self::SyncDelay,
         Self::FailingSyncs,
@@ -81,6 +83,7 @@ impl Setting {
         Self::RepeatedCalls,
         Self::LostAnswers,
         Self::SpoiledBuilds,
+        Self::SpoiledReceipts,
     ];
 
     const fn device(self) -> Device {
@@ -101,7 +104,8 @@ impl Setting {
             | Self::AnswerDelay
             | Self::RepeatedCalls
             | Self::LostAnswers
-            | Self::SpoiledBuilds => Device::Execution,
+            | Self::SpoiledBuilds
+            | Self::SpoiledReceipts => Device::Execution,
         }
     }
 
@@ -159,6 +163,7 @@ impl Setting {
             Self::RepeatedCalls => Some(execution.repeated_calls.into()),
             Self::LostAnswers => Some(execution.lost_answers.into()),
             Self::SpoiledBuilds => Some(execution.build.map_or(0, of_build)),
+            Self::SpoiledReceipts => Some(execution.receipts.map_or(0, of_receipts)),
             _ => None,
         }
     }
@@ -173,6 +178,7 @@ impl Setting {
             Self::RepeatedCalls => execution.repeated_calls = count(value),
             Self::LostAnswers => execution.lost_answers = count(value),
             Self::SpoiledBuilds => execution.build = value.and_then(build_fault),
+            Self::SpoiledReceipts => execution.receipts = value.and_then(receipts_fault),
             _ => {}
         }
     }
@@ -196,6 +202,19 @@ pub(super) fn of_build(fault: BuildFault) -> i64 {
 fn build_fault(value: i64) -> Option<BuildFault> {
     let found = (1..).zip(BUILD_FAULTS).find(|(one, _)| *one == value);
     found.map(|(_, fault)| fault)
+}
+
+/// The value of a fault of receipts.
+pub(super) fn of_receipts(fault: ReceiptsFault) -> i64 {
+    match fault {
+        ReceiptsFault::Lost => 1,
+        ReceiptsFault::False => 2,
+    }
+}
+
+fn receipts_fault(value: i64) -> Option<ReceiptsFault> {
+    let all = [ReceiptsFault::Lost, ReceiptsFault::False];
+    all.into_iter().find(|fault| of_receipts(*fault) == value)
 }
 
 fn ms(duration: Duration) -> i64 {

@@ -37,6 +37,30 @@ pub struct ExecutionFaults {
     pub lost_answers: u32,
     /// Every payload that is built has this fault.
     pub build: Option<BuildFault>,
+    /// The receipts of every block have this fault.
+    pub receipts: Option<ReceiptsFault>,
+}
+
+/// A fault of the receipts that the client answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiptsFault {
+    /// There are none, as in EthereumJS after a kill.
+    Lost,
+    /// They are not those of the block.
+    False,
+}
+
+impl ReceiptsFault {
+    fn spoil(self, receipts: &mut Vec<Value>) {
+        match self {
+            Self::Lost => receipts.clear(),
+            Self::False => {
+                for receipt in receipts {
+                    receipt["cumulativeGasUsed"] = "0x1".into();
+                }
+            }
+        }
+    }
 }
 
 /// A property of built payloads that the rules of the chain refuse, as clients have it that are
@@ -232,6 +256,15 @@ impl ExecutionFaultInjector {
             if !self.builds_empty.load(Ordering::SeqCst) {
                 fault.spoil(answer);
             }
+        }
+        let receipts = self.lock().receipts;
+        if method == "eth_getBlockReceipts"
+            && let Some(fault) = receipts
+            && let Ok(Value::Array(found)) = answer
+            && !found.is_empty()
+        {
+            count("execution.spoiled_receipts");
+            fault.spoil(found);
         }
         let is_engine = method.starts_with("engine_");
         let is_lost = is_engine && take(&mut self.lock().lost_answers);

@@ -32,7 +32,7 @@ mod tests;
 mod txpool;
 
 #[cfg(madsim)]
-pub use faults::{BuildFault, ExecutionFaultInjector, ExecutionFaults};
+pub use faults::{BuildFault, ExecutionFaultInjector, ExecutionFaults, ReceiptsFault};
 pub use methods::{ENGINE_METHODS, EXCHANGE_CAPABILITIES, PUBLIC_METHODS};
 pub use node_view::{NodeView, SyncState};
 pub use requests::{RequestCount, Requests};

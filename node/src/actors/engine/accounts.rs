@@ -19,6 +19,12 @@ use crate::actors::peers::PeerMessage;
 /// Time without receipts after which the operator is told. A client that stores them late has them
 /// within a slot or two, and peers answer within as much.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time without the receipts of a block after which peers are asked for them. EthereumJS has them
+/// once the block is its head, which takes the certificate of the block.
+const FETCH_AFTER: Duration = Duration::from_millis(400);
+/// Longest pause between two questions to the client for the same receipts. The chain asks ten
+/// times in a second, and some clients execute the block for an answer.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Time after which a block is forgotten about which the chain does not ask again: it asks in every
 /// slot until it knows the additions, or has left the branch.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
@@ -30,7 +36,7 @@ const MAX_FETCHED: usize = 4;
 /// Receipts that the client does not have, and the log lines about them.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
-    /// Times of the first and the last question without an answer, by block.
+    /// Times of the first and the last answer of the client without receipts, by block.
     blocks: BTreeMap<Hash, (Instant, Instant)>,
     /// Time of the first question that the client did not answer since it last served receipts.
     unserved: Option<Instant>,
@@ -46,8 +52,8 @@ impl Missing {
     }
 
     /// Records that the client lacks the receipts of a block. Returns the time without them, of
-    /// this block or of all, if the operator has to be told.
-    fn lacks(&mut self, hash: Hash, now: Instant) -> Option<Duration> {
+    /// this block or of all.
+    fn note(&mut self, hash: Hash, now: Instant) -> Duration {
         let unserved = *self.unserved.get_or_insert(now);
         let (first, last) = self.blocks.entry(hash).or_insert((now, now));
         *last = now;
@@ -57,12 +63,32 @@ impl Missing {
             let oldest = oldest.map(|(hash, _)| *hash);
             oldest.and_then(|hash| self.blocks.remove(&hash));
         }
-        let waited = now.saturating_duration_since(since);
+        now.saturating_duration_since(since)
+    }
+
+    /// As [`note`](Self::note); returns the time if the operator has to be told.
+    fn lacks(&mut self, hash: Hash, now: Instant) -> Option<Duration> {
+        let waited = self.note(hash, now);
         if self.is_reported || waited < PATIENCE {
             return None;
         }
         self.is_reported = true;
         Some(waited)
+    }
+
+    /// False while the client was asked for the receipts of this block a moment ago. The pause
+    /// grows with the time without them.
+    fn is_due(&self, hash: &Hash, now: Instant) -> bool {
+        self.blocks.get(hash).is_none_or(|(first, last)| {
+            let pause = last.saturating_duration_since(*first) / 4;
+            now.saturating_duration_since(*last) >= pause.min(MAX_PAUSE)
+        })
+    }
+
+    /// True if peers are to be asked for the receipts of a block.
+    fn is_long(&self, hash: &Hash, now: Instant) -> bool {
+        let first = self.blocks.get(hash).map(|(first, _)| *first);
+        first.is_some_and(|first| now.saturating_duration_since(first) >= FETCH_AFTER)
     }
 
     /// The client served the receipts of a block.
@@ -132,8 +158,12 @@ impl EngineActor {
                 Err(error) => tracing::debug!(%hash, %error, "receipts of a peer are of no use"),
             }
         }
+        let root = payload.receipts_root;
         let found = if payload.transactions.is_empty() {
             Some(Vec::new())
+        } else if !self.missing.is_due(&hash, time::now()) {
+            self.fetch_receipts(hash, root);
+            return Ok(None);
         } else {
             let execution_hash = block.header.execution_hash.into();
             let found = self.client.receipts(execution_hash).await;
@@ -149,7 +179,7 @@ impl EngineActor {
             reached("state.engine.no_receipts");
             self.metrics.missing_receipts.inc();
             self.report_missing(hash, &block.header);
-            self.fetch_receipts(hash, payload.receipts_root);
+            self.fetch_receipts(hash, root);
             return Ok(None);
         };
         match receipts::tips(payload, &found) {
@@ -163,15 +193,19 @@ impl EngineActor {
                 reached("state.engine.wrong_receipts");
                 self.metrics.wrong_receipts.inc();
                 self.report_wrong(&block.header, &error).await;
-                self.fetch_receipts(hash, payload.receipts_root);
+                self.missing.note(hash, time::now());
+                self.fetch_receipts(hash, root);
                 Ok(None)
             }
         }
     }
 
-    /// Asks a peer for receipts. The chain asks again, so that a request that the PeerActor does
-    /// not take is repeated.
+    /// Asks a peer for receipts that the client has lacked for a while. The chain asks again, so
+    /// that a request that the PeerActor does not take is repeated.
     fn fetch_receipts(&self, hash: Hash, root: Hash) {
+        if !self.missing.is_long(&hash, time::now()) {
+            return;
+        }
         let fetch = PeerMessage::FetchReceipts { hash, root };
         if self.peers.tell(fetch).is_err() {
             tracing::debug!(%hash, "the PeerActor is busy: receipts are fetched later");
@@ -254,6 +288,33 @@ mod tests {
                 missing.fetched(&hash(seconds));
             }
         });
+    }
+
+    #[test]
+    fn the_client_is_asked_after_growing_pauses_and_peers_after_the_first_ones() {
+        let start = time::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut missing = Missing::default();
+        let one = hash(1);
+        let mut asked = Vec::new();
+        let mut fetched = Vec::new();
+        // The chain asks ten times in a second.
+        for ms in (0..8_000).step_by(100) {
+            if missing.is_due(&one, at(ms)) {
+                asked.push(ms);
+                missing.lacks(one, at(ms));
+            }
+            if missing.is_long(&one, at(ms)) {
+                fetched.push(ms);
+            }
+        }
+        assert_eq!(asked[..8], [0, 100, 200, 300, 400, 500, 700, 900]);
+        let last = asked.windows(2).last().expect("it is asked often");
+        assert_eq!(last[1] - last[0], 1_000);
+        assert_eq!(fetched.first(), Some(&400));
+        assert_eq!(fetched.len(), 76);
+        missing.fetched(&one);
+        assert!(missing.is_due(&one, at(8_000)) && !missing.is_long(&one, at(8_000)));
     }
 
     #[test]

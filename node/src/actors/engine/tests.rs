@@ -278,6 +278,8 @@ impl Engine {
             if additions.is_some() {
                 return additions;
             }
+            // Peers are asked after a while.
+            sleep(Duration::from_millis(50)).await;
         }
         None
     }
