@@ -211,6 +211,9 @@ async fn bind_metrics(addr: Option<SocketAddr>) -> Result<MetricsServer, Failure
 async fn bind_mining(addr: Option<SocketAddr>) -> Result<MiningServer, Failure> {
     let bind = |addr| MiningServer::bind(addr, Settings::default());
     if let Some(addr) = addr {
+        if !addr.ip().is_loopback() {
+            tracing::warn!(%addr, "other machines can mine this network: the address has no login");
+        }
         return bind(addr).await.map_err(mining_refused);
     }
     match bind(loopback(DEFAULT_PORT)).await {
