@@ -690,6 +690,8 @@ fn a_proof_is_carried_up_to_the_edge_of_the_window_where_the_gate_ends() {
             first: Height(1),
             range: blocks[..2].iter().map(|b| b.header.hash()).collect(),
             bits: w.genesis.spec().auxpow.limit_bits,
+            final_sequence: 0,
+            final_end: Height(0),
         };
         let proof = mine(&w.genesis, &offer);
         let federation = FederationRecord {

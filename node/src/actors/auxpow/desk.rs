@@ -4,7 +4,7 @@
 //! work that was handed out, and the verified proofs that no final block carries yet. Guarantees
 //! that its tables are bounded, that work of one address displaces none of an address with a valid
 //! proof, that work which was just created is not displaced, that a proof is held only after every
-//! rule was checked, and that proofs of peers ([`gossip`]) displace none of own miners. Stale work stays known until the next proof is final, so that its miner
+//! rule was checked, and that proofs of peers displace none of own miners. Stale work stays known until the next proof is final, so that its miner
 //! learns the reason.
 
 mod gossip;
@@ -244,6 +244,9 @@ pub struct Desk {
     carried: VecDeque<(Hash, WorkStatus)>,
     /// The last proof that a final block carries.
     last_final: Option<PowFinal>,
+    /// Number of the last proof that a final block carries by the offers so far: after a restart
+    /// the chain has no [`PowFinal`] until the next one.
+    covered: u64,
     /// First block of the range after [`Self::last_final`], once the chain has offered it.
     next_start: Option<Hash>,
 }
@@ -266,6 +269,7 @@ impl Desk {
             accepted: 0,
             carried: VecDeque::new(),
             last_final: None,
+            covered: 0,
             next_start: None,
         }
     }
@@ -301,8 +305,8 @@ impl Desk {
         if let Some(source) = source {
             return Err(OfferError::Range { sequence, source });
         }
-        let last = self.last_final.map_or(0, |last| last.sequence);
-        if last.checked_add(1) == Some(sequence) {
+        self.covered = self.covered.max(offer.final_sequence);
+        if self.last_sequence().checked_add(1) == Some(sequence) {
             self.next_start = offer.range.first().copied();
         }
         self.report = Report::Offer(Box::new(Offer {
@@ -476,7 +480,7 @@ impl Desk {
 
     /// The reason for which work of this number and first block is stale.
     fn staleness(&self, sequence: u64, start: Hash) -> Option<Staleness> {
-        let last = self.last_final.map_or(0, |last| last.sequence);
+        let last = self.last_sequence();
         if sequence <= last {
             return Some(Staleness::Carried { last });
         }
@@ -537,7 +541,13 @@ impl Desk {
         }
     }
 
-    /// The last proof that a final block carries.
+    /// Number of the last proof that a final block carries, as far as the chain reported it.
+    pub fn last_sequence(&self) -> u64 {
+        let last = self.last_final.map_or(0, |last| last.sequence);
+        last.max(self.covered)
+    }
+
+    /// The last proof that a final block carries, once the chain reported one since its start.
     pub fn last_final(&self) -> Option<&PowFinal> {
         self.last_final.as_ref()
     }
@@ -600,15 +610,15 @@ impl Desk {
     /// Of these proofs one of the fewest blocks, of equal ones the latest, and the longest range of
     /// each number last.
     fn least_useful(&self, is_of: impl Fn(&Held) -> bool) -> Option<Hash> {
-        let of = || self.held.iter().filter(|(_, held)| is_of(held));
+        let of: Vec<(&Hash, &Held)> = self.held.iter().filter(|(_, held)| is_of(held)).collect();
         let mut longest: BTreeMap<u64, (u32, Reverse<u64>)> = BTreeMap::new();
-        for (_, held) in of() {
+        for (_, held) in &of {
             let rank = (held.proof.count, Reverse(held.number));
             let best = longest.entry(held.proof.sequence).or_insert(rank);
             *best = rank.max(*best);
         }
         let longest: BTreeSet<u64> = longest.values().map(|(_, number)| number.0).collect();
-        let least = of().min_by_key(|(_, held)| {
+        let least = of.into_iter().min_by_key(|(_, held)| {
             let is_longest = longest.contains(&held.number);
             (is_longest, held.proof.count, Reverse(held.number))
         });

@@ -31,6 +31,8 @@ fn offer(sequence: u64, first: u64, last: u64, bits: u32) -> Option<Arc<WorkOffe
         first: Height(first),
         range: (first..=last).map(block).collect(),
         bits,
+        final_sequence: 0,
+        final_end: Height(0),
     }))
 }
 
@@ -526,12 +528,24 @@ fn proofs_of_peers_over_a_prefix_of_the_offer_are_held_and_not_published() {
         let mut desk = desk();
         let message = gossip(1, 3);
         let unused = Gossiped::Unused;
-        assert_eq!(desk.on_gossip(message.clone()), unused(Unused::OtherSequence));
+        assert_eq!(
+            desk.on_gossip(message.clone()),
+            unused(Unused::OtherSequence)
+        );
         assert!(desk.on_work(offer(1, 1, 2, EASY)).is_ok());
         let early = desk.on_gossip(message.clone());
-        assert_eq!(early, unused(Unused::OtherRange), "its end is not final here");
+        assert_eq!(
+            early,
+            unused(Unused::OtherRange),
+            "its end is not final here"
+        );
         assert!(desk.on_work(offer(1, 1, 5, EASY)).is_ok());
-        let Gossiped::New { key, proof, displaced } = desk.on_gossip(message.clone()) else {
+        let Gossiped::New {
+            key,
+            proof,
+            displaced,
+        } = desk.on_gossip(message.clone())
+        else {
             panic!("a good proof");
         };
         assert_eq!((proof.count, displaced.len()), (3, 0));
@@ -562,8 +576,14 @@ fn each_flaw_of_a_gossiped_proof_has_its_verdict() {
         };
         let unused = [
             (altered(&|proof| proof.sequence = 2), Unused::OtherSequence),
-            (altered(&|proof| proof.range_start = block(2)), Unused::OtherRange),
-            (altered(&|proof| proof.range_end = block(2)), Unused::OtherRange),
+            (
+                altered(&|proof| proof.range_start = block(2)),
+                Unused::OtherRange,
+            ),
+            (
+                altered(&|proof| proof.range_end = block(2)),
+                Unused::OtherRange,
+            ),
             (altered(&|proof| proof.count = 2), Unused::OtherRange),
             (altered(&|proof| proof.count = u32::MAX), Unused::OtherRange),
         ];
@@ -586,7 +606,11 @@ fn each_flaw_of_a_gossiped_proof_has_its_verdict() {
         let mut strict = desk();
         assert!(strict.on_work(offer(1, 1, 3, 0x1d00_ffff)).is_ok());
         let weak = strict.on_gossip(good);
-        assert_eq!(weak, Gossiped::Unused(Unused::Work), "no fault: bits ease with time");
+        assert_eq!(
+            weak,
+            Gossiped::Unused(Unused::Work),
+            "no fault: bits ease with time"
+        );
     });
 }
 
@@ -598,7 +622,7 @@ fn proofs_of_peers_displace_each_other_and_none_of_own_miners() {
         let own = MAX_HELD - MAX_HELD_OF_PEERS;
         for number in 0..own as u64 {
             let work = create(&mut desk, number);
-            assert_eq!(accept(&mut desk, &work).1, []);
+            assert!(accept(&mut desk, &work).1.is_empty());
         }
         assert!(desk.on_work(offer(1, 1, 9, EASY)).is_ok());
         let mut of_peers = Vec::new();
@@ -607,7 +631,7 @@ fn proofs_of_peers_displace_each_other_and_none_of_own_miners() {
             else {
                 panic!("there is room");
             };
-            assert_eq!(displaced, []);
+            assert!(displaced.is_empty());
             of_peers.push(key);
         }
         let short = desk.on_gossip(gossip(2_000, 4));
@@ -615,7 +639,10 @@ fn proofs_of_peers_displace_each_other_and_none_of_own_miners() {
         let Gossiped::New { key, displaced, .. } = desk.on_gossip(gossip(2_000, 6)) else {
             panic!("it is longer than others");
         };
-        assert_eq!(Some(&displaced[..]), of_peers.last().map(std::slice::from_ref));
+        assert_eq!(
+            Some(&displaced[..]),
+            of_peers.last().map(std::slice::from_ref)
+        );
         // Own proofs displace those of peers, the longest last.
         assert!(desk.on_work(offer(1, 1, 2, EASY)).is_ok());
         for number in 0..MAX_HELD_OF_PEERS as u64 {
@@ -630,5 +657,29 @@ fn proofs_of_peers_displace_each_other_and_none_of_own_miners() {
         assert!(desk.on_work(offer(1, 1, 9, EASY)).is_ok());
         let late = desk.on_gossip(gossip(3_000, 9));
         assert_eq!(late, Gossiped::Unused(Unused::Superseded));
+    });
+}
+
+/// The chain does not repeat the last final proof after a restart of the node.
+#[test]
+fn the_first_offer_after_a_restart_drops_proofs_that_final_blocks_made_useless() {
+    with_clock(|| {
+        let mut before = open_desk();
+        let work = create(&mut before, 1);
+        let (old, _) = accept(&mut before, &work);
+        assert!(before.on_work(offer(2, 4, 6, EASY)).is_ok());
+        let work = create(&mut before, 1);
+        let (open, _) = accept(&mut before, &work);
+        let mut after = desk_of(&before);
+        let mut first = offer(3, 7, 9, EASY).expect("an offer");
+        // A block that is not final carries proof 2.
+        let fields = Arc::make_mut(&mut first);
+        (fields.final_sequence, fields.final_end) = (1, Height(3));
+        let changes = after.on_work(Some(first)).expect("an offer");
+        assert_eq!(changes.delete, [old]);
+        assert_eq!(after.queued().map(|proof| proof.sequence), Some(2));
+        assert!(after.held.contains_key(&open));
+        assert_eq!(after.last_sequence(), 1);
+        assert_eq!(after.last_final(), None);
     });
 }

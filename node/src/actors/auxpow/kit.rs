@@ -161,6 +161,8 @@ impl Kit {
             first: Height(first),
             range: (first..=last).map(block_hash).collect(),
             bits,
+            final_sequence: 0,
+            final_end: Height(0),
         };
         self.tell(AuxPowMessage::Work(Some(Arc::new(offer))));
     }

@@ -140,6 +140,14 @@ impl AuxPowActor {
     async fn on_work(&mut self, offer: Option<Arc<WorkOffer>>) -> Result<(), AuxPowError> {
         let blocks = offer.as_ref().map_or(0, |offer| offer.range.len());
         self.metrics.on_offer(blocks);
+        if let (Some(offer), None) = (&offer, self.desk.last_final()) {
+            let WorkOffer {
+                final_sequence,
+                final_end,
+                ..
+            } = **offer;
+            self.metrics.on_final(final_sequence, final_end.0);
+        }
         match self.desk.on_work(offer) {
             Ok(Changes { send, delete }) => {
                 for proof in send {
@@ -239,19 +247,21 @@ impl AuxPowActor {
     /// Publishes the best durable proof of an own miner, if it is due.
     fn publish(&mut self) {
         let now = time::now();
-        let since = self
-            .published
-            .map(|(key, at)| (key, now.saturating_duration_since(at)));
-        if since.is_some_and(|(_, since)| since < PUBLISH_INTERVAL) {
-            return;
-        }
         let Some((key, proof)) = self.desk.to_publish() else {
             return;
         };
-        let is_repeated = since.is_some_and(|(last, _)| last == key);
-        if is_repeated && since.is_some_and(|(_, since)| since < self.repeat_interval)
-            || !interceptor::gossips_proofs()
-        {
+        let is_again = self.published.is_some_and(|(last, _)| last == key);
+        if let Some((_, at)) = self.published {
+            let interval = if is_again {
+                self.repeat_interval
+            } else {
+                PUBLISH_INTERVAL
+            };
+            if now.saturating_duration_since(at) < interval {
+                return;
+            }
+        }
+        if !interceptor::gossips_proofs() {
             return;
         }
         let publish = NetworkMessage::Command(Box::new(Command::Publish {
@@ -259,7 +269,7 @@ impl AuxPowActor {
             payload: proof.encode(),
         }));
         if self.mailboxes.network.tell(publish).is_ok() {
-            reached(if is_repeated {
+            reached(if is_again {
                 "state.auxpow.published_again"
             } else {
                 "state.auxpow.published"

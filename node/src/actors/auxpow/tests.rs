@@ -163,11 +163,14 @@ fn a_proof_goes_to_peers_once_durable_and_in_each_slot_until_a_block_carries_it(
         let key = accepted(&kit).await;
         assert!(disk.with(|content| content.proofs.contains_key(&key)));
         let (proofs, _) = published(&mut kit);
-        assert_eq!(proofs.iter().map(|proof| proof.count).collect::<Vec<_>>(), [3]);
+        assert_eq!(
+            proofs.iter().map(|proof| proof.count).collect::<Vec<_>>(),
+            [3]
+        );
         // A second one in the same slot waits for the next.
         kit.offer(1, 1, 4, EASY);
         accepted(&kit).await;
-        assert_eq!(published(&mut kit).0, []);
+        assert!(published(&mut kit).0.is_empty());
         alys_runtime::time::sleep(5 * RESEND_INTERVAL / 2).await;
         let (proofs, _) = published(&mut kit);
         assert!((1..=2).contains(&proofs.len()), "{} proofs", proofs.len());
@@ -177,7 +180,7 @@ fn a_proof_goes_to_peers_once_durable_and_in_each_slot_until_a_block_carries_it(
         kit.miners.desk.queue().await.expect("an answer");
         published(&mut kit);
         alys_runtime::time::sleep(5 * RESEND_INTERVAL / 4).await;
-        assert_eq!(published(&mut kit).0, []);
+        assert!(published(&mut kit).0.is_empty());
         kit.test.end().await;
     });
 }
@@ -200,7 +203,10 @@ fn a_proof_of_a_peer_is_judged_held_and_restored_as_one_of_a_peer() {
             number += 1;
             let topic = Topic::Work;
             let id = GossipId::unknown(number, topic, peer);
-            peers.pass(Source::gossip(peer, is_known, GossipRef { topic, id }), payload)
+            peers.pass(
+                Source::gossip(peer, is_known, GossipRef { topic, id }),
+                payload,
+            )
         };
         let payload = proofs[0].encode();
         assert!(pass(payload.clone(), false), "there is no work yet");
@@ -214,7 +220,7 @@ fn a_proof_of_a_peer_is_judged_held_and_restored_as_one_of_a_peer() {
         let queue = kit.miners.desk.queue().await.expect("an answer");
         assert_eq!(queue.held, 1);
         let (published_own, verdicts) = published(&mut kit);
-        assert_eq!(published_own, []);
+        assert!(published_own.is_empty());
         let expected = [
             GossipVerdict::Ignore,
             GossipVerdict::Accept,
@@ -231,7 +237,7 @@ fn a_proof_of_a_peer_is_judged_held_and_restored_as_one_of_a_peer() {
         let queue = again.miners.desk.queue().await.expect("an answer");
         assert_eq!(queue.held, 1);
         alys_runtime::time::sleep(5 * RESEND_INTERVAL / 4).await;
-        assert_eq!(published(&mut again).0, []);
+        assert!(published(&mut again).0.is_empty());
         again.test.end().await;
     });
 }
@@ -253,6 +259,10 @@ fn proofs_of_strangers_leave_room_for_those_of_known_peers() {
         assert_eq!(of_strangers + taken(true), MAX_GOSSIPED);
         assert!(of_strangers < MAX_GOSSIPED / 2);
         while probe.now().is_some() {}
-        assert_eq!(taken(false), of_strangers, "handled messages leave their places");
+        assert_eq!(
+            taken(false),
+            of_strangers,
+            "handled messages leave their places"
+        );
     });
 }

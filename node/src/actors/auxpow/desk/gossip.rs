@@ -101,8 +101,8 @@ impl Desk {
         let Some(range) = offer.offer.range.get(..count) else {
             return unused(Unused::OtherRange);
         };
-        let is_prefix = range.first() == Some(&message.range_start)
-            && range.last() == Some(&message.range_end);
+        let is_prefix =
+            range.first() == Some(&message.range_start) && range.last() == Some(&message.range_end);
         if !is_prefix {
             return unused(Unused::OtherRange);
         }
