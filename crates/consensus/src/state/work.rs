@@ -100,11 +100,10 @@ impl State {
 
     /// Drops a proof that made an own block invalid, for as long as its number is open.
     pub(super) fn drop_proof(&mut self, carried: &AuxPowHeader) {
-        let (dropped, kept) = std::mem::take(&mut self.work.held)
-            .into_iter()
-            .partition(|proof| proof.auxpow == carried.auxpow);
+        let held = std::mem::take(&mut self.work.held).into_iter();
+        let (dropped, kept): (Vec<_>, Vec<_>) =
+            held.partition(|proof| proof.auxpow == carried.auxpow);
         self.work.held = kept;
-        let dropped: Vec<Arc<HeldProof>> = dropped;
         let keys = dropped.iter().map(|proof| (proof.sequence, proof.work));
         self.work.invalid.extend(keys);
         while self.work.invalid.len() > MAX_HELD {
