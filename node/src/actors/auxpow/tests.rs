@@ -160,6 +160,7 @@ fn a_proof_goes_to_peers_once_durable_and_in_each_slot_until_a_block_carries_it(
         let disk = Disk::default();
         let mut kit = Kit::start(&disk);
         kit.offer(1, 1, 3, EASY);
+        let begun = time::now();
         let key = accepted(&kit).await;
         assert!(disk.with(|content| content.proofs.contains_key(&key)));
         let (proofs, _) = published(&mut kit);
@@ -170,7 +171,9 @@ fn a_proof_goes_to_peers_once_durable_and_in_each_slot_until_a_block_carries_it(
         // A second one in the same slot waits for the next.
         kit.offer(1, 1, 4, EASY);
         accepted(&kit).await;
-        assert!(published(&mut kit).0.is_empty());
+        let (early, _) = published(&mut kit);
+        let spent = time::now().saturating_duration_since(begun);
+        assert!(early.is_empty() || spent >= PUBLISH_INTERVAL, "{spent:?}");
         alys_runtime::time::sleep(5 * RESEND_INTERVAL / 2).await;
         let (proofs, _) = published(&mut kit);
         assert!((1..=2).contains(&proofs.len()), "{} proofs", proofs.len());
@@ -228,7 +231,8 @@ fn a_proof_of_a_peer_is_judged_held_and_restored_as_one_of_a_peer() {
             GossipVerdict::Ignore,
         ];
         assert_eq!(verdicts, expected);
-        assert_eq!(kit.sent(), [1]);
+        let sent = kit.sent();
+        assert!(!sent.is_empty() && sent.iter().all(|sequence| *sequence == 1));
         assert_eq!(disk.with(|content| content.proofs.len()), 1);
         kit.test.end().await;
 
