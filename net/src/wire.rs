@@ -1,10 +1,9 @@
 //! The wire format: names, limits and envelopes. The types and limits of payloads are those of
 //! `alys_types::wire`.
 
-use alys_types::limits::MAX_AUXPOW_BYTES;
 use alys_types::wire::{
     BlockRange, BlockReceipts, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal,
-    RangeRequest, Status, StatusAnswer, Transactions,
+    RangeRequest, Status, StatusAnswer, Transactions, WorkProof,
 };
 use alys_types::{Block, Hash, Vote};
 
@@ -14,7 +13,7 @@ use crate::handshake::{ChainTag, TAG_BYTES};
 /// or protocols, increments it, because
 /// [`Event::PeerSubscribed`](crate::Event::PeerSubscribed) waits for all topics: a peer with
 /// another list would never receive the votes that are rebroadcast on a connection.
-pub const WIRE_VERSION: u32 = 4;
+pub const WIRE_VERSION: u32 = 5;
 
 /// Declares an enum from a table of variants, each with its name on the wire and its limits.
 macro_rules! table {
@@ -59,9 +58,8 @@ table! {
         Approvals = "approvals", Vote::LIMIT;
         /// Votes of the second phase, each with the certificate of its block.
         Confirmations = "confirmations", Confirmation::LIMIT;
-        /// Proof of work for finished ranges. Not built: no message type exists, and every message
-        /// is refused.
-        Work = "work", MAX_AUXPOW_BYTES;
+        /// Proofs of work over final blocks, until a block carries one.
+        Work = "work", WorkProof::LIMIT;
         /// New finality certificates.
         Finality = "finality", CertifiedHeader::LIMIT;
         /// Users' transactions, because execution clients need not have a network of their own.
@@ -91,6 +89,8 @@ impl Topic {
                 messages: (2000, 120),
                 bytes: (4 * MIB, MIB / 4),
             },
+            // A node sends one in two seconds of its own miners, and forwards as many; an AuxPoW has
+            // a few KiB.
             Self::Work => GossipRate {
                 messages: (8, 1),
                 bytes: (4 * MIB, MIB / 2),
@@ -259,10 +259,10 @@ mod tests {
         let chain = ChainTag {
             genesis: [0x0f; 32],
         };
-        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/4");
+        assert_eq!(Topic::Blocks.full_name(&chain), "/alys/0f0f0f0f/blocks/5");
         assert_eq!(
             Protocol::BlocksByHash.full_name(&chain),
-            "/alys/0f0f0f0f/blocks_by_hash/4"
+            "/alys/0f0f0f0f/blocks_by_hash/5"
         );
     }
 

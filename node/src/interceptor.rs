@@ -114,6 +114,11 @@ pub(crate) fn restores_proofs() -> bool {
     !mutant::active("proofs-not-restored")
 }
 
+/// True if the AuxPowActor publishes the proofs of its miners.
+pub(crate) fn gossips_proofs() -> bool {
+    !mutant::active("proofs-not-gossiped")
+}
+
 /// True if the marker of a fresh key is removed before the vote state exists.
 pub(crate) fn removes_marker_first() -> bool {
     mutant::active("marker-removed-first")

@@ -34,6 +34,7 @@ const RULES: &[(&str, &str, &[&str])] = &[
         &["block", "blocks", "block_range", "header_range"],
     ),
     ("network", "tx_pool", &["received"]),
+    ("network", "auxpow", &["gossip"]),
     ("network", "engine", &["get_receipts"]),
     ("peers", "network", &["command", "request", "get_connected"]),
     (
@@ -44,6 +45,7 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("peers", "engine", &["receipts_received"]),
     ("tx_pool", "network", &["command", "judge"]),
     ("auxpow", "chain", &["proof", "aux_pow_started"]),
+    ("auxpow", "network", &["command", "judge"]),
     (
         "auxpow",
         "storage",

@@ -14,7 +14,7 @@ use alys_integrations::http::{ClientConfig, Endpoint};
 use alys_net::{ChainTag, NodeKey, PeerAddr};
 use alys_runtime::disk::Dir;
 
-use crate::actors::auxpow::{self, AuxPowActor, AuxPowMessage};
+use crate::actors::auxpow::{self, AuxPowActor, AuxPowMessage, PeerProofs};
 use crate::actors::chain::{self, ChainActor, ChainMessage};
 use crate::actors::engine::{EngineActor, EngineMessage, MeteredClient, PeerReceipts};
 use crate::actors::network::{self, NetworkActor, NetworkError, NetworkMessage};
@@ -246,6 +246,7 @@ impl Wiring {
         let mailboxes = auxpow::Mailboxes {
             storage: self.storage_of_miners()?,
             chain: self.rights.grant("auxpow", "chain", &self.chain)?,
+            network: self.rights.grant("auxpow", "network", &self.network)?,
         };
         let genesis = self.config.genesis.clone();
         let key = self.config.key.as_ref();
@@ -290,6 +291,7 @@ impl Wiring {
             storage: storage::PeerReads::new(storage),
             receipts: PeerReceipts::new(engine),
             tx_pool: rights.grant("network", "tx_pool", &self.tx_pool)?,
+            proofs: PeerProofs::new(rights.grant("network", "auxpow", &self.auxpow)?),
         };
         let net_config = network_config(&self.config)?;
         let needs_peers = self.config.needs_peers();

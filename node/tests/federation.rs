@@ -8,12 +8,14 @@ use std::time::Duration;
 use alys_integrations::embedded::execution::{CoreConfig, ExecutionCore};
 use alys_integrations::embedded::{ExecutionServer, ExecutionServerConfig};
 use alys_integrations::http::JwtSecret;
+use alys_node::actors::storage::BlockQuery;
 use alys_node::node::{ExecutionEndpoint, Node, NodeConfig, NodeEvent};
+use alys_pow::Template;
 use alys_runtime::disk::Dir;
 use alys_types::bls::SecretKey;
 use alys_types::spec::{ChainSpec, GovernanceSpec};
 use alys_types::{
-    Address, Authority, FaultModel, FederationChange, Genesis, Height, Order, OrderContent,
+    Address, Authority, FaultModel, FederationChange, Genesis, Hash, Height, Order, OrderContent,
     SetChange, Slot,
 };
 
@@ -264,6 +266,77 @@ fn a_validator_that_was_away_while_the_federation_changed_catches_up() {
         let wanted = final_height(&validators[1]).await + 2;
         until_final(&back, wanted, "it is where the others are").await;
         validators.push(back);
+        for v in validators {
+            let audit = v.node.audit().expect("the access rules are in force");
+            assert!(
+                audit.counts.is_empty(),
+                "an actor exceeds its rights: {audit:?}"
+            );
+            let report = v.node.shutdown(Duration::from_secs(5)).await;
+            assert!(report.is_clean(), "{report:?}");
+            v.execution.stop().await;
+        }
+    });
+}
+
+/// Submits a proof of the present work to this node, if there is work and it is not `last`.
+async fn mine(validator: &Validator, last: &mut Hash) {
+    let desk = validator.node.miners().desk;
+    let handed = desk.create(Some(Address([0xaa; 20]))).await;
+    let Ok(work) = handed.expect("an answer").map(|handed| handed.work) else {
+        return;
+    };
+    if work.commitment == *last {
+        return;
+    }
+    *last = work.commitment;
+    let seconds = alys_runtime::clock::wall_ms() / 1_000;
+    let mut template = Template::new(work.commitment, seconds as u32, 0);
+    let (proof, _) = template.grind(work.bits.target(), 1_000_000);
+    let proof = proof.expect("a target of development is easy").encode();
+    desk.submit(work.commitment, proof)
+        .await
+        .expect("an answer");
+}
+
+/// Authority that proposed the block with the last final proof, as this node has it.
+async fn last_carrier(validator: &Validator) -> Option<u8> {
+    let miners = validator.node.miners();
+    let last = miners.desk.queue().await.expect("an answer").last_final?;
+    let block = miners
+        .blocks
+        .find(BlockQuery::Hash(last.carrier.hash))
+        .await;
+    let block = block.expect("an answer").expect("final blocks are stored");
+    Some(block.block.header.proposer)
+}
+
+#[test]
+fn a_proof_of_the_only_miner_is_carried_by_a_leader_that_has_none() {
+    let temp = tempfile::tempdir().expect("a directory");
+    alys_runtime::block_on_main(async move {
+        let root = Dir::open(temp.path()).expect("a directory");
+        let genesis = genesis(4, FaultModel::Byzantine);
+        let listen: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let mut validators: Vec<Validator> = Vec::new();
+        let mut peers = Vec::new();
+        for i in 0..4 {
+            validators.push(validator(i, &root, &genesis, listen, peers.clone()).await);
+            peers.push(validators[i].node.listen_addr().to_string());
+        }
+        let with_miner = genesis.set().index_of(&key(1).public_key().to_bytes());
+        let mut last = Hash([0; 32]);
+        let carried = alys_runtime::time::timeout(Duration::from_secs(60), async {
+            loop {
+                mine(&validators[1], &mut last).await;
+                let carrier = last_carrier(&validators[3]).await;
+                if carrier.is_some() && carrier != with_miner {
+                    return;
+                }
+                alys_runtime::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        assert!(carried.await.is_ok(), "within a minute");
         for v in validators {
             let audit = v.node.audit().expect("the access rules are in force");
             assert!(

@@ -353,24 +353,34 @@ impl BlockStore {
         }))
     }
 
-    /// The proofs of work that wait for a block, by commitment; at most [`schema::MAX_PROOFS`].
+    /// The proofs of work that wait for a block, by commitment; at most [`schema::MAX_PROOFS`] and
+    /// [`schema::MAX_PROOFS_BYTES`].
     pub fn proofs(&self) -> Result<Vec<(Hash, Vec<u8>)>, Error> {
-        let rows = self.store.range(
-            schema::PROOFS,
-            &[],
-            &schema::AFTER_HASHES,
-            Direction::Forward,
-            schema::MAX_PROOFS,
-        )?;
-        let proof = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let key = <[u8; 32]>::try_from(key)
-                .map_err(|key| corrupt(schema::PROOFS, &key, "is not a commitment"))?;
+        let mut proofs = Vec::new();
+        let (mut start, mut bytes) = (Vec::new(), 0_usize);
+        while proofs.len() < schema::MAX_PROOFS {
+            let end = &schema::AFTER_HASHES;
+            let row = self
+                .store
+                .range(schema::PROOFS, &start, end, Direction::Forward, 1)?;
+            let Some((key, value)) = row.into_iter().next() else {
+                break;
+            };
+            let commitment = <[u8; 32]>::try_from(&key[..])
+                .map_err(|_| corrupt(schema::PROOFS, &key, "is not a commitment"))?;
             if value.len() > schema::value_limit(schema::PROOFS, &key) {
                 return Err(corrupt(schema::PROOFS, &key, "is too long"));
             }
-            Ok((Hash(key), value))
-        };
-        rows.into_iter().map(proof).collect()
+            bytes = bytes.saturating_add(value.len());
+            if bytes > schema::MAX_PROOFS_BYTES {
+                break;
+            }
+            proofs.push((Hash(commitment), value));
+            // The next key in order.
+            start = key;
+            start.push(0);
+        }
+        Ok(proofs)
     }
 
     /// The hash of the final block at a height; `None` for genesis, which is not stored.

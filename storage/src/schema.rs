@@ -70,6 +70,8 @@ const ADDITIONS_BYTES: usize = 32;
 const MAX_PROOF_BYTES: usize = MAX_AUXPOW_BYTES + 1024;
 /// Most records of proofs that a start reads: twice the 64 that the AuxPowActor holds.
 pub const MAX_PROOFS: usize = 128;
+/// Bytes of those records: the 64 of the largest size.
+pub const MAX_PROOFS_BYTES: usize = MAX_PROOFS / 2 * MAX_PROOF_BYTES;
 
 /// Longest value at a key, in bytes. Writes refuse a longer one as well as reads, because a node
 /// that cannot read its own entry does not start.

@@ -170,6 +170,20 @@ fn proofs_are_listed_until_they_are_removed() {
         }
     });
     assert_eq!(store.proofs().expect("reads").len(), schema::MAX_PROOFS);
+    // Of the largest ones fewer are read.
+    written(&store, |batch| {
+        for index in 0..100 {
+            BlockStore::batch_proof(batch, &Hash([index; 32]), &all[3].1);
+        }
+    });
+    let bytes: usize = store
+        .proofs()
+        .expect("reads")
+        .iter()
+        .map(|(_, b)| b.len())
+        .sum();
+    assert!(bytes <= schema::MAX_PROOFS_BYTES, "{bytes} bytes");
+    assert!(bytes > schema::MAX_PROOFS_BYTES - 2 * all[3].1.len());
 }
 
 #[test]

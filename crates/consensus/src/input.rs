@@ -171,6 +171,10 @@ pub struct WorkOffer {
     pub range: Vec<Hash>,
     /// Target of a proof that a block of the next slot carries, in compact form.
     pub bits: u32,
+    /// Number of the last proof that a final block carries; 0 before the first.
+    pub final_sequence: u64,
+    /// End of the range of that proof; genesis before the first.
+    pub final_end: Height,
 }
 
 /// A range that became final by proof of work (rule 4.4): the block that carries the proof is

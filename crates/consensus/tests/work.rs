@@ -589,10 +589,11 @@ fn a_proof_whose_fees_the_payload_lacks_costs_no_turn() {
     let effects = c.w.give_certificate(VoteKind::Confirmation, &header);
     c.read(&effects);
     c.head = header;
-    let proof = mine(&c.w.genesis, c.offer.as_ref().expect("an offer"));
-    c.w.input(Input::Proof(Arc::new(proof)));
+    let proof = Arc::new(mine(&c.w.genesis, c.offer.as_ref().expect("an offer")));
+    c.w.input(Input::Proof(proof.clone()));
     let mut turns = c.slot + 1..;
-    let is_own = |slot: &u64| c.w.genesis.set().leader(Slot(FIRST + slot)) == 3;
+    let set = c.w.genesis.set().clone();
+    let is_own = |slot: &u64| set.leader(Slot(FIRST + slot)) == 3;
     let slot = turns.find(is_own).expect("one in four");
     let request = |effects: &[Effect]| {
         let mut requests = effects.iter().filter_map(|effect| match effect {
@@ -620,6 +621,11 @@ fn a_proof_whose_fees_the_payload_lacks_costs_no_turn() {
         _ => false,
     });
     assert!(is_proposed, "a block without the proof is proposed");
+    // Its miner and peers send it again while its number is open.
+    c.w.input(Input::Proof(proof));
+    let slot = turns.find(is_own).expect("one in four");
+    let asked = request(&c.w.at_slot(slot, 600)).expect("a payload is asked for");
+    assert!(asked.withdrawals.is_empty(), "it stays dropped");
 }
 
 /// A certificate has to show the end of the range final; two of them may.
@@ -690,6 +696,8 @@ fn a_proof_is_carried_up_to_the_edge_of_the_window_where_the_gate_ends() {
             first: Height(1),
             range: blocks[..2].iter().map(|b| b.header.hash()).collect(),
             bits: w.genesis.spec().auxpow.limit_bits,
+            final_sequence: 0,
+            final_end: Height(0),
         };
         let proof = mine(&w.genesis, &offer);
         let federation = FederationRecord {

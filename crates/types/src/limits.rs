@@ -12,6 +12,8 @@ pub const MAX_CERTIFICATE_BYTES: usize = 1024;
 /// Largest encoded AuxPoW: a coinbase transaction of a mining pool with two branches of 30 levels
 /// has a few KiB, and a block with one has to leave room for transactions.
 pub const MAX_AUXPOW_BYTES: usize = 512 * 1024;
+/// Largest message about a proof of work: the AuxPoW and the range, miner and number beside it.
+pub const MAX_WORK_PROOF_BYTES: usize = MAX_AUXPOW_BYTES + 256;
 /// Largest encoded status message: two headers with certificates, three votes, and the proof of an
 /// authority's key.
 pub const MAX_STATUS_BYTES: usize = 4096;

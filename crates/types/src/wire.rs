@@ -6,11 +6,14 @@ use crate::bls::{self, PublicKeyBytes, SecretKey, Signature};
 use crate::codec::{self, DecodeError};
 use crate::hash::{tagged, tags};
 use crate::limits::{
-    MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MAX_CERTIFICATE_BYTES, MAX_PROPOSAL_BYTES,
-    MAX_RANGE_BYTES, MAX_RECEIPTS_BYTES, MAX_STATUS_BYTES, MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES,
+    MAX_AUXPOW_BYTES, MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MAX_CERTIFICATE_BYTES,
+    MAX_PROPOSAL_BYTES, MAX_RANGE_BYTES, MAX_RECEIPTS_BYTES, MAX_STATUS_BYTES,
+    MAX_TRANSACTIONS_BYTES, MAX_VOTE_BYTES, MAX_WORK_PROOF_BYTES,
 };
 use crate::vote::ChainId;
-use crate::{AuthoritySet, Block, Certificate, ForkId, Hash, Header, Height, Slot, Vote, bounded};
+use crate::{
+    Address, AuthoritySet, Block, Certificate, ForkId, Hash, Header, Height, Slot, Vote, bounded,
+};
 
 /// A proposal: the block and its leader's signature (topic `blocks`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +173,26 @@ pub struct BlockReceipts(
     #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_BLOCK_TRANSACTIONS>")] pub Vec<Vec<u8>>,
 );
 
+/// A proof of work over a range of final blocks that no block carries yet (topic `work`).
+/// Unchecked. It has no commitment, because its receiver knows the blocks of the range (rule 4.1,
+/// docs/protocol.md).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkProof {
+    /// Number of the proof, from 1.
+    pub sequence: u64,
+    /// Oldest block of the range.
+    pub range_start: Hash,
+    /// Newest block of the range.
+    pub range_end: Hash,
+    /// Number of blocks of the range.
+    pub count: u32,
+    /// EVM address that the work pays.
+    pub miner: Address,
+    /// `CAuxPow` in Namecoin's encoding.
+    #[serde(deserialize_with = "bounded::at_most::<_, _, MAX_AUXPOW_BYTES>")]
+    pub auxpow: Vec<u8>,
+}
+
 /// Users' transactions, EIP-2718 encoded (topic `transactions`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transactions(pub Vec<Vec<u8>>);
@@ -213,12 +236,33 @@ message!(
     Vec<Hash> = 8 * 1024,
     Vec<Block> = MAX_RANGE_BYTES,
     Transactions = MAX_TRANSACTIONS_BYTES,
+    WorkProof = MAX_WORK_PROOF_BYTES,
 );
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, Authority, FaultModel};
+    use crate::{Authority, FaultModel};
+
+    #[test]
+    fn the_largest_proof_of_work_is_within_its_limit() {
+        let proof = WorkProof {
+            sequence: u64::MAX,
+            range_start: Hash([1; 32]),
+            range_end: Hash([2; 32]),
+            count: u32::MAX,
+            miner: Address([3; 20]),
+            auxpow: vec![4; MAX_AUXPOW_BYTES],
+        };
+        let bytes = proof.encode();
+        assert!(bytes.len() <= WorkProof::LIMIT, "{} bytes", bytes.len());
+        assert_eq!(WorkProof::decode(&bytes).as_ref(), Ok(&proof));
+        let longer = WorkProof {
+            auxpow: vec![4; MAX_AUXPOW_BYTES + 1],
+            ..proof
+        };
+        assert!(WorkProof::decode(&longer.encode()).is_err());
+    }
 
     fn key(index: u8) -> SecretKey {
         SecretKey::derive(&[index + 1; 32])

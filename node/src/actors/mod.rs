@@ -7,7 +7,8 @@
 //!               │  └─▶ Peers ◀── wanted blocks ───────┘   │ verdicts, payloads   │ bodies
 //!               └────── ranges, status                  Engine ──────────────────┘
 //!                                                         ⇅ Engine API   TxPool ⇄ client's pool
-//!   miners ─▶ AuxPow ⇄ Chain: work, proofs; AuxPow ─▶ Storage: held proofs
+//!   miners ─▶ AuxPow ⇄ Chain: work, proofs; AuxPow ─▶ Storage: held proofs;
+//!   AuxPow ⇄ Network: proofs of all miners
 //! ```
 //!
 //! Decisions are in the pure crates and in pure machines of the rooms; the actors are thin. The

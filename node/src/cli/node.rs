@@ -212,9 +212,9 @@ pub async fn run(args: NodeArgs, log: &LogArgs) -> Result<(), Failure> {
     }
     if let Some(server) = &mining {
         if authority.is_none() {
-            tracing::warn!(
-                "this node is no authority, and only authorities put proofs of work into blocks: \
-                 miners have to submit theirs to an authority as well"
+            tracing::info!(
+                "this node is no authority: it passes proofs of work on to the authorities, which \
+                 put them into blocks"
             );
         }
         server.serve(host.node().miners());

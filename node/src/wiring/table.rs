@@ -16,7 +16,7 @@ use alys_actor_system::{
     Supervisor, SupervisorSpec, System, mailbox,
 };
 
-use crate::actors::auxpow::{MAX_QUESTIONS, MAX_SUBMISSIONS};
+use crate::actors::auxpow::{MAX_GOSSIPED, MAX_QUESTIONS, MAX_SUBMISSIONS};
 use crate::actors::engine::EngineTimeouts;
 use crate::actors::storage::{MAX_BLOCK_READS, MAX_PEER_READS};
 use crate::node::StartError;
@@ -183,11 +183,12 @@ pub const AUXPOW: ActorSpec = ActorSpec {
     restart: BACKOFF,
     message_timeout: Duration::from_millis(3_500),
     timeout_reason: "the write of a proof, behind others of the storage",
-    // Questions of miners, of which so many are admitted, and reports of the chain.
-    mailbox: 2 * (MAX_SUBMISSIONS + MAX_QUESTIONS),
-    // The chain repeats a report that finds no room, and miners ask again.
+    // Questions of miners and proofs of peers, of which so many are admitted, and reports of the
+    // chain.
+    mailbox: 2 * (MAX_SUBMISSIONS + MAX_QUESTIONS + MAX_GOSSIPED),
+    // The chain repeats a report that finds no room, miners ask again, and nodes repeat proofs.
     least_mailbox: 4,
-    memory: "4096 works, 64 proofs of 32 MiB, 16 submissions of 8 MiB",
+    memory: "4096 works, 64 proofs of 32 MiB, 16 submissions and 16 proofs of peers of 8 MiB each",
 };
 pub const TX_POOL: ActorSpec = ActorSpec {
     name: "tx_pool",

@@ -205,6 +205,9 @@ planted! {
     "proofs-not-restored", "work", "a_proof_survives_alone":
         "The proofs that a node accepted before its restart are not read from its store."
         => "work-not-carried";
+    "proofs-not-gossiped", "work", "one_node_mines":
+        "A node does not send the proofs of its miners to other nodes."
+        => "too-few-ranges";
     "local-timestamp", "consensus", "late_leader":
         "The timestamp of a block is its leader's clock, and is not checked."
         => "wrong-timestamp";

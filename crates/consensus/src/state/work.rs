@@ -1,6 +1,7 @@
 //! Proofs of work: the work for miners, the proofs to carry, and the gate (rules 4.1, 4.4, 4.6 of
 //! docs/protocol.md).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alys_peg::Ledger;
@@ -19,6 +20,9 @@ const MAX_HELD: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct WorkDesk {
     held: Vec<Arc<HeldProof>>,
+    /// Number and parent header of proofs that made an own block invalid, which come again from
+    /// miners and peers while their number is open; at most [`MAX_HELD`].
+    invalid: BTreeSet<(u64, Hash)>,
     offered: Option<Offered>,
 }
 
@@ -57,7 +61,8 @@ impl State {
     /// Holds a proof until a final block carries one of its number. Of too many the shortest range
     /// leaves, the newest first.
     pub(super) fn hold_proof(&mut self, proof: Arc<HeldProof>) {
-        if !self.next_proof().may_be(&proof) || self.work.held.contains(&proof) {
+        let is_invalid = self.work.invalid.contains(&(proof.sequence, proof.work));
+        if is_invalid || !self.next_proof().may_be(&proof) || self.work.held.contains(&proof) {
             return;
         }
         self.work.held.push(proof);
@@ -88,11 +93,22 @@ impl State {
     pub(super) fn forget_proofs(&mut self) {
         let next = self.next_proof();
         self.work.held.retain(|proof| next.may_be(proof));
+        self.work
+            .invalid
+            .retain(|(sequence, _)| *sequence >= next.sequence);
     }
 
-    /// Drops a proof that made an own block invalid.
+    /// Drops a proof that made an own block invalid, for as long as its number is open.
     pub(super) fn drop_proof(&mut self, carried: &AuxPowHeader) {
-        self.work.held.retain(|p| p.auxpow != carried.auxpow);
+        let held = std::mem::take(&mut self.work.held).into_iter();
+        let (dropped, kept): (Vec<_>, Vec<_>) =
+            held.partition(|proof| proof.auxpow == carried.auxpow);
+        self.work.held = kept;
+        let keys = dropped.iter().map(|proof| (proof.sequence, proof.work));
+        self.work.invalid.extend(keys);
+        while self.work.invalid.len() > MAX_HELD {
+            self.work.invalid.pop_first();
+        }
     }
 
     /// The proof with the longest range that a block of `slot` on `parent` can carry. Its end is
@@ -176,6 +192,8 @@ impl State {
             Ok(count) if offered.is_some() => ledger.range(genesis, count),
             Ok(_) | Err(_) => Vec::new(),
         };
+        let last_final = self.settled.ledger.work(genesis);
+        let (final_sequence, final_end) = (last_final.sequence, last_final.end.height);
         self.work.offered = offered;
         let offer = offered.map(|_| {
             Arc::new(WorkOffer {
@@ -183,6 +201,8 @@ impl State {
                 first,
                 range,
                 bits,
+                final_sequence,
+                final_end,
             })
         });
         out.push(Effect::Work(offer));

@@ -3,9 +3,11 @@
 //! A pure machine: never does IO, waits or reads a clock. Owns the present offer of the chain, the
 //! work that was handed out, and the verified proofs that no final block carries yet. Guarantees
 //! that its tables are bounded, that work of one address displaces none of an address with a valid
-//! proof, that work which was just created is not displaced, and that a proof is held only after
-//! every rule was checked. Stale work stays known until the next proof is final, so that its miner
+//! proof, that work which was just created is not displaced, that a proof is held only after every
+//! rule was checked, and that proofs of peers displace none of own miners. Stale work stays known until the next proof is final, so that its miner
 //! learns the reason.
+
+mod gossip;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +22,8 @@ use alys_runtime::time::Instant;
 use alys_types::{Address, Hash, Height};
 
 use super::{HeldProof, PowFinal, WorkOffer};
+
+pub use gossip::{BadProof, Gossiped, MAX_HELD_OF_PEERS, Unused};
 
 /// Work that is remembered: about 256 bytes each, a megabyte together.
 pub const MAX_WORKS: usize = 4_096;
@@ -211,6 +215,8 @@ struct Held {
     proof: Arc<HeldProof>,
     /// Number in the order of acceptance.
     number: u64,
+    /// A miner of this node found it.
+    is_own: bool,
 }
 
 /// The desk.
@@ -238,6 +244,9 @@ pub struct Desk {
     carried: VecDeque<(Hash, WorkStatus)>,
     /// The last proof that a final block carries.
     last_final: Option<PowFinal>,
+    /// Number of the last proof that a final block carries by the offers so far: after a restart
+    /// the chain has no [`PowFinal`] until the next one.
+    covered: u64,
     /// First block of the range after [`Self::last_final`], once the chain has offered it.
     next_start: Option<Hash>,
 }
@@ -260,15 +269,18 @@ impl Desk {
             accepted: 0,
             carried: VecDeque::new(),
             last_final: None,
+            covered: 0,
             next_start: None,
         }
     }
 
     /// Holds a proof of an earlier run again. Proofs beyond [`MAX_HELD`] are left out.
-    pub fn restore(&mut self, key: Hash, proof: HeldProof) {
+    pub fn restore(&mut self, key: Hash, proof: HeldProof, is_own: bool) {
         if self.held.len() < MAX_HELD {
-            self.prove(proof.miner);
-            self.hold(key, Arc::new(proof));
+            if is_own {
+                self.prove(proof.miner);
+            }
+            self.hold(key, Arc::new(proof), is_own);
         }
     }
 
@@ -293,8 +305,8 @@ impl Desk {
         if let Some(source) = source {
             return Err(OfferError::Range { sequence, source });
         }
-        let last = self.last_final.map_or(0, |last| last.sequence);
-        if last.checked_add(1) == Some(sequence) {
+        self.covered = self.covered.max(offer.final_sequence);
+        if self.last_sequence().checked_add(1) == Some(sequence) {
             self.next_start = offer.range.first().copied();
         }
         self.report = Report::Offer(Box::new(Offer {
@@ -415,7 +427,7 @@ impl Desk {
             entry.is_accepted = true;
         }
         self.prove(bundle.miner);
-        self.hold(key, proof.clone());
+        self.hold(key, proof.clone(), true);
         let displaced = self.displace();
         Submission::Accepted(if displaced.contains(&key) {
             Accepted::Superseded
@@ -468,7 +480,7 @@ impl Desk {
 
     /// The reason for which work of this number and first block is stale.
     fn staleness(&self, sequence: u64, start: Hash) -> Option<Staleness> {
-        let last = self.last_final.map_or(0, |last| last.sequence);
+        let last = self.last_sequence();
         if sequence <= last {
             return Some(Staleness::Carried { last });
         }
@@ -529,7 +541,13 @@ impl Desk {
         }
     }
 
-    /// The last proof that a final block carries.
+    /// Number of the last proof that a final block carries, as far as the chain reported it.
+    pub fn last_sequence(&self) -> u64 {
+        let last = self.last_final.map_or(0, |last| last.sequence);
+        last.max(self.covered)
+    }
+
+    /// The last proof that a final block carries, once the chain reported one since its start.
     pub fn last_final(&self) -> Option<&PowFinal> {
         self.last_final.as_ref()
     }
@@ -542,10 +560,15 @@ impl Desk {
         }
     }
 
-    fn hold(&mut self, key: Hash, proof: Arc<HeldProof>) {
+    fn hold(&mut self, key: Hash, proof: Arc<HeldProof>, is_own: bool) {
         let number = self.accepted;
         self.accepted = self.accepted.saturating_add(1);
-        self.held.insert(key, Held { proof, number });
+        let held = Held {
+            proof,
+            number,
+            is_own,
+        };
+        self.held.insert(key, held);
     }
 
     /// Notes that an address had a valid proof.
@@ -561,29 +584,45 @@ impl Desk {
         self.fee_address.as_ref() == Some(address) || self.proven.contains(address)
     }
 
-    /// Drops proofs beyond [`MAX_HELD`]: those of the fewest blocks first, of equal ones the
-    /// latest, and the longest range of each number last.
+    /// Drops proofs beyond [`MAX_HELD`] and [`MAX_HELD_OF_PEERS`]: those of peers first.
     fn displace(&mut self) -> Vec<Hash> {
         let mut displaced = Vec::new();
-        while self.held.len() > MAX_HELD {
-            let mut longest: BTreeMap<u64, (u32, Reverse<u64>)> = BTreeMap::new();
-            for held in self.held.values() {
-                let rank = (held.proof.count, Reverse(held.number));
-                let best = longest.entry(held.proof.sequence).or_insert(rank);
-                *best = rank.max(*best);
-            }
-            let longest: BTreeSet<u64> = longest.values().map(|(_, number)| number.0).collect();
-            let least = self.held.iter().min_by_key(|(_, held)| {
-                let is_longest = longest.contains(&held.number);
-                (is_longest, held.proof.count, Reverse(held.number))
-            });
-            let Some(key) = least.map(|(key, _)| *key) else {
-                break;
-            };
+        while let Some(key) = self.excess() {
             self.held.remove(&key);
             displaced.push(key);
         }
         displaced
+    }
+
+    /// The proof that the limits displace next.
+    fn excess(&self) -> Option<Hash> {
+        let is_over = self.held.len() > MAX_HELD;
+        let of_peers = self.held.values().filter(|held| !held.is_own).count();
+        if of_peers > MAX_HELD_OF_PEERS || (is_over && of_peers > 0) {
+            self.least_useful(|held| !held.is_own)
+        } else if is_over {
+            self.least_useful(|_| true)
+        } else {
+            None
+        }
+    }
+
+    /// Of these proofs one of the fewest blocks, of equal ones the latest, and the longest range of
+    /// each number last.
+    fn least_useful(&self, is_of: impl Fn(&Held) -> bool) -> Option<Hash> {
+        let of: Vec<(&Hash, &Held)> = self.held.iter().filter(|(_, held)| is_of(held)).collect();
+        let mut longest: BTreeMap<u64, (u32, Reverse<u64>)> = BTreeMap::new();
+        for (_, held) in &of {
+            let rank = (held.proof.count, Reverse(held.number));
+            let best = longest.entry(held.proof.sequence).or_insert(rank);
+            *best = rank.max(*best);
+        }
+        let longest: BTreeSet<u64> = longest.values().map(|(_, number)| number.0).collect();
+        let least = of.into_iter().min_by_key(|(_, held)| {
+            let is_longest = longest.contains(&held.number);
+            (is_longest, held.proof.count, Reverse(held.number))
+        });
+        least.map(|(key, _)| *key)
     }
 
     /// Marks work that no block can carry any more, and drops such proofs, whose keys it returns.

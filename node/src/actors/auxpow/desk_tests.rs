@@ -4,6 +4,7 @@ use alys_pow::Template;
 use alys_runtime::time;
 use alys_types::Slot;
 use alys_types::hash::tagged;
+use alys_types::wire::WorkProof;
 
 use super::*;
 
@@ -30,6 +31,8 @@ fn offer(sequence: u64, first: u64, last: u64, bits: u32) -> Option<Arc<WorkOffe
         first: Height(first),
         range: (first..=last).map(block).collect(),
         bits,
+        final_sequence: 0,
+        final_end: Height(0),
     }))
 }
 
@@ -370,7 +373,7 @@ fn the_state_of_work_is_told_until_its_proof_is_final() {
 fn desk_of(before: &Desk) -> Desk {
     let mut after = desk();
     for (key, held) in &before.held {
-        after.restore(*key, (*held.proof).clone());
+        after.restore(*key, (*held.proof).clone(), held.is_own);
     }
     after
 }
@@ -383,7 +386,7 @@ fn a_restored_proof_is_held_and_its_repetition_accepted() {
         accept(&mut before, &work);
         let proof = before.held().remove(0);
         let mut after = desk();
-        after.restore(work.commitment, (*proof).clone());
+        after.restore(work.commitment, (*proof).clone(), true);
         assert_eq!(after.queued(), Some(proof.clone()));
         let again = Submission::Accepted(Accepted::Again);
         assert_eq!(submit(&mut after, &work, &proof.auxpow), again);
@@ -505,5 +508,178 @@ fn the_longest_ranges_are_held_when_there_are_too_many() {
         assert_eq!(desk.sizes().held, MAX_HELD);
         assert_eq!(desk.queued().map(|proof| proof.count), Some(9));
         assert!(desk.held.contains_key(&longest_key));
+    });
+}
+
+/// The message about a proof over blocks 1 to `last` for a miner, as another node sends it.
+fn gossip(number: u64, last: u64) -> WorkProof {
+    let mut other = desk();
+    assert!(other.on_work(offer(1, 1, last, EASY)).is_ok());
+    let work = create(&mut other, number);
+    accept(&mut other, &work);
+    let (key, message) = other.to_publish().expect("it is of an own miner");
+    assert_eq!(key, work.commitment);
+    message
+}
+
+#[test]
+fn proofs_of_peers_over_a_prefix_of_the_offer_are_held_and_not_published() {
+    with_clock(|| {
+        let mut desk = desk();
+        let message = gossip(1, 3);
+        let unused = Gossiped::Unused;
+        assert_eq!(
+            desk.on_gossip(message.clone()),
+            unused(Unused::OtherSequence)
+        );
+        assert!(desk.on_work(offer(1, 1, 2, EASY)).is_ok());
+        let early = desk.on_gossip(message.clone());
+        assert_eq!(
+            early,
+            unused(Unused::OtherRange),
+            "its end is not final here"
+        );
+        assert!(desk.on_work(offer(1, 1, 5, EASY)).is_ok());
+        let Gossiped::New {
+            key,
+            proof,
+            displaced,
+        } = desk.on_gossip(message.clone())
+        else {
+            panic!("a good proof");
+        };
+        assert_eq!((proof.count, displaced.len()), (3, 0));
+        assert_eq!(desk.queued(), Some(proof));
+        assert_eq!(desk.on_gossip(message.clone()), unused(Unused::Known));
+        assert_eq!(desk.to_publish(), None, "its own node repeats it");
+        // Its miner comes to this node as well.
+        assert!(desk.on_work(offer(1, 1, 3, EASY)).is_ok());
+        let work = create(&mut desk, 1);
+        assert_eq!((work.commitment, accept(&mut desk, &work).0), (key, key));
+        assert!(desk.to_publish().is_some());
+        assert_eq!(desk.sizes().held, 1);
+        // A block carries proof 1.
+        assert!(desk.on_work(offer(2, 4, 5, EASY)).is_ok());
+        assert_eq!(desk.to_publish(), None);
+        assert_eq!(desk.on_gossip(message), unused(Unused::OtherSequence));
+    });
+}
+
+#[test]
+fn each_flaw_of_a_gossiped_proof_has_its_verdict() {
+    with_clock(|| {
+        let good = gossip(1, 3);
+        let altered = |alter: &dyn Fn(&mut WorkProof)| {
+            let mut message = good.clone();
+            alter(&mut message);
+            open_desk().on_gossip(message)
+        };
+        let unused = [
+            (altered(&|proof| proof.sequence = 2), Unused::OtherSequence),
+            (
+                altered(&|proof| proof.range_start = block(2)),
+                Unused::OtherRange,
+            ),
+            (
+                altered(&|proof| proof.range_end = block(2)),
+                Unused::OtherRange,
+            ),
+            (altered(&|proof| proof.count = 2), Unused::OtherRange),
+            (altered(&|proof| proof.count = u32::MAX), Unused::OtherRange),
+        ];
+        for (row, (found, expected)) in unused.into_iter().enumerate() {
+            assert_eq!(found, Gossiped::Unused(expected), "row {row}");
+        }
+        let refused = [
+            (altered(&|proof| proof.count = 0), "at least one block"),
+            (altered(&|proof| proof.auxpow.clear()), "AuxPoW"),
+            (altered(&|proof| proof.auxpow.push(0)), "AuxPoW"),
+            // Another address has another commitment.
+            (altered(&|proof| proof.miner = address(2)), "found"),
+        ];
+        for (found, expected) in refused {
+            let Gossiped::Refused(error) = found else {
+                panic!("{expected}: {found:?}");
+            };
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        let mut strict = desk();
+        assert!(strict.on_work(offer(1, 1, 3, 0x1d00_ffff)).is_ok());
+        let weak = strict.on_gossip(good);
+        assert_eq!(
+            weak,
+            Gossiped::Unused(Unused::Work),
+            "no fault: bits ease with time"
+        );
+    });
+}
+
+#[test]
+fn proofs_of_peers_displace_each_other_and_none_of_own_miners() {
+    with_clock(|| {
+        let mut desk = desk();
+        assert!(desk.on_work(offer(1, 1, 3, EASY)).is_ok());
+        let own = MAX_HELD - MAX_HELD_OF_PEERS;
+        for number in 0..own as u64 {
+            let work = create(&mut desk, number);
+            assert!(accept(&mut desk, &work).1.is_empty());
+        }
+        assert!(desk.on_work(offer(1, 1, 9, EASY)).is_ok());
+        let mut of_peers = Vec::new();
+        for number in 0..MAX_HELD_OF_PEERS as u64 {
+            let Gossiped::New { key, displaced, .. } = desk.on_gossip(gossip(1_000 + number, 5))
+            else {
+                panic!("there is room");
+            };
+            assert!(displaced.is_empty());
+            of_peers.push(key);
+        }
+        let short = desk.on_gossip(gossip(2_000, 4));
+        assert_eq!(short, Gossiped::Unused(Unused::Superseded));
+        let Gossiped::New { key, displaced, .. } = desk.on_gossip(gossip(2_000, 6)) else {
+            panic!("it is longer than others");
+        };
+        assert_eq!(
+            Some(&displaced[..]),
+            of_peers.last().map(std::slice::from_ref)
+        );
+        // Own proofs displace those of peers, the longest last.
+        assert!(desk.on_work(offer(1, 1, 2, EASY)).is_ok());
+        for number in 0..MAX_HELD_OF_PEERS as u64 {
+            let work = create(&mut desk, 100 + number);
+            let (_, displaced) = accept(&mut desk, &work);
+            assert_eq!(displaced.len(), 1);
+            let is_last = number + 1 == MAX_HELD_OF_PEERS as u64;
+            assert_eq!(displaced == [key], is_last, "{number}");
+        }
+        assert_eq!(desk.sizes().held, MAX_HELD);
+        assert!(desk.held.values().all(|held| held.is_own));
+        assert!(desk.on_work(offer(1, 1, 9, EASY)).is_ok());
+        let late = desk.on_gossip(gossip(3_000, 9));
+        assert_eq!(late, Gossiped::Unused(Unused::Superseded));
+    });
+}
+
+/// The chain does not repeat the last final proof after a restart of the node.
+#[test]
+fn the_first_offer_after_a_restart_drops_proofs_that_final_blocks_made_useless() {
+    with_clock(|| {
+        let mut before = open_desk();
+        let work = create(&mut before, 1);
+        let (old, _) = accept(&mut before, &work);
+        assert!(before.on_work(offer(2, 4, 6, EASY)).is_ok());
+        let work = create(&mut before, 1);
+        let (open, _) = accept(&mut before, &work);
+        let mut after = desk_of(&before);
+        let mut first = offer(3, 7, 9, EASY).expect("an offer");
+        // A block that is not final carries proof 2.
+        let fields = Arc::make_mut(&mut first);
+        (fields.final_sequence, fields.final_end) = (1, Height(3));
+        let changes = after.on_work(Some(first)).expect("an offer");
+        assert_eq!(changes.delete, [old]);
+        assert_eq!(after.queued().map(|proof| proof.sequence), Some(2));
+        assert!(after.held.contains_key(&open));
+        assert_eq!(after.last_sequence(), 1);
+        assert_eq!(after.last_final(), None);
     });
 }

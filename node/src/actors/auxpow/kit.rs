@@ -1,4 +1,4 @@
-//! An AuxPowActor between a stub of the storage and a probe of the chain, for tests.
+//! An AuxPowActor between a stub of the storage and probes of the chain and the network, for tests.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,6 +14,7 @@ use super::{
     AuxPowActor, AuxPowMessage, Handle, Mailboxes, Metrics, PowFinal, WorkOffer, default_address,
 };
 use crate::actors::chain::ChainMessage;
+use crate::actors::network::NetworkMessage;
 use crate::actors::storage::{self, BlockQuery, FoundBlock, StorageMessage};
 use crate::actors::testbed::{authority_key, genesis};
 use crate::mining::{BlockReads, Miners};
@@ -109,6 +110,7 @@ pub(crate) struct Kit {
     pub test: TestSystem,
     pub actor: alys_actor_system::Addr<AuxPowMessage>,
     pub chain: Probe<ChainMessage>,
+    pub network: Probe<NetworkMessage>,
     pub miners: Miners,
     pub disk: Disk,
 }
@@ -125,9 +127,11 @@ impl Kit {
         });
         let storage = storage::Handle(storage);
         let (chain, probe) = Probe::new(64);
+        let (network, network_probe) = Probe::new(64);
         let mailboxes = Mailboxes {
             storage: storage.clone(),
             chain,
+            network,
         };
         let actor = test.start(NAME, 64, {
             let genesis = genesis.clone();
@@ -145,6 +149,7 @@ impl Kit {
             },
             actor,
             chain: probe,
+            network: network_probe,
             disk: disk.clone(),
         }
     }
@@ -156,6 +161,8 @@ impl Kit {
             first: Height(first),
             range: (first..=last).map(block_hash).collect(),
             bits,
+            final_sequence: 0,
+            final_end: Height(0),
         };
         self.tell(AuxPowMessage::Work(Some(Arc::new(offer))));
     }

@@ -1,4 +1,4 @@
-//! Messages of the AuxPowActor, and the handle for the JSON-RPC of miners.
+//! Messages of the AuxPowActor, and the handles for the JSON-RPC of miners and for peers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use alys_types::{Address, Hash};
 
 use super::desk::{Handed, NoWork, Submission, WorkStatus};
 use super::{HeldProof, PowFinal, WorkOffer};
+use crate::actors::validation::Source;
 
 /// Longest wait for an answer: the actor may be writing a proof.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,6 +17,10 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_SUBMISSIONS: usize = 16;
 /// Other questions that are in the mailbox or under way.
 pub const MAX_QUESTIONS: usize = 64;
+/// Proofs of peers that are in the mailbox or under way, of at most 512 KiB each.
+pub const MAX_GOSSIPED: usize = 16;
+/// Those of strangers, so that those of known peers find room.
+const MAX_GOSSIPED_BY_STRANGERS: usize = MAX_GOSSIPED / 4;
 
 pub enum AuxPowMessage {
     /// The chain's work changed, or the ChainActor started.
@@ -24,6 +29,12 @@ pub enum AuxPowMessage {
     PowFinal(PowFinal),
     /// The actor's own timer: sends held proofs to the chain again.
     Resend,
+    /// A gossiped proof.
+    Gossip {
+        source: Source,
+        payload: Vec<u8>,
+        place: Place,
+    },
     /// Work for a miner, or for the default address.
     Create {
         miner: Option<Address>,
@@ -47,7 +58,7 @@ pub enum AuxPowMessage {
     GetQueued { place: Place, reply: Reply<Queue> },
 }
 
-/// A place among the questions of miners. The message holds it, because an expired message stays in
+/// A place among the questions of miners, or the proofs of peers. The message holds it, because an expired message stays in
 /// the mailbox until its turn.
 pub type Place = OwnedSemaphorePermit;
 
@@ -68,6 +79,7 @@ impl Message for AuxPowMessage {
             Self::Work(_) => "work",
             Self::PowFinal(_) => "pow_final",
             Self::Resend => "resend",
+            Self::Gossip { .. } => "gossip",
             Self::Create { .. } => "create",
             Self::Submit { .. } => "submit",
             Self::GetStatus { .. } => "get_status",
@@ -75,7 +87,7 @@ impl Message for AuxPowMessage {
         }
     }
 
-    /// Questions of miners yield to the chain.
+    /// Questions of miners yield to the chain, and proofs of peers to both.
     fn priority(&self) -> Priority {
         match self {
             Self::Work(_) | Self::PowFinal(_) | Self::Resend => Priority::High,
@@ -83,6 +95,7 @@ impl Message for AuxPowMessage {
             | Self::Submit { .. }
             | Self::GetStatus { .. }
             | Self::GetQueued { .. } => Priority::Normal,
+            Self::Gossip { .. } => Priority::Low,
         }
     }
 }
@@ -181,5 +194,43 @@ impl Handle {
             what: "questions of miners",
             limit: MAX_QUESTIONS,
         })
+    }
+}
+
+/// Access of peers to the desk. Clones share the places, so that proofs which an earlier
+/// incarnation of the NetworkActor left in the mailbox count as well.
+#[derive(Clone)]
+pub struct PeerProofs {
+    addr: Addr<AuxPowMessage>,
+    of_known: Arc<Semaphore>,
+    of_strangers: Arc<Semaphore>,
+}
+
+impl PeerProofs {
+    pub fn new(addr: Addr<AuxPowMessage>) -> PeerProofs {
+        let of_known = MAX_GOSSIPED.saturating_sub(MAX_GOSSIPED_BY_STRANGERS);
+        PeerProofs {
+            addr,
+            of_known: Arc::new(Semaphore::new(of_known)),
+            of_strangers: Arc::new(Semaphore::new(MAX_GOSSIPED_BY_STRANGERS)),
+        }
+    }
+
+    /// Passes a gossiped proof on, which gets a verdict then. False if there is no room.
+    pub fn pass(&self, source: Source, payload: Vec<u8>) -> bool {
+        let places = if source.is_known {
+            &self.of_known
+        } else {
+            &self.of_strangers
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            return false;
+        };
+        let message = AuxPowMessage::Gossip {
+            source,
+            payload,
+            place,
+        };
+        self.addr.tell(message).is_ok()
     }
 }

@@ -5,13 +5,14 @@ use alys_actor_system::metrics::prometheus_client::metrics::family::Family;
 use alys_actor_system::metrics::prometheus_client::metrics::gauge::Gauge;
 use alys_actor_system::metrics::prometheus_client::registry::Registry;
 
-use super::desk::{Accepted, Sizes, Submission};
+use super::desk::{Accepted, Gossiped, Sizes, Submission, Unused};
 use crate::metrics::{Label, Tables};
 
 #[derive(Clone, Default)]
 pub struct Metrics {
     pub(super) created: Counter,
     submissions: Family<Label, Counter>,
+    gossiped: Family<Label, Counter>,
     offered_blocks: Gauge,
     final_sequence: Gauge,
     final_height: Gauge,
@@ -30,6 +31,11 @@ impl Metrics {
             "alys_auxpow_submissions",
             "Proofs of miners, by result",
             self.submissions.clone(),
+        );
+        registry.register(
+            "alys_auxpow_gossiped",
+            "Proofs that peers sent, by result",
+            self.gossiped.clone(),
         );
         let gauges = [
             (
@@ -63,6 +69,19 @@ impl Metrics {
             Submission::Unknown { .. } => "unknown",
         };
         self.submissions.get_or_create(&[("result", result)]).inc();
+    }
+
+    pub(super) fn on_gossip(&self, gossiped: &Gossiped) {
+        let result = match gossiped {
+            Gossiped::New { .. } => "accepted",
+            Gossiped::Unused(Unused::OtherSequence) => "other_sequence",
+            Gossiped::Unused(Unused::OtherRange) => "other_range",
+            Gossiped::Unused(Unused::Known) => "known",
+            Gossiped::Unused(Unused::Work) => "too_little_work",
+            Gossiped::Unused(Unused::Superseded) => "superseded",
+            Gossiped::Refused(_) => "refused",
+        };
+        self.gossiped.get_or_create(&[("result", result)]).inc();
     }
 
     pub(super) fn on_offer(&self, blocks: usize) {

@@ -1,10 +1,12 @@
 //! AuxPowActor: work for miners, and their proofs.
 //!
 //! Owns the [`desk`] of this incarnation. Guarantees that a proof is durable before its miner hears
-//! that it is accepted, that held proofs survive a restart, and that they reach the chain again
-//! until a final block carries one of their number. Never decides which proof is carried: the
-//! state machine of agreement does. Handles bytes of strangers: its addresses of other actors
-//! accept only the messages listed in `node/src/rights.rs`.
+//! that it is accepted and before peers get it, that held proofs survive a restart, and that they
+//! reach the chain again until a final block carries one of their number. Publishes one proof of
+//! its own miners at a time, and again in each slot until a block of the chain carries one of its
+//! number. Judges the proofs of peers, and holds those that meet every rule beside its own. Never
+//! decides which proof is carried: the state machine of agreement does. Handles bytes of strangers:
+//! its addresses of other actors accept only the messages listed in `node/src/rights.rs`.
 
 pub mod desk;
 #[cfg(test)]
@@ -18,30 +20,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_actor_system::{Addr, AlysActor, AskError, Context};
+use alys_net::{Command, GossipVerdict, Topic};
 use alys_runtime::buggify_pause;
 use alys_runtime::log_limit::LogLimit;
-use alys_runtime::time;
+use alys_runtime::time::{self, Instant};
 use alys_runtime::trace::reached;
 use alys_types::bls::PublicKeyBytes;
 use alys_types::limits::MAX_AUXPOW_BYTES;
 use alys_types::spec::vault_address;
+use alys_types::wire::{Message as Wire, WorkProof};
 use alys_types::{Address, Genesis, Hash, codec};
 
 use crate::actors::chain::ChainMessage;
+use crate::actors::network::NetworkMessage;
 use crate::actors::storage;
+use crate::actors::validation::Source;
 use crate::interceptor;
-use desk::{Accepted, Changes, Desk, Refused, Submission};
+use desk::{Accepted, BadProof, Changes, Desk, Gossiped, Refused, Submission};
 
-/// Largest encoded [`HeldProof`]: an AuxPoW and 200 bytes of other fields.
+/// Largest encoded [`HeldProof`] with its origin: an AuxPoW and 200 bytes of other fields.
 const MAX_HELD_PROOF_BYTES: usize = MAX_AUXPOW_BYTES + 256;
 
 pub use alys_consensus::{HeldProof, PowFinal, WorkOffer};
-pub use messages::{AuxPowMessage, DeskError, Handle, MAX_QUESTIONS, MAX_SUBMISSIONS, Queue};
+pub use messages::{
+    AuxPowMessage, DeskError, Handle, MAX_GOSSIPED, MAX_QUESTIONS, MAX_SUBMISSIONS, PeerProofs,
+    Queue,
+};
 pub use metrics::Metrics;
 
 /// Interval at which held proofs are sent to the chain again, which may have had no room for them:
 /// a slot of the default length.
 const RESEND_INTERVAL: Duration = Duration::from_secs(2);
+/// Shortest time between two publications, so that half of the rate that peers grant
+/// ([`Topic::rate`]) is left to proofs that the node forwards.
+const PUBLISH_INTERVAL: Duration = RESEND_INTERVAL;
 
 /// A fault of the actor itself. The supervisor restarts it from the storage.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +67,16 @@ pub enum AuxPowError {
 pub struct Mailboxes {
     pub storage: storage::Handle,
     pub chain: Addr<ChainMessage>,
+    pub network: Addr<NetworkMessage>,
 }
 
 pub struct AuxPowActor {
     desk: Desk,
+    /// The commitment of the proof that was published last, and when.
+    published: Option<(Hash, Instant)>,
+    /// Time after which the same proof is published again: a slot, and no less than
+    /// [`PUBLISH_INTERVAL`].
+    repeat_interval: Duration,
     mailboxes: Mailboxes,
     /// Limits the lines about refused proofs, because everyone who reaches the port can cause them.
     refusal_lines: LogLimit,
@@ -99,17 +117,20 @@ impl AuxPowActor {
             stored.clear();
         }
         for (key, bytes) in stored {
-            match codec::decode::<HeldProof>(&bytes, MAX_HELD_PROOF_BYTES) {
-                Ok(proof) => {
+            match codec::decode::<(HeldProof, bool)>(&bytes, MAX_HELD_PROOF_BYTES) {
+                Ok((proof, is_own)) => {
                     reached("state.auxpow.restored");
-                    desk.restore(key, proof);
+                    desk.restore(key, proof, is_own);
                 }
                 // The miner finds another one; a node that stops for it would find none.
                 Err(error) => tracing::warn!(%key, %error, "a stored proof of work is left out"),
             }
         }
+        let slot = Duration::from_millis(genesis.spec().slot_duration_ms);
         Ok(AuxPowActor {
             desk,
+            published: None,
+            repeat_interval: slot.max(PUBLISH_INTERVAL),
             mailboxes,
             refusal_lines: LogLimit::default(),
             metrics,
@@ -119,6 +140,14 @@ impl AuxPowActor {
     async fn on_work(&mut self, offer: Option<Arc<WorkOffer>>) -> Result<(), AuxPowError> {
         let blocks = offer.as_ref().map_or(0, |offer| offer.range.len());
         self.metrics.on_offer(blocks);
+        if let (Some(offer), None) = (&offer, self.desk.last_final()) {
+            let WorkOffer {
+                final_sequence,
+                final_end,
+                ..
+            } = **offer;
+            self.metrics.on_final(final_sequence, final_end.0);
+        }
         match self.desk.on_work(offer) {
             Ok(Changes { send, delete }) => {
                 for proof in send {
@@ -151,12 +180,8 @@ impl AuxPowActor {
                 proof,
                 displaced,
             }) => {
-                let bytes = codec::encode(&**proof);
-                let displaced = displaced.clone();
-                self.mailboxes
-                    .storage
-                    .put_proof(*key, bytes, displaced)
-                    .await?;
+                let (proof, displaced) = (proof.clone(), displaced.clone());
+                self.write(*key, &proof, true, displaced).await?;
                 reached("state.auxpow.accepted");
                 tracing::info!(
                     sequence = proof.sequence,
@@ -164,7 +189,8 @@ impl AuxPowActor {
                     miner = %proof.miner,
                     "a proof of work is accepted"
                 );
-                self.send(proof.clone());
+                self.send(proof);
+                self.publish();
             }
             Submission::Accepted(Accepted::Again | Accepted::Superseded) => {}
             Submission::Stale(_) => reached("state.auxpow.stale"),
@@ -204,6 +230,89 @@ impl AuxPowActor {
         }
     }
 
+    /// Returns once the proof is durable and those that it displaces are gone.
+    async fn write(
+        &self,
+        key: Hash,
+        proof: &HeldProof,
+        is_own: bool,
+        displaced: Vec<Hash>,
+    ) -> Result<(), AuxPowError> {
+        let bytes = codec::encode(&(proof, is_own));
+        let storage = &self.mailboxes.storage;
+        storage.put_proof(key, bytes, displaced).await?;
+        Ok(())
+    }
+
+    /// Publishes the best durable proof of an own miner, if it is due.
+    fn publish(&mut self) {
+        let now = time::now();
+        let Some((key, proof)) = self.desk.to_publish() else {
+            return;
+        };
+        let is_again = self.published.is_some_and(|(last, _)| last == key);
+        if let Some((_, at)) = self.published {
+            let interval = if is_again {
+                self.repeat_interval
+            } else {
+                PUBLISH_INTERVAL
+            };
+            if now.saturating_duration_since(at) < interval {
+                return;
+            }
+        }
+        if !interceptor::gossips_proofs() {
+            return;
+        }
+        let publish = NetworkMessage::Command(Box::new(Command::Publish {
+            topic: Topic::Work,
+            payload: proof.encode(),
+        }));
+        if self.mailboxes.network.tell(publish).is_ok() {
+            reached(if is_again {
+                "state.auxpow.published_again"
+            } else {
+                "state.auxpow.published"
+            });
+            self.published = Some((key, now));
+        }
+    }
+
+    /// Judges the proof of a peer, and holds it if it meets every rule.
+    async fn on_gossip(&mut self, source: &Source, payload: &[u8]) -> Result<(), AuxPowError> {
+        let gossiped = match WorkProof::decode(payload) {
+            Ok(message) => self.desk.on_gossip(message),
+            Err(error) => Gossiped::Refused(BadProof::Message(error)),
+        };
+        self.metrics.on_gossip(&gossiped);
+        let verdict = match &gossiped {
+            Gossiped::New { .. } => GossipVerdict::Accept,
+            Gossiped::Unused(_) => GossipVerdict::Ignore,
+            Gossiped::Refused(error) => {
+                reached("state.auxpow.gossip_refused");
+                tracing::debug!(peer = ?source.peer, %error, "a gossiped proof is refused");
+                GossipVerdict::Reject
+            }
+        };
+        if let Some(gossip) = source.gossip.clone() {
+            let judge = NetworkMessage::Judge { gossip, verdict };
+            if self.mailboxes.network.tell(judge).is_err() {
+                tracing::debug!("the NetworkActor is busy: a verdict is dropped");
+            }
+        }
+        if let Gossiped::New {
+            key,
+            proof,
+            displaced,
+        } = gossiped
+        {
+            self.write(key, &proof, false, displaced).await?;
+            reached("state.auxpow.learnt");
+            self.send(proof);
+        }
+        Ok(())
+    }
+
     async fn delete(&self, keys: Vec<Hash>) -> Result<(), AuxPowError> {
         if !keys.is_empty() {
             self.mailboxes.storage.delete_proofs(keys).await?;
@@ -239,7 +348,11 @@ impl AlysActor for AuxPowActor {
                 for proof in self.desk.held() {
                     self.send(proof);
                 }
+                self.publish();
             }
+            AuxPowMessage::Gossip {
+                source, payload, ..
+            } => self.on_gossip(&source, &payload).await?,
             AuxPowMessage::Create { miner, reply, .. } => {
                 self.metrics.created.inc();
                 let handed = self.desk.create(miner, time::now());

@@ -1,6 +1,7 @@
 //! The actor between a stub of the storage and a probe of the chain.
 
 use alys_actor_system::Fault;
+use alys_net::{GossipId, NodeKey};
 use alys_types::Authority;
 use alys_types::spec::vault_address;
 
@@ -8,6 +9,7 @@ use super::desk::NoWork;
 use super::kit::{Disk, EASY, Kit, NAME, block_hash, mined};
 use super::*;
 use crate::actors::testbed::{authority_key, genesis};
+use crate::actors::validation::GossipRef;
 
 async fn accepted(kit: &Kit) -> Hash {
     let handed = kit.miners.desk.create(None).await.expect("an answer");
@@ -132,4 +134,139 @@ fn the_default_address_is_the_configured_one_or_that_of_the_authority() {
     spec.authorities.iter_mut().for_each(without);
     let genesis = Genesis::without_bounds(spec).expect("good keys");
     assert_eq!(default_address(None, &genesis, Some(&own)), None);
+}
+
+/// Proofs that the actor published, and its verdicts, so far.
+fn published(kit: &mut Kit) -> (Vec<WorkProof>, Vec<GossipVerdict>) {
+    let (mut proofs, mut verdicts) = (Vec::new(), Vec::new());
+    while let Some(message) = kit.network.now() {
+        match message {
+            NetworkMessage::Command(command) => {
+                if let Command::Publish { topic, payload } = *command {
+                    assert_eq!(topic, Topic::Work);
+                    proofs.push(WorkProof::decode(&payload).expect("its own encoding"));
+                }
+            }
+            NetworkMessage::Judge { verdict, .. } => verdicts.push(verdict),
+            _ => panic!("it sends nothing else"),
+        }
+    }
+    (proofs, verdicts)
+}
+
+#[test]
+fn a_proof_goes_to_peers_once_durable_and_in_each_slot_until_a_block_carries_it() {
+    alys_runtime::block_on_main(async {
+        let disk = Disk::default();
+        let mut kit = Kit::start(&disk);
+        kit.offer(1, 1, 3, EASY);
+        let begun = time::now();
+        let key = accepted(&kit).await;
+        assert!(disk.with(|content| content.proofs.contains_key(&key)));
+        let (proofs, _) = published(&mut kit);
+        assert_eq!(
+            proofs.iter().map(|proof| proof.count).collect::<Vec<_>>(),
+            [3]
+        );
+        // A second one in the same slot waits for the next.
+        kit.offer(1, 1, 4, EASY);
+        accepted(&kit).await;
+        let (early, _) = published(&mut kit);
+        let spent = time::now().saturating_duration_since(begun);
+        assert!(early.is_empty() || spent >= PUBLISH_INTERVAL, "{spent:?}");
+        alys_runtime::time::sleep(5 * RESEND_INTERVAL / 2).await;
+        let (proofs, _) = published(&mut kit);
+        assert!((1..=2).contains(&proofs.len()), "{} proofs", proofs.len());
+        assert!(proofs.iter().all(|proof| proof.count == 4), "the longest");
+        // A block carries one of its number.
+        kit.offer(2, 5, 6, EASY);
+        kit.miners.desk.queue().await.expect("an answer");
+        published(&mut kit);
+        alys_runtime::time::sleep(5 * RESEND_INTERVAL / 4).await;
+        assert!(published(&mut kit).0.is_empty());
+        kit.test.end().await;
+    });
+}
+
+#[test]
+fn a_proof_of_a_peer_is_judged_held_and_restored_as_one_of_a_peer() {
+    alys_runtime::block_on_main(async {
+        let mut first = Kit::start(&Disk::default());
+        first.offer(1, 1, 3, EASY);
+        accepted(&first).await;
+        let (proofs, _) = published(&mut first);
+        first.test.end().await;
+
+        let disk = Disk::default();
+        let mut kit = Kit::start(&disk);
+        let peers = PeerProofs::new(kit.actor.clone());
+        let peer = NodeKey::from_bytes([5; 32]).peer_id();
+        let mut number = 0;
+        let mut pass = |payload: Vec<u8>, is_known| {
+            number += 1;
+            let topic = Topic::Work;
+            let id = GossipId::unknown(number, topic, peer);
+            peers.pass(
+                Source::gossip(peer, is_known, GossipRef { topic, id }),
+                payload,
+            )
+        };
+        let payload = proofs[0].encode();
+        assert!(pass(payload.clone(), false), "there is no work yet");
+        kit.miners.desk.queue().await.expect("an answer");
+        kit.test.until(|_| kit.actor.depth() == 0).await;
+        kit.offer(1, 1, 4, EASY);
+        assert!(pass(payload.clone(), false));
+        assert!(pass(payload[1..].to_vec(), true));
+        assert!(pass(payload.clone(), true), "it is known now");
+        kit.test.until(|_| kit.actor.depth() == 0).await;
+        let queue = kit.miners.desk.queue().await.expect("an answer");
+        assert_eq!(queue.held, 1);
+        let (published_own, verdicts) = published(&mut kit);
+        assert!(published_own.is_empty());
+        let expected = [
+            GossipVerdict::Ignore,
+            GossipVerdict::Accept,
+            GossipVerdict::Reject,
+            GossipVerdict::Ignore,
+        ];
+        assert_eq!(verdicts, expected);
+        let sent = kit.sent();
+        assert!(!sent.is_empty() && sent.iter().all(|sequence| *sequence == 1));
+        assert_eq!(disk.with(|content| content.proofs.len()), 1);
+        kit.test.end().await;
+
+        let mut again = Kit::start(&disk);
+        again.offer(1, 1, 4, EASY);
+        let queue = again.miners.desk.queue().await.expect("an answer");
+        assert_eq!(queue.held, 1);
+        alys_runtime::time::sleep(5 * RESEND_INTERVAL / 4).await;
+        assert!(published(&mut again).0.is_empty());
+        again.test.end().await;
+    });
+}
+
+#[test]
+fn proofs_of_strangers_leave_room_for_those_of_known_peers() {
+    alys_runtime::block_on_main(async {
+        let (auxpow, mut probe) = alys_actor_system::testkit::Probe::new(64);
+        let peers = PeerProofs::new(auxpow);
+        let peer = NodeKey::from_bytes([5; 32]).peer_id();
+        let pass = |is_known| {
+            let topic = Topic::Work;
+            let id = GossipId::unknown(1, topic, peer);
+            let source = Source::gossip(peer, is_known, GossipRef { topic, id });
+            peers.pass(source, Vec::new())
+        };
+        let taken = |is_known| (0..2 * MAX_GOSSIPED).filter(|_| pass(is_known)).count();
+        let of_strangers = taken(false);
+        assert_eq!(of_strangers + taken(true), MAX_GOSSIPED);
+        assert!(of_strangers < MAX_GOSSIPED / 2);
+        while probe.now().is_some() {}
+        assert_eq!(
+            taken(false),
+            of_strangers,
+            "handled messages leave their places"
+        );
+    });
 }

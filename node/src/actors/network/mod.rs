@@ -1,7 +1,7 @@
 //! NetworkActor: runs the libp2p service and routes its events.
 //!
-//! Owns the network service of this incarnation. Passes transactions to the TxPoolActor and other
-//! gossip to the ValidationActor, has requests answered from the storage, the chain or the
+//! Owns the network service of this incarnation. Passes transactions to the TxPoolActor, proofs of
+//! work to the AuxPowActor and other gossip to the ValidationActor, has requests answered from the storage, the chain or the
 //! execution client, and guarantees that the PeerActor eventually knows the connected peers. When a
 //! receiver is overloaded, gossip is dropped and requests are refused as busy. Decodes requests for
 //! blocks, and no other payload.
@@ -22,6 +22,7 @@ use alys_types::Hash;
 use alys_types::bls::PublicKeyBytes;
 use alys_types::wire::{Message as Wire, RangeRequest};
 
+use crate::actors::auxpow::PeerProofs;
 use crate::actors::chain::ChainMessage;
 use crate::actors::engine::PeerReceipts;
 use crate::actors::peers::PeerMessage;
@@ -123,6 +124,7 @@ pub struct Mailboxes {
     pub storage: storage::PeerReads,
     pub receipts: PeerReceipts,
     pub tx_pool: Addr<TxPoolMessage>,
+    pub proofs: PeerProofs,
 }
 
 impl NetworkActor {
@@ -348,11 +350,8 @@ impl NetworkActor {
                 let received = TxPoolMessage::Received { source, payload };
                 self.mailboxes.tx_pool.tell(received).is_ok()
             }
-            Topic::Blocks
-            | Topic::Approvals
-            | Topic::Confirmations
-            | Topic::Work
-            | Topic::Finality => {
+            Topic::Work => self.mailboxes.proofs.pass(source, payload),
+            Topic::Blocks | Topic::Approvals | Topic::Confirmations | Topic::Finality => {
                 let decode = ValidationMessage::Decode {
                     source,
                     topic,
@@ -634,6 +633,7 @@ mod tests {
         let (peers, peers_probe) = Probe::new(1);
         let (tx_pool, tx_pool_probe) = Probe::new(1);
         let (engine, engine_probe) = Probe::new(1);
+        let (auxpow, auxpow_probe) = Probe::new(1);
         let mailboxes = Mailboxes {
             validation,
             chain,
@@ -641,6 +641,7 @@ mod tests {
             storage,
             receipts: PeerReceipts::new(engine),
             tx_pool,
+            proofs: PeerProofs::new(auxpow),
         };
         let probes = (
             validation_probe,
@@ -648,6 +649,7 @@ mod tests {
             peers_probe,
             tx_pool_probe,
             engine_probe,
+            auxpow_probe,
         );
         (mailboxes, probes)
     }

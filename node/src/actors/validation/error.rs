@@ -36,8 +36,6 @@ pub enum CheckError {
     Body(#[from] Invalid),
     #[error("a vote of kind {found:?} on the topic of {expected:?}")]
     VoteKind { expected: VoteKind, found: VoteKind },
-    #[error("topic {topic:?} is not supported by this version")]
-    Unsupported { topic: Topic },
     #[error("topic {topic:?} does not belong to the ValidationActor")]
     Misrouted { topic: Topic },
     #[error("a proposal without the certificate of its parent")]
@@ -82,7 +80,6 @@ impl CheckError {
             | Self::Certificate(_)
             | Self::Body(_)
             | Self::VoteKind { .. }
-            | Self::Unsupported { .. }
             | Self::ParentUncertified
             | Self::RangeNotConsecutive
             | Self::RangeUncertified

@@ -527,8 +527,7 @@ fn decode(topic: Topic, payload: &[u8]) -> Result<Gossip, CheckError> {
             check_certificates_block(&certified)?;
             return Ok(Gossip::Certificate(Box::new(certified)));
         }
-        Topic::Work => return Err(CheckError::Unsupported { topic }),
-        Topic::Transactions => return Err(CheckError::Misrouted { topic }),
+        Topic::Work | Topic::Transactions => return Err(CheckError::Misrouted { topic }),
     };
     if found != expected {
         return Err(CheckError::VoteKind { expected, found });

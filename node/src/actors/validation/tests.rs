@@ -52,7 +52,7 @@ fn the_party_at_fault_is_known() {
         (malformed, Blame::Sender),
         (decoded(Topic::Finality, &[]), Blame::Sender),
         (decoded(Topic::Confirmations, &[1]), Blame::Sender),
-        (decoded(Topic::Work, &[]), Blame::Sender),
+        (decoded(Topic::Work, &[]), Blame::Us),
         (decoded(Topic::Transactions, &[]), Blame::Us),
         (CheckError::RangeNotConsecutive, Blame::Sender),
         (CheckError::UnrequestedBlocks, Blame::Sender),

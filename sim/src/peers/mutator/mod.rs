@@ -10,6 +10,7 @@
 mod answers;
 mod blocks;
 mod certificates;
+mod work;
 mod workshop;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use alys_net::{Protocol, Topic};
 use alys_runtime::sim::World;
 use alys_types::wire::{
     BlockRange, BlockReceipts, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal,
-    RangeRequest, Status, StatusAnswer,
+    RangeRequest, Status, StatusAnswer, WorkProof,
 };
 use alys_types::{Block, Certificate, Hash, Header, Height, Vote, VoteKind, VoteTarget};
 
@@ -29,6 +30,7 @@ use answers::{
 };
 use blocks::{BODY, HEADER};
 use certificates::{CERTIFICATE, VOTE};
+use work::WORK;
 pub use workshop::Workshop;
 use workshop::certificate;
 
@@ -44,21 +46,23 @@ const OF_OWN_BLOCK: u32 = 8;
 /// were not heard, and some do not change the message at hand.
 const MOST_TRIES: usize = 12;
 
-/// A message that contains signatures, by the topic that carries it.
+/// A message that contains signatures or work, by the topic that carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Proposal,
     Approval,
     Confirmation,
     Finality,
+    Work,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Proposal,
         Self::Approval,
         Self::Confirmation,
         Self::Finality,
+        Self::Work,
     ];
 
     const fn word(self) -> &'static str {
@@ -67,6 +71,7 @@ impl Kind {
             Self::Approval => "approval",
             Self::Confirmation => "confirmation",
             Self::Finality => "finality",
+            Self::Work => "work",
         }
     }
 
@@ -76,6 +81,7 @@ impl Kind {
             Self::Approval => Topic::Approvals,
             Self::Confirmation => Topic::Confirmations,
             Self::Finality => Topic::Finality,
+            Self::Work => Topic::Work,
         }
     }
 }
@@ -88,6 +94,7 @@ enum Part {
     /// The certificate of the parent in a proposal, of the block in other messages.
     Certificate(usize),
     Body(usize),
+    Work(usize),
     /// The vote of another confirmation beside the certificate.
     OtherBlock,
     /// A certificate of confirmations in place of one of approvals.
@@ -140,6 +147,7 @@ impl Alteration {
             }
             Part::Certificate(at) => format!("certificate.{}", CERTIFICATE[at].0),
             Part::Body(at) => format!("body.{}", BODY[at].0),
+            Part::Work(at) => format!("proof.{}", WORK[at].0),
             Part::OtherBlock => "vote.of-other-block".to_owned(),
             Part::OfConfirmations => "certificate.of-confirmations".to_owned(),
         };
@@ -202,6 +210,9 @@ static CATALOGUE: LazyLock<Vec<Alteration>> = LazyLock::new(|| {
     }
     add(Kind::Confirmation, Part::OtherBlock, &[Bare]);
     add(Kind::Confirmation, Part::OfConfirmations, &[Bare]);
+    for at in 0..WORK.len() {
+        add(Kind::Work, Part::Work(at), &[Bare]);
+    }
     all
 });
 
@@ -268,6 +279,7 @@ struct Heard {
     confirmation: Option<Confirmation>,
     earlier: Option<Confirmation>,
     finality: Option<CertifiedHeader>,
+    work: Option<WorkProof>,
 }
 
 /// The mutators of the authorities whose conduct is to forge, by index from 0.
@@ -346,7 +358,12 @@ impl Mutator {
                     self.heard.finality = Some(certified);
                 }
             }
-            Topic::Work | Topic::Transactions => {}
+            Topic::Work => {
+                if let Ok(proof) = WorkProof::decode(payload) {
+                    self.heard.work = Some(proof);
+                }
+            }
+            Topic::Transactions => {}
         }
     }
 
@@ -416,6 +433,10 @@ impl Mutator {
                     let altered = self.alter_finality(alteration);
                     altered.map(|altered| altered.encode())
                 }
+                Kind::Work => {
+                    let altered = self.alter_work(alteration);
+                    altered.map(|altered| altered.encode())
+                }
             };
             let topic = kind.topic();
             if let Some(payload) = payload.filter(|payload| payload.len() <= topic.max_payload()) {
@@ -450,7 +471,7 @@ impl Mutator {
             }
             Part::Body(at) => (BODY[at].3)(body, &mut self.shop),
             Part::Vote(at) => (VOTE[at].2)(&mut altered.vote, &mut self.shop),
-            Part::OtherBlock | Part::OfConfirmations => return None,
+            Part::Work(_) | Part::OtherBlock | Part::OfConfirmations => return None,
         }
         if altered == *base {
             return None;
@@ -533,7 +554,7 @@ impl Mutator {
                 let signatures: Vec<_> = all.into_values().collect();
                 altered.certified.certificate = certificate(target, signers, &signatures)?;
             }
-            Part::Body(_) => return None,
+            Part::Body(_) | Part::Work(_) => return None,
         }
         (altered != base).then_some(altered)
     }
@@ -551,11 +572,23 @@ impl Mutator {
             Part::Certificate(at) => {
                 altered.certificate = self.alter_certificate(&base.certificate, at)?;
             }
-            Part::Vote(_) | Part::Body(_) | Part::OtherBlock | Part::OfConfirmations => {
-                return None;
-            }
+            Part::Vote(_)
+            | Part::Body(_)
+            | Part::Work(_)
+            | Part::OtherBlock
+            | Part::OfConfirmations => return None,
         }
         (altered != base).then_some(altered)
+    }
+
+    fn alter_work(&mut self, how: Alteration) -> Option<WorkProof> {
+        let Part::Work(at) = how.part else {
+            return None;
+        };
+        let base = self.heard.work.as_ref()?;
+        let mut altered = base.clone();
+        (WORK[at].1)(&mut altered, &mut self.shop);
+        (altered != *base).then_some(altered)
     }
 
     /// An altered request for blocks or headers, with its range.

@@ -9,7 +9,7 @@ use alys_consensus::VerifiedBody;
 use alys_net::{ChainTag, Topic, wire};
 use alys_types::wire::{
     BlockRange, CertifiedHeader, Confirmation, HeaderRange, Message, Proposal, RangeRequest,
-    Status, StatusAnswer, Transactions,
+    Status, StatusAnswer, Transactions, WorkProof,
 };
 use alys_types::{Block, Hash, Vote};
 
@@ -17,7 +17,7 @@ pub fn run(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else {
         return;
     };
-    match kind % 14 {
+    match kind % 15 {
         0 => proposal(bytes),
         1 => check::<Vote>(bytes),
         2 => check::<Confirmation>(bytes),
@@ -31,7 +31,8 @@ pub fn run(data: &[u8]) {
         10 => check::<Vec<Block>>(bytes),
         11 => check::<Transactions>(bytes),
         12 => tagged_status(bytes),
-        _ => envelopes(bytes),
+        13 => envelopes(bytes),
+        _ => check::<WorkProof>(bytes),
     }
 }
 

@@ -13,6 +13,7 @@ use alys_net::{
     ChainTag, Command, Config, DisconnectReason, Event, GossipId, GossipVerdict, InboundId,
     NodeKey, Offence, PeerId, Protocol, Refusal, RequestError, RequestId, Topic,
 };
+use alys_node::actors::auxpow::{AuxPowMessage, PeerProofs};
 use alys_node::actors::chain::ChainMessage;
 use alys_node::actors::engine::{EngineMessage, PeerReceipts};
 use alys_node::actors::network::{Mailboxes, Metrics, NetworkActor, NetworkMessage};
@@ -63,6 +64,7 @@ struct Network {
     peers: Probe<PeerMessage>,
     tx_pool: Probe<TxPoolMessage>,
     engine: Probe<EngineMessage>,
+    auxpow: Probe<AuxPowMessage>,
     /// The connections by the events so far, and those reported to the PeerActor.
     connected: BTreeSet<PeerId>,
     reported: BTreeSet<PeerId>,
@@ -86,6 +88,7 @@ impl Network {
         let (peers, peers_probe) = Probe::new(2);
         let (tx_pool, tx_pool_probe) = Probe::new(2);
         let (engine, engine_probe) = Probe::new(2);
+        let (auxpow, auxpow_probe) = Probe::new(2);
         let mailboxes = Mailboxes {
             validation,
             chain,
@@ -93,6 +96,7 @@ impl Network {
             storage: storage::PeerReads::new(storage),
             receipts: PeerReceipts::new(engine),
             tx_pool,
+            proofs: PeerProofs::new(auxpow),
         };
         let genesis = federation.genesis().hash().0;
         let chain_tag = ChainTag { genesis };
@@ -115,6 +119,7 @@ impl Network {
             peers: peers_probe,
             tx_pool: tx_pool_probe,
             engine: engine_probe,
+            auxpow: auxpow_probe,
             connected: BTreeSet::new(),
             reported: BTreeSet::new(),
             received: 0,
@@ -257,11 +262,12 @@ impl Network {
     fn drain(&mut self) {
         while let Some(message) = self.validation.now() {
             if let ValidationMessage::Decode { topic, .. } = message {
-                assert_ne!(topic, Topic::Transactions);
+                assert!(!matches!(topic, Topic::Transactions | Topic::Work));
             }
         }
         while self.tx_pool.now().is_some() {}
         while self.engine.now().is_some() {}
+        while self.auxpow.now().is_some() {}
         while self.chain.now().is_some() {}
         while let Some(message) = self.peers.now() {
             match message {
