@@ -291,8 +291,8 @@ mod tests {
     #[test]
     fn answers_are_read_one_after_the_other() {
         let one = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"result\":1}";
-        let mut both = one.repeat(2).into_bytes();
-        let mut both = &mut both[..] as &[u8];
+        let both = one.repeat(2);
+        let mut both = both.as_bytes();
         for _ in 0..2 {
             let answer = read(&mut both).expect("an answer");
             assert_eq!(answer["result"], 1);
