@@ -569,9 +569,8 @@ async fn table(transfers: usize) {
         }
     }
     let median = |of: &dyn Fn(&(Parts, Duration)) -> Duration| {
-        let mut all: Vec<Duration> = rounds.iter().map(of).collect();
-        all.sort();
-        all[all.len() / 2].as_secs_f64() * 1e3
+        let all: Vec<Duration> = rounds.iter().map(of).collect();
+        alys_bench_kit::median(&all).as_secs_f64() * 1e3
     };
     let total = median(&|(parts, _)| parts.total());
     println!("\n{transfers} transfers a block ({bytes} bytes), p50 of {ROUNDS} blocks:");

@@ -6,13 +6,12 @@
 //! The files are in the target directory, on the disk of the checkout, because a temporary
 //! directory is often in memory.
 
-#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use alys_bench_kit::{median, percentile, timed, us};
 use alys_runtime::disk::Dir;
 use alys_storage::{Batch, Durability, Engine, Store, Table, open};
 use criterion::Criterion;
@@ -136,12 +135,6 @@ fn with_criterion(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
 fn interleaved() {
     let (_raw_dir, mut raw) = raw();
     let (_redb_dir, store) = opened(Engine::Redb);
@@ -172,11 +165,8 @@ fn interleaved() {
         "", "p50", "p99", "mean", "p50 x", "mean x"
     );
     let mut baseline = None;
-    for (name, mut times) in rows {
-        times.sort();
-        let us = |time: Duration| time.as_secs_f64() * 1e6;
-        let p50 = us(times[times.len() / 2]);
-        let p99 = us(times[times.len() * 99 / 100]);
+    for (name, times) in rows {
+        let (p50, p99) = (us(median(&times)), us(percentile(&times, 99)));
         let mean = us(times.iter().sum::<Duration>()) / times.len() as f64;
         let (base_p50, base_mean) = *baseline.get_or_insert((p50, mean));
         println!(

@@ -38,6 +38,8 @@ const DENY: &str = "deny --locked check bans licenses sources";
 /// Benches: package and target.
 const BENCHES: &[(&str, &str)] = &[
     ("alys-consensus", "certificates"),
+    ("alys-pow", "auxpow"),
+    ("alys-peg", "ledger"),
     ("alys-storage", "writes"),
     ("alys-node", "pipeline"),
 ];

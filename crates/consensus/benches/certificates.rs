@@ -8,12 +8,11 @@
 //! only the pairing remains: a lower bound. *Bytes*: the signature is 96 bytes, which are
 //! decompressed and checked to be in the subgroup, as every signature of a peer must be.
 
-#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use alys_bench_kit::{in_turns, us};
 use alys_consensus::{CertifiedBlock, Config};
 use alys_types::bls::{Claim, SecretKey, verify_batch};
 use alys_types::hash::tagged;
@@ -241,24 +240,8 @@ fn with_criterion(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Medians of `works`, each run once a turn.
-fn in_turns(turns: usize, works: [&dyn Fn(); 3]) -> [Duration; 3] {
-    let mut times = [const { Vec::new() }; 3];
-    for _ in 0..turns {
-        for (work, times) in works.iter().zip(&mut times) {
-            let start = Instant::now();
-            work();
-            times.push(start.elapsed());
-        }
-    }
-    times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2]
-    })
-}
-
 fn row(name: &str, count: usize, [ours, bytes, points]: [Duration; 3]) {
-    let us = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
+    let us = |time: Duration| us(time) / count as f64;
     println!(
         "{name:<24} {:>7.0} us {:>7.0} us {:>7.0} us {:>8.2} {:>9.2}",
         us(ours),

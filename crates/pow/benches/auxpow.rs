@@ -2,17 +2,17 @@
 //!
 //! `cargo bench -p alys-pow --bench auxpow`. Criterion measures each on its own; the table at the
 //! end measures a proof and its hashes in turns, in one run, and prints ratios, which do not depend
-//! on the load of the machine. Invalid proofs are as long as the valid one: a ratio below 1 says
-//! that they are refused before the hashes.
-
-#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+//! on the load of the machine. There is an invalid proof for each rule, as long as the valid one,
+//! with the hashes that the rules before and itself need: a rule without any refuses for the cost
+//! of decoding.
 
 #[path = "../tests/drafts/mod.rs"]
 mod drafts;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use alys_bench_kit::{in_turns, us};
 use alys_pow::{AuxPow, Demand, Refusal, Rule, VerifiedAuxPow, sha256d};
 use alys_types::Hash;
 use criterion::Criterion;
@@ -30,47 +30,93 @@ struct Case {
     demand: Demand,
     /// The rule that the proof breaks.
     broken: Option<Rule>,
+    hashes: Hashes,
 }
 
+/// The hashes of the rules of a proof, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Hashes {
+    None,
+    /// The hash of the parent's header.
+    Header,
+    /// Also the levels of the chain branch.
+    Chain,
+    /// Also the coinbase and the levels of its branch.
+    All,
+}
+
+impl Hashes {
+    fn compute(self, coinbase: &[u8]) {
+        let levels = |count| {
+            for _ in 0..count {
+                black_box(sha256d(&[black_box(&[1; 32]), &[2; 32]]));
+            }
+        };
+        if self >= Hashes::Header {
+            black_box(sha256d(&[black_box(&[3; 80])]));
+        }
+        if self >= Hashes::Chain {
+            levels(LEVELS);
+        }
+        if self == Hashes::All {
+            black_box(sha256d(&[coinbase]));
+            levels(LEVELS);
+        }
+    }
+}
+
+/// A valid proof, and one for each rule, in the order of the rules.
 fn cases() -> Vec<Case> {
     let base = Draft {
         chain_siblings: vec![Hash([2; 32]); LEVELS],
         coinbase_siblings: vec![Hash([3; 32]); LEVELS],
-        after_tag: vec![0; COINBASE_BYTES],
+        before_tag: vec![0; COINBASE_BYTES],
+        after_tag: Vec::new(),
         ..Draft::default()
     };
-    let no_magic = Draft {
-        magic: Vec::new(),
-        ..base.clone()
+    let case = |name, broken, hashes, change: fn(&mut Draft)| {
+        let mut draft = base.clone();
+        change(&mut draft);
+        Case {
+            name,
+            bytes: draft.build().encode(),
+            demand: draft.demand(),
+            broken,
+            hashes,
+        }
     };
-    let not_mined = Draft {
-        is_mined: false,
-        ..base.clone()
-    };
-    let index = Draft {
-        coinbase_index: 1,
-        ..base.clone()
-    };
-    let merkle_root = Draft {
-        merkle_root: Some(Hash::ZERO),
-        ..base.clone()
-    };
-    let case = |name, draft: &Draft, broken| Case {
-        name,
-        bytes: draft.build().encode(),
-        demand: draft.demand(),
-        broken,
-    };
+    let broken = |rule: Rule, hashes, change| case(rule.name(), Some(rule), hashes, change);
     let mut cases = vec![
-        case("valid", &base, None),
-        case("coinbase index", &index, Some(Rule::CoinbaseIndex)),
-        case("not mined", &not_mined, Some(Rule::Work)),
-        case("no magic", &no_magic, Some(Rule::Magic)),
-        case("wrong Merkle root", &merkle_root, Some(Rule::Inclusion)),
+        case("valid", None, Hashes::All, |_| {}),
+        case("format", Some(Rule::Format), Hashes::None, |_| {}),
+        broken(Rule::CoinbaseIndex, Hashes::None, |draft| {
+            draft.coinbase_index = 1;
+        }),
+        broken(Rule::CoinbaseLevels, Hashes::None, |draft| {
+            draft.coinbase_siblings.push(Hash::ZERO);
+        }),
+        broken(Rule::ChainLevels, Hashes::None, |draft| {
+            draft.chain_siblings.push(Hash::ZERO);
+        }),
+        broken(Rule::ParentChainId, Hashes::None, |draft| {
+            draft.version = i32::from(draft.chain_id) << 16;
+        }),
+        broken(Rule::Work, Hashes::Header, |draft| draft.is_mined = false),
+        // The note of this refusal looks for the root of the chain branch.
+        broken(Rule::Magic, Hashes::Chain, |draft| draft.magic.clear()),
+        broken(Rule::Tag, Hashes::Header, |draft| draft.cut = 1),
+        broken(Rule::Size, Hashes::Header, |draft| draft.size = Some(3)),
+        broken(Rule::Slot, Hashes::Header, |draft| {
+            draft.chain_index = Some(draft.chain_branch().index ^ 1);
+        }),
+        broken(Rule::Root, Hashes::Chain, |draft| {
+            draft.root = Some(Hash([5; 32]));
+        }),
+        broken(Rule::Inclusion, Hashes::All, |draft| {
+            draft.merkle_root = Some(Hash::ZERO);
+        }),
     ];
-    let mut cut = case("cut off", &base, Some(Rule::Format));
-    cut.bytes.pop();
-    cases.push(cut);
+    cases[1].bytes.pop();
     cases
 }
 
@@ -91,48 +137,36 @@ impl Case {
     }
 }
 
-/// The hashes of the valid proof: of its coinbase, its levels and its header.
-fn hashes(coinbase: &[u8]) {
-    black_box(sha256d(&[coinbase]));
-    for _ in 0..2 * LEVELS {
-        black_box(sha256d(&[black_box(&[1; 32]), &[2; 32]]));
-    }
-    black_box(sha256d(&[black_box(&[3; 80])]));
-}
-
-/// Medians of `works`, each run once a turn.
-fn in_turns<const N: usize>(works: [&dyn Fn(); N]) -> [Duration; N] {
-    let mut times = [const { Vec::new() }; N];
-    for _ in 0..TURNS {
-        for (work, times) in works.iter().zip(&mut times) {
-            let start = Instant::now();
-            work();
-            times.push(start.elapsed());
-        }
-    }
-    times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2]
-    })
-}
-
 fn table(cases: &[Case], coinbase: &[u8]) {
-    println!("\np50 of {TURNS} turns; hashes: those of the valid proof alone");
     println!(
-        "{:<18} {:>10} {:>10} {:>10} {:>9}",
-        "", "all", "decoding", "hashes", "x hashes"
+        "\np50 of {TURNS} turns; own: the hashes until the refusal; valid: those of the valid proof"
+    );
+    println!(
+        "{:<18} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8}",
+        "", "all", "decoding", "own", "valid", "x own", "x valid"
     );
     for case in cases {
-        let [all, decoding, alone] =
-            in_turns([&|| case.verify(), &|| case.decode(), &|| hashes(coinbase)]);
-        let us = |time: Duration| time.as_secs_f64() * 1e6;
+        let [all, decoding, own, valid] = in_turns(
+            TURNS,
+            [
+                &|| case.verify(),
+                &|| case.decode(),
+                &|| case.hashes.compute(coinbase),
+                &|| Hashes::All.compute(coinbase),
+            ],
+        );
+        let of_own = match case.hashes {
+            Hashes::None => "-".to_owned(),
+            _ => format!("{:.2}", us(all) / us(own)),
+        };
         println!(
-            "{:<18} {:>7.1} us {:>7.1} us {:>7.1} us {:>9.3}",
+            "{:<18} {:>7.1} us {:>7.1} us {:>7.1} us {:>7.1} us {of_own:>8} {:>8.3}",
             case.name,
             us(all),
             us(decoding),
-            us(alone),
-            us(all) / us(alone)
+            us(own),
+            us(valid),
+            us(all) / us(valid)
         );
     }
 }
@@ -146,7 +180,9 @@ fn main() {
     for case in &cases {
         group.bench_function(case.name, |b| b.iter(|| case.verify()));
     }
-    group.bench_function("hashes alone", |b| b.iter(|| hashes(&coinbase)));
+    group.bench_function("hashes alone", |b| {
+        b.iter(|| Hashes::All.compute(&coinbase));
+    });
     group.finish();
     criterion.final_summary();
     // `cargo test --benches` runs each function once, without figures.

@@ -42,8 +42,9 @@ const MAX_BATCH: usize = 100;
 const MAX_VALUES: usize = 5_000;
 /// Bytes of all requests and answers in progress: a dozen of the largest requests.
 const MAX_PENDING_BYTES: usize = 24 << 20;
-/// Connections: a pool with a few processes, and a few miners.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections: 200 miners, and a few more. With fewer places miners would take them from each
+/// other, and a call that is on its way to a closed connection is lost.
+const MAX_CONNECTIONS: usize = 256;
 /// Lifetime of an idle connection: pools poll every few seconds.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 

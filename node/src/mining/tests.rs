@@ -65,11 +65,15 @@ impl Pool {
 
 /// Sends a request and reads the connection to its end: head and body.
 async fn post(addr: SocketAddr, headers: &str, body: &str) -> (String, String) {
+    let stream = Stream::connect(addr).await.expect("a connection");
+    exchange(stream, headers, body).await
+}
+
+async fn exchange(mut stream: Stream, headers: &str, body: &str) -> (String, String) {
     let length = body.len();
     let request = format!(
         "POST / HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     );
-    let mut stream = Stream::connect(addr).await.expect("a connection");
     let sent = stream.write_all(request.as_bytes()).await;
     sent.expect("the request is sent");
     stream.flush().await.expect("the request is sent");
@@ -585,6 +589,28 @@ fn requests_of_any_size_are_answered_or_refused() {
         let many = format!("[{}1]", "1,".repeat(MAX_VALUES));
         let (head, _) = post(addr, "host: localhost\r\n", &many).await;
         assert!(head.starts_with("HTTP/1.1 413"), "{head}");
+        pool.end().await;
+    });
+}
+
+/// With fewer places, connections of miners gave way to each other and their calls were lost.
+#[test]
+fn two_hundred_miners_have_a_connection_each() {
+    alys_runtime::block_on_main(async {
+        let pool = Pool::start().await;
+        pool.kit.offer(1, 1, 3, EASY);
+        let addr = pool.server.local_addr();
+        let mut connections = Vec::new();
+        for _ in 0..200 {
+            connections.push(Stream::connect(addr).await.expect("a connection"));
+        }
+        let call = json!({ "id": 1, "method": "createauxblock", "params": [MINER] }).to_string();
+        // The server has accepted all when it answers the last one.
+        for connection in connections.into_iter().rev() {
+            let (head, text) = exchange(connection, "host: localhost\r\n", &call).await;
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            assert!(text.contains("previousblockhash"), "{text}");
+        }
         pool.end().await;
     });
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{connections, forgeries, peers, requests, votes};
+use crate::answers::{Answered, Answers};
+use crate::{connections, forgeries, mining, peers, requests, votes};
 
 /// A load: one kind of work that others can demand.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Amount {
 }
 
 /// All loads, in the order of their measurement. `docs/measurements.md` describes each.
-pub const LOADS: [Load; 8] = [
+pub const LOADS: [Load; 9] = [
     Load {
         name: "slow-connections",
         unit: "connections",
@@ -73,6 +74,13 @@ pub const LOADS: [Load; 8] = [
         unit: "requests",
         wanted: Amount::InAll(10_000),
         run: |targets, counts| requests::malformed(targets, counts, 10_000),
+    },
+    Load {
+        name: "mining",
+        unit: "calls",
+        // An answer a second for each caller.
+        wanted: Amount::PerSecond(200),
+        run: |targets, counts| mining::callers(targets, counts, 200),
     },
     Load {
         name: "vanishing-peers",
@@ -121,6 +129,8 @@ pub struct Targets {
     pub rpc: Vec<u16>,
     /// libp2p.
     pub peers: Vec<u16>,
+    /// The JSON-RPC of miners, at one validator.
+    pub mining: u16,
     /// The directory of `chain.toml` and `execution-genesis.json`.
     pub chain: PathBuf,
     /// The data directory of one validator, with its key.
@@ -134,6 +144,7 @@ impl Targets {
         let argument = json!({
             "rpc": self.rpc,
             "peers": self.peers,
+            "mining": self.mining,
             "chain": self.chain.display().to_string(),
             "datadir": self.datadir.display().to_string(),
             "seconds": self.duration.as_secs(),
@@ -147,13 +158,13 @@ impl Targets {
     /// For any other text.
     pub fn parse(argument: &str) -> Result<Targets> {
         let value: Value = serde_json::from_str(argument)?;
+        let port = |port: &Value| -> Result<u16> {
+            let port = port.as_u64().and_then(|port| port.try_into().ok());
+            port.context("not a port")
+        };
         let ports = |name: &str| -> Result<Vec<u16>> {
             let ports = value[name].as_array().context("no list of ports")?;
-            let ports = ports.iter().map(|port| {
-                let port = port.as_u64().and_then(|port| port.try_into().ok());
-                port.context("not a port")
-            });
-            ports.collect()
+            ports.iter().map(port).collect()
         };
         let path = |name: &str| -> Result<PathBuf> {
             let path = value[name].as_str().context("no path")?;
@@ -163,6 +174,7 @@ impl Targets {
         let targets = Targets {
             rpc: ports("rpc")?,
             peers: ports("peers")?,
+            mining: port(&value["mining"])?,
             chain: path("chain")?,
             datadir: path("datadir")?,
             duration: Duration::from_secs(seconds),
@@ -187,6 +199,8 @@ impl Targets {
 pub struct Counts {
     made: AtomicU64,
     refused: AtomicU64,
+    /// Of loads whose callers wait for them.
+    pub answers: Answers,
 }
 
 impl Counts {
@@ -219,12 +233,14 @@ impl Counts {
 pub struct Made {
     pub made: u64,
     pub refused: u64,
+    /// Of loads whose callers wait for them.
+    pub answers: Option<Answered>,
 }
 
 impl Made {
     /// The line that ends the output of a process that makes a load.
     pub fn to_line(self) -> String {
-        json!({ "made": self.made, "refused": self.refused }).to_string()
+        json!({ "made": self.made, "refused": self.refused, "answers": self.answers }).to_string()
     }
 
     /// Reads the line of [`Made::to_line`].
@@ -232,11 +248,13 @@ impl Made {
     /// # Errors
     /// For any other text.
     pub fn parse(line: &str) -> Result<Made> {
-        let value: Value = serde_json::from_str(line).with_context(|| format!("{line:?}"))?;
+        let mut value: Value = serde_json::from_str(line).with_context(|| format!("{line:?}"))?;
+        let answers = serde_json::from_value(value["answers"].take())?;
         let number = |name: &str| value[name].as_u64().with_context(|| format!("no {name}"));
         Ok(Made {
             made: number("made")?,
             refused: number("refused")?,
+            answers,
         })
     }
 }
@@ -252,6 +270,7 @@ pub fn make(load: &'static Load, targets: &Targets) -> Made {
     Made {
         made: counts.made.load(Ordering::Relaxed),
         refused: counts.refused.load(Ordering::Relaxed),
+        answers: counts.answers.figures(),
     }
 }
 
@@ -264,6 +283,7 @@ mod tests {
         let targets = Targets {
             rpc: vec![1, 2],
             peers: vec![65_535],
+            mining: 3,
             chain: "a/chain".into(),
             datadir: "a/node".into(),
             duration: Duration::from_secs(60),
@@ -272,15 +292,19 @@ mod tests {
         assert_eq!(read, targets);
         for wrong in [
             "",
-            r#"{"rpc":[],"peers":[1],"chain":"a","datadir":"b","seconds":1}"#,
-            r#"{"rpc":[65536],"peers":[1],"chain":"a","datadir":"b","seconds":1}"#,
-            r#"{"rpc":[1],"peers":[1],"chain":"a","seconds":1}"#,
+            r#"{"rpc":[],"peers":[1],"mining":1,"chain":"a","datadir":"b","seconds":1}"#,
+            r#"{"rpc":[65536],"peers":[1],"mining":1,"chain":"a","datadir":"b","seconds":1}"#,
+            r#"{"rpc":[1],"peers":[1],"mining":1,"chain":"a","seconds":1}"#,
+            r#"{"rpc":[1],"peers":[1],"chain":"a","datadir":"b","seconds":1}"#,
         ] {
             assert!(Targets::parse(wrong).is_err(), "{wrong}");
         }
+        let answers = Answers::default();
+        answers.after(Duration::from_millis(3));
         let made = Made {
             made: 7,
             refused: 1,
+            answers: answers.figures(),
         };
         assert_eq!(Made::parse(&made.to_line()).expect("its own text"), made);
         assert!(Made::parse(r#"{"made":1}"#).is_err());

@@ -4,11 +4,13 @@
 //! takes only the processor time that the validators leave. `measure` counts slots with final
 //! blocks and reads memory, `report` judges them.
 
+mod answers;
 mod chain;
 mod connections;
 mod forgeries;
 mod loads;
 mod measure;
+mod mining;
 mod peers;
 mod report;
 mod requests;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alys_tests::federation::{Federation, Setup, check_sound};
 use alys_tests::process::{Stream, prefixed};
-use alys_tests::{Process, World};
+use alys_tests::{Process, World, ports};
 use anyhow::{Context, Result};
 
 use crate::loads::{Load, Made, Targets};
@@ -44,7 +44,12 @@ pub fn measure(world: &World, loads: &[&Load], duration: Duration, own: &Command
         ..Setup::default()
     };
     let federation = Federation::new(world, &setup)?;
-    let nodes = (0..setup.members).map(|index| federation.start(world, index, &[]));
+    let mining = ports::free();
+    let mining_addr = format!("127.0.0.1:{mining}");
+    let nodes = (0..setup.members).map(|index| {
+        let more = ["--mining-addr", &mining_addr];
+        federation.start(world, index, if index == 0 { &more } else { &[] })
+    });
     let nodes: Vec<Process> = nodes.collect::<Result<_>>()?;
     for node in &nodes {
         node.wait_final(world, WARM_UP_BLOCKS, WARM_UP_TIMEOUT)?;
@@ -54,6 +59,7 @@ pub fn measure(world: &World, loads: &[&Load], duration: Duration, own: &Command
     let targets = Targets {
         rpc: members.iter().map(|member| member.http_port).collect(),
         peers: members.iter().map(|member| member.peer_port).collect(),
+        mining,
         chain: federation.dir().to_owned(),
         datadir: key_holder.datadir.clone(),
         duration,
@@ -112,6 +118,7 @@ fn measure_one(
         wanted: load.map_or(0, |load| load.wanted.within(targets.duration)),
         made: made.made,
         refused: made.refused,
+        answers: made.answers,
         slots: slots.end - slots.start,
         blocks: final_slots(nodes, &slots),
         memory,

@@ -2,10 +2,15 @@
 
 use serde_json::{Value, json};
 
+use crate::answers::Answered;
+
 /// The least share of slots with blocks, in percent.
 const MIN_SHARE: u64 = 95;
 /// The largest memory after a load, in percent of the memory before it.
 const MAX_AFTER: u64 = 120;
+/// The longest time within which 99 of 100 callers are answered: a slot, after which there is new
+/// work.
+const MAX_P99_US: u64 = 1_000_000;
 
 /// Resident memory of a validator in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct Row {
     pub wanted: u64,
     pub made: u64,
     pub refused: u64,
+    /// Of loads whose callers wait for them.
+    pub answers: Option<Answered>,
     /// Slots while the load lasted.
     pub slots: u64,
     /// Those with a final block.
@@ -65,6 +72,14 @@ impl Row {
         }
         if self.made < self.wanted {
             failures.push("load");
+        }
+        if let Some(answers) = &self.answers {
+            if answers.p99_us > MAX_P99_US {
+                failures.push("answers");
+            }
+            if answers.accepted == 0 || answers.unknown > 0 || answers.wrong > 0 {
+                failures.push("proofs");
+            }
         }
         failures
     }
@@ -130,6 +145,11 @@ impl Table {
             );
         }
         text += "memory: MiB of the largest validator\n";
+        for row in &self.rows {
+            if let Some(answers) = &row.answers {
+                text += &format!("{}: {}\n", row.name, to_line(answers));
+            }
+        }
         for error in &self.errors {
             text += &format!("FAILED: {error}\n");
         }
@@ -152,6 +172,7 @@ impl Table {
                 "wanted": row.wanted,
                 "made": row.made,
                 "refused": row.refused,
+                "answers": row.answers,
                 "slots": row.slots,
                 "blocks": row.blocks,
                 "share_percent": row.share(),
@@ -163,6 +184,29 @@ impl Table {
         let rows: Vec<_> = rows.collect();
         json!({ "passed": self.has_passed(), "rows": rows, "errors": self.errors })
     }
+}
+
+fn to_line(answers: &Answered) -> String {
+    let Answered {
+        p50_us,
+        p99_us,
+        slowest_us,
+        no_work,
+        accepted,
+        stale,
+        refused,
+        unknown,
+        wrong,
+    } = answers;
+    let ms = |us: &u64| *us as f64 / 1e3;
+    format!(
+        "answers p50 {:.1} ms, p99 {:.1} ms, slowest {:.1} ms, {no_work} without work; proofs: \
+         {accepted} accepted, {stale} stale, {refused} refused by a rule, {unknown} unknown, \
+         {wrong} wrong",
+        ms(p50_us),
+        ms(p99_us),
+        ms(slowest_us)
+    )
 }
 
 #[cfg(test)]
@@ -181,6 +225,7 @@ mod tests {
             wanted: 10,
             made,
             refused: 3,
+            answers: None,
             slots: 60,
             blocks,
             memory: vec![memory(1000), memory(after)],
@@ -207,6 +252,52 @@ mod tests {
             assert!(!table.has_passed());
             assert!(table.to_text().ends_with("FAILED: node 2 logged: x\n"));
         }
+    }
+
+    #[test]
+    fn a_row_fails_for_late_answers_and_lost_work() {
+        let good = Answered {
+            p50_us: 2_000,
+            p99_us: MAX_P99_US,
+            slowest_us: 9_000_000,
+            no_work: 3,
+            accepted: 1,
+            stale: 2,
+            refused: 4,
+            unknown: 0,
+            wrong: 0,
+        };
+        let change = |change: fn(&mut Answered)| {
+            let mut answers = good;
+            change(&mut answers);
+            answers
+        };
+        let table: [(Answered, &[&str]); 5] = [
+            (good, &[]),
+            (change(|answers| answers.p99_us += 1), &["answers"]),
+            (change(|answers| answers.accepted = 0), &["proofs"]),
+            (change(|answers| answers.unknown = 1), &["proofs"]),
+            (change(|answers| answers.wrong = 1), &["proofs"]),
+        ];
+        for (answers, expected) in table {
+            let row = Row {
+                answers: Some(answers),
+                ..row(60, 1024, 10)
+            };
+            assert_eq!(row.failures(), expected, "{answers:?}");
+        }
+        let row = Row {
+            answers: Some(good),
+            ..row(60, 1024, 10)
+        };
+        let table = Table {
+            rows: vec![row],
+            errors: Vec::new(),
+        };
+        let line = "a-load: answers p50 2.0 ms, p99 1000.0 ms, slowest 9000.0 ms, 3 without work; \
+                    proofs: 1 accepted, 2 stale, 4 refused by a rule, 0 unknown, 0 wrong\n";
+        assert!(table.to_text().contains(line), "{}", table.to_text());
+        assert_eq!(table.to_json()["rows"][0]["answers"]["stale"], 2);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::actors::validation::Source;
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Submissions that are in the mailbox or under way, of at most 512 KiB each.
 pub const MAX_SUBMISSIONS: usize = 16;
-/// Other questions that are in the mailbox or under way.
-pub const MAX_QUESTIONS: usize = 64;
+/// Other questions that are in the mailbox or under way: one of each connection of miners.
+pub const MAX_QUESTIONS: usize = 256;
 /// Proofs of peers that are in the mailbox or under way, of at most 512 KiB each.
 pub const MAX_GOSSIPED: usize = 16;
 /// Those of strangers, so that those of known peers find room.

@@ -325,7 +325,8 @@ impl Miner {
             .await
     }
 
-    /// Submits a kept proof again, to any node.
+    /// Submits a kept proof again, to any node. Another node than the one that handed out its work
+    /// may refuse it: with a clock behind that of the first one it demands more work.
     async fn replay(&mut self, clients: &[(u8, HttpClient)]) -> Result<(), Violation> {
         if self.held.is_empty() {
             return Ok(());
@@ -337,9 +338,13 @@ impl Miner {
             return Ok(());
         };
         self.count("mine.replayed");
-        self.hand_in(clients, *node, held.place, None, &held.submission)
-            .await?;
-        Ok(())
+        let Some(verdict) = deliver(clients, *node, &held.submission).await else {
+            return Ok(());
+        };
+        if *node != held.node && matches!(verdict, Verdict::Refused(_)) {
+            return Ok(());
+        }
+        self.judge(*node, held.place, None, &verdict)
     }
 
     /// Submits a proof with a flaw of this list.
@@ -374,23 +379,44 @@ impl Miner {
         flaw: Option<&str>,
         submission: &Submission,
     ) -> Result<bool, Violation> {
-        let Some((_, client)) = clients.iter().find(|(other, _)| *other == node) else {
+        let Some(verdict) = deliver(clients, node, submission).await else {
             return Ok(false);
         };
-        let Submission { hash, auxpow } = submission;
-        let answer: Result<Value, CallError> = client.call("submitauxblock", (hash, auxpow)).await;
-        let verdict = verdict(answer);
+        self.judge(node, place, flaw, &verdict)?;
+        Ok(verdict == Verdict::Accepted)
+    }
+
+    /// Has the invariants judge the answer of a node.
+    fn judge(
+        &self,
+        node: u8,
+        place: Option<Place>,
+        flaw: Option<&str>,
+        verdict: &Verdict,
+    ) -> Result<(), Violation> {
         let mut oracles = self.judge.look();
         if oracles.is_judged(node) {
             let at_ms = now_ms(World::current());
-            oracles.work.submitted(at_ms, node, place, flaw, &verdict)?;
+            oracles.work.submitted(at_ms, node, place, flaw, verdict)?;
         }
-        Ok(verdict == Verdict::Accepted)
+        Ok(())
     }
 
     fn count(&self, feature: &'static str) {
         self.judge.look().ledger.coverage.count(feature);
     }
+}
+
+/// The answer of a node to a submission; `None` if the miner does not know the node.
+async fn deliver(
+    clients: &[(u8, HttpClient)],
+    node: u8,
+    submission: &Submission,
+) -> Option<Verdict> {
+    let (_, client) = clients.iter().find(|(other, _)| *other == node)?;
+    let Submission { hash, auxpow } = submission;
+    let answer: Result<Value, CallError> = client.call("submitauxblock", (hash, auxpow)).await;
+    Some(verdict(answer))
 }
 
 /// Reads an answer with work, with the target of this name, and its bits.
