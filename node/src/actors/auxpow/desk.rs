@@ -20,6 +20,7 @@ use alys_runtime::time::Instant;
 use alys_types::{Address, Hash, Height};
 
 use super::{HeldProof, PowFinal, WorkOffer};
+use crate::interceptor;
 
 /// Work that is remembered: about 256 bytes each, a megabyte together.
 pub const MAX_WORKS: usize = 4_096;
@@ -320,7 +321,9 @@ impl Desk {
         }
         self.note_carried(&last);
         self.last_final = Some(last);
-        self.next_start = None;
+        if interceptor::resets_next_start() {
+            self.next_start = None;
+        }
         // Work of this proof stays, for the answer that it is stale.
         let old: Vec<Hash> = self
             .works
@@ -619,10 +622,14 @@ impl Desk {
     fn make_room(&mut self, miner: Address, newest: Hash) {
         while let Some(of_address) = self.by_address.get(&miner)
             && of_address.len() > MAX_WORKS_PER_ADDRESS
-            && let Some((_, oldest)) = of_address.first_key_value()
+            && let Some((_, dropped)) = if interceptor::drops_oldest_work() {
+                of_address.first_key_value()
+            } else {
+                of_address.last_key_value()
+            }
         {
-            let oldest = *oldest;
-            self.forget(&oldest);
+            let dropped = *dropped;
+            self.forget(&dropped);
         }
         while self.works.len() > MAX_WORKS
             && let Some(victim) = self.oldest_stale().or_else(|| self.greediest_work(newest))
