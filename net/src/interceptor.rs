@@ -48,7 +48,7 @@ pub(crate) fn updates_gate(has_bans: bool) -> bool {
 /// `blind3-13`: a bucket refills by whole seconds, and forgets the milliseconds between two of its
 /// uses.
 pub(crate) fn refilling_ms(elapsed_ms: u64) -> u64 {
-    if elapsed_ms % 1000 != 0 && active("blind3-13") {
+    if !elapsed_ms.is_multiple_of(1000) && active("blind3-13") {
         return elapsed_ms - elapsed_ms % 1000;
     }
     elapsed_ms

@@ -339,13 +339,13 @@ pub(crate) fn check_gate(
 /// The changes of several blocks in one write: the last change of each entry. The planted bug
 /// writes the first one.
 pub(crate) fn merge_changes(changes: Changes, bug: &PlantedBug) -> Changes {
-    let count = changes.len();
-    let last: BTreeMap<_, _> = changes.iter().cloned().collect();
-    if last.len() < count && bug.active("blind3-08") {
-        let first: BTreeMap<_, _> = changes.into_iter().rev().collect();
-        return first.into_iter().collect();
+    let mut merged = BTreeMap::new();
+    for (key, value) in changes {
+        if !(merged.contains_key(&key) && bug.active("blind3-08")) {
+            merged.insert(key, value);
+        }
     }
-    last.into_iter().collect()
+    merged.into_iter().collect()
 }
 
 /// True if a question about the receipts of a final block is open again after a restart of the
