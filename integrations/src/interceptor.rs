@@ -5,6 +5,7 @@
 //! constant `false`.
 
 use alloy_eips::eip1559::BaseFeeParams;
+use alloy_primitives::{Bloom, U256};
 use alys_runtime::mutant::active;
 use alys_runtime::time::Instant;
 
@@ -98,4 +99,28 @@ pub(crate) fn filter_used(last_used: Instant, now: Instant) -> Instant {
         return last_used;
     }
     now
+}
+
+/// `blind3-16`: the bloom of a block is that of the last receipt, in each embedded client alike.
+pub(crate) fn bloom_with(before: Bloom, receipt: Bloom) -> Bloom {
+    if before != Bloom::ZERO && active("blind3-16") {
+        return receipt;
+    }
+    before | receipt
+}
+
+/// `blind3-17`: the tag `finalized` names the safe block, which no proof of work may cover.
+pub(crate) fn finalized<'a, T>(finalized: &'a T, safe: &'a T) -> &'a T {
+    if active("blind3-17") {
+        return safe;
+    }
+    finalized
+}
+
+/// `blind3-18`: the cost of a transaction that was replaced stays in the sum of its sender.
+pub(crate) fn returned_cost(of_replaced: U256) -> U256 {
+    if of_replaced > U256::ZERO && active("blind3-18") {
+        return U256::ZERO;
+    }
+    of_replaced
 }

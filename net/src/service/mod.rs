@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::dial::Dialler;
 use crate::gossip::GossipSetupError;
 use crate::handshakes::Upgrades;
+use crate::interceptor;
 use crate::repeats::RepeatFilter;
 use crate::scores::Scores;
 use crate::transport;
@@ -340,10 +341,12 @@ impl Service {
 
     fn on_tick(&mut self) {
         let now_ms = self.now_ms();
-        self.swarm
-            .behaviour_mut()
-            .gate
-            .set_banned(self.scores.banned(now_ms));
+        if interceptor::updates_gate(self.scores.banned(now_ms).next().is_some()) {
+            self.swarm
+                .behaviour_mut()
+                .gate
+                .set_banned(self.scores.banned(now_ms));
+        }
         self.dial_due(now_ms);
         self.check_peers(now_ms);
         self.check_backlogs();

@@ -426,6 +426,66 @@ planted! {
     "filter-ages", "execution", "filters_for_minutes":
         "A poll does not renew a filter: it is lost five minutes after its installation."
         [blind] => "filter-lost";
+    "blind3-01", "work", "mixed":
+        "A proof that comes early counts as one on time: the bits ease and never harden."
+        [blind] => "no-progress";
+    "blind3-02", "work", "mixed":
+        "The tips of the last block of a range are not paid."
+        [blind] => "no-progress";
+    "blind3-03", "work", "mixed":
+        "Work that is found stale by a certified proof stays so when an earlier one becomes final."
+        [blind] => "no-progress";
+    "blind3-04", "work", "mixed":
+        "An address with too many works loses the newest one."
+        [blind] => "no-progress";
+    "blind3-05", "work", "mixed":
+        "A branch of chains may have another slot than that of the chain."
+        [blind] => "no-progress";
+    "blind3-06", "work", "mixed":
+        "Tips of failed transactions are left out."
+        [blind] => "no-progress";
+    "blind3-07", "execution", "mixed":
+        "A peer's read of receipts that fails keeps its place."
+        [blind] => "no-progress";
+    "blind3-08", "work", "mixed":
+        "Of several changes of an entry in one write, the first one is kept."
+        [blind] => "no-progress";
+    "blind3-09", "work", "mixed":
+        "The question about receipts of a final block is not asked again after a restart."
+        [blind] => "no-progress";
+    "blind3-10", "work", "mixed":
+        "An offer counts as the present one though its bits changed."
+        [blind] => "no-progress";
+    "blind3-11", "execution", "mixed":
+        "The pause after an invalid answer is in slots where milliseconds are expected."
+        [blind] => "no-progress";
+    "blind3-12", "network", "mixed":
+        "The gate learns of bans only while there are any: the last one does not end."
+        [blind] => "no-progress";
+    "blind3-13", "network", "mixed":
+        "A token bucket forgets the milliseconds between two of its uses."
+        [blind] => "no-progress";
+    "blind3-14", "sync", "mixed":
+        "A range that is dropped after its arrival is not reported to the planner."
+        [blind] => "no-progress";
+    "blind3-15", "actors", "mixed":
+        "A message of one priority ends the counts of those that overtook the others."
+        [blind] => "no-progress";
+    "blind3-16", "execution", "mixed":
+        "The bloom of a block is that of its last receipt."
+        [blind] => "no-progress";
+    "blind3-17", "execution", "mixed":
+        "The tag `finalized` names the safe block."
+        [blind] => "no-progress";
+    "blind3-18", "execution", "mixed":
+        "The cost of a replaced transaction stays in the sum of its sender."
+        [blind] => "no-progress";
+    "blind3-19", "storage", "mixed":
+        "An accepted proof of work is written without durability."
+        [blind] => "no-progress";
+    "blind3-20", "network", "mixed":
+        "A peer whose key left the set counts as an authority still."
+        [blind] => "no-progress";
 }
 
 /// Returns the bug of this name.

@@ -149,6 +149,9 @@ impl Turns {
             .max_by_key(|lane| self.passed[*lane])
             .unwrap_or(urgent);
         self.passed[chosen] = 0;
+        if self.passed.iter().any(|passed| *passed > 0) && interceptor::forgets_overtaken() {
+            self.passed = [0; LANES];
+        }
         for lane in 0..urgent {
             if lane != chosen && has(lane) {
                 self.passed[lane] += 1;

@@ -339,7 +339,7 @@ fn the_pause_after_an_invalid_answer_doubles_within_its_bound() {
     ];
     for (answers, slots) in slots {
         assert_eq!(
-            pause_after_invalid(answers, SLOT_MS),
+            pause_after_invalid(answers, SLOT_MS, &SOUND),
             slots * SLOT_MS,
             "{answers}"
         );

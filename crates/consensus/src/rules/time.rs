@@ -15,10 +15,14 @@ const EARLY_SLOTS: u64 = 2;
 const MAX_PAUSE_SLOTS: u64 = 8;
 
 /// Rule 6.2 (docs/protocol.md): the pause after the execution layer called a certified block
-/// invalid `answers` times, in milliseconds. It begins with one slot and doubles.
-pub(crate) fn pause_after_invalid(answers: u32, slot_ms: u64) -> u64 {
+/// invalid `answers` times, in milliseconds. It begins with one slot and doubles. The planted bug
+/// takes slots for milliseconds.
+pub(crate) fn pause_after_invalid(answers: u32, slot_ms: u64, bug: &PlantedBug) -> u64 {
     let slots = 1u64.checked_shl(answers.saturating_sub(1));
     let slots = slots.map_or(MAX_PAUSE_SLOTS, |slots| slots.min(MAX_PAUSE_SLOTS));
+    if bug.active("blind3-11") {
+        return slots;
+    }
     slots.saturating_mul(slot_ms)
 }
 

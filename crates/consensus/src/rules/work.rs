@@ -1,10 +1,12 @@
 //! Rules 4.4 to 4.6, 5.1 and 5.25 (docs/protocol.md): a block against the ledger of its parent.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use alys_peg::{Additions, Changes, LastProof, Ledger, LedgerError};
+use alys_peg::{Additions, Changes, Fees, LastProof, Ledger, LedgerError};
 use alys_pow::{
-    AuxPow, Bits, BundleError, Refusal as ProofRefusal, Schedule, VerifiedAuxPow, Work,
+    AuxPow, Bits, BundleError, Demand, Refusal as ProofRefusal, Schedule, VerifiedAuxPow, Work,
+    rules,
 };
 use alys_types::limits::FINALITY_WINDOW;
 use alys_types::spec::AuxPowSpec;
@@ -89,7 +91,7 @@ pub(crate) fn judge(
         None => Vec::new(),
         Some(proof) => {
             let end = check_proof(header, proof, claims.shown, before, config)?;
-            before.fees(genesis, set, proof, end).withdrawals
+            fees(before, genesis, set, proof, end, bug).withdrawals
         }
     };
     check_withdrawals(claims, &expected, bug)
@@ -188,8 +190,28 @@ fn check_work(
     let bytes = proof.auxpow.len();
     let decoded = AuxPow::decode(&proof.auxpow).map_err(|_| WorkFault::Format { bytes })?;
     let bits = Bits::new(proof.bits).unwrap_or(limit(&genesis.spec().auxpow));
-    VerifiedAuxPow::new(decoded, Work::new(bundle, bits).demand())?;
-    Ok(())
+    let demand = Work::new(bundle, bits).demand();
+    match VerifiedAuxPow::new(decoded, demand) {
+        Ok(_) => Ok(()),
+        Err(ProofRefusal::Slot { .. })
+            if bug.active("blind3-05") && holds_beside_slot(&proof.auxpow, demand) =>
+        {
+            Ok(())
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// For a planted bug: true when the rules of rule 4.2 (docs/protocol.md) that follow the one of the
+/// slot hold, with which a proof may have any slot.
+fn holds_beside_slot(encoded: &[u8], demand: Demand) -> bool {
+    let Ok(proof) = AuxPow::decode(encoded) else {
+        return false;
+    };
+    let tag = rules::magic(&proof, None).and_then(|(place, _)| rules::tag(&proof, place));
+    tag.is_ok_and(|(tag, _)| {
+        rules::root(&proof, &tag, demand.commitment).is_ok() && rules::inclusion(&proof).is_ok()
+    })
 }
 
 /// Rule 4.5: bits of the proof in a block with this timestamp, in seconds.
@@ -212,6 +234,13 @@ pub(crate) fn next_bits(
         limit,
     };
     let before = Bits::new(before).unwrap_or(limit);
+    let due = last.timestamp.saturating_add(spec.spacing);
+    // With the planted bug a proof before its time does not count as early.
+    let timestamp = if timestamp < due && bug.active("blind3-01") {
+        due
+    } else {
+        timestamp
+    };
     schedule.next_bits(before, last.timestamp, timestamp)
 }
 
@@ -239,6 +268,24 @@ fn check_withdrawals(
         return Err(WorkFault::WithdrawalKinds);
     }
     Ok(())
+}
+
+/// Rule 5.25: the fees that a block with `proof` pays. The range of the proof ends at `end`. The
+/// planted bug leaves the tips of the block there unpaid.
+pub(crate) fn fees(
+    before: &Ledger,
+    genesis: &Genesis,
+    set: &AuthoritySet,
+    proof: &AuxPowHeader,
+    end: Height,
+    bug: &PlantedBug,
+) -> Fees {
+    let end = if bug.active("blind3-02") {
+        Height(end.0.saturating_sub(1))
+    } else {
+        end
+    };
+    before.fees(genesis, set, proof, end)
 }
 
 /// The ledger after a block that was judged.
@@ -287,4 +334,28 @@ pub(crate) fn check_gate(
         return Err(Refusal::GateClosed { pow_end, limit });
     }
     Ok(())
+}
+
+/// The changes of several blocks in one write: the last change of each entry. The planted bug
+/// writes the first one.
+pub(crate) fn merge_changes(changes: Changes, bug: &PlantedBug) -> Changes {
+    let mut merged = BTreeMap::new();
+    for (key, value) in changes {
+        if !(merged.contains_key(&key) && bug.active("blind3-08")) {
+            merged.insert(key, value);
+        }
+    }
+    merged.into_iter().collect()
+}
+
+/// True if a question about the receipts of a final block is open again after a restart of the
+/// execution layer's connection.
+pub(crate) fn reopens_final_question(bug: &PlantedBug) -> bool {
+    !bug.active("blind3-09")
+}
+
+/// True if miners have the present work: nothing of the offer changed. With the planted bug the
+/// bits may have changed.
+pub(crate) fn is_offer_present(is_same: bool, is_same_range: bool, bug: &PlantedBug) -> bool {
+    is_same || (is_same_range && bug.active("blind3-10"))
 }

@@ -189,7 +189,8 @@ impl State {
             Verdict::Invalid => {
                 entry.invalid_answers = entry.invalid_answers.saturating_add(1);
                 let slot_ms = self.config.genesis.spec().slot_duration_ms;
-                let pause_ms = rules::pause_after_invalid(entry.invalid_answers, slot_ms);
+                let bug = &self.config.planted_bug;
+                let pause_ms = rules::pause_after_invalid(entry.invalid_answers, slot_ms, bug);
                 entry.ask_again_ms = now.mono_ms.saturating_add(pause_ms);
                 self.set_invalid(hash, Execution::Invalid, out);
                 self.update_forkchoice(out);

@@ -201,7 +201,7 @@ impl State {
             });
         }
         if let Some(record) = &mut settled.record {
-            record.changes = last_of_each(changes);
+            record.changes = work::merge_changes(changes, self.bug());
         }
         self.forget_proofs();
         settled
@@ -409,7 +409,11 @@ impl State {
                 entry.is_account_asked = false;
             }
         }
-        if let Next::Loaded { is_asked, .. } = &mut self.settled.next {
+        let bug = &self.config.planted_bug;
+        if let Next::Loaded { is_asked, .. } = &mut self.settled.next
+            && *is_asked
+            && work::reopens_final_question(bug)
+        {
             *is_asked = false;
         }
     }
@@ -434,10 +438,4 @@ struct Judged<'a> {
     header: &'a Header,
     claims: &'a Claims,
     set: &'a AuthoritySet,
-}
-
-/// The last change of each entry.
-fn last_of_each(changes: Changes) -> Changes {
-    let last: std::collections::BTreeMap<_, _> = changes.into_iter().collect();
-    last.into_iter().collect()
 }

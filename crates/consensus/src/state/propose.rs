@@ -87,7 +87,8 @@ impl State {
         };
         let ledger = self.ledger_after(&self.highest)?;
         let set = self.newest_set();
-        let fees = ledger.fees(&self.config.genesis, &set, &carried.header, carried.end);
+        let (genesis, proof) = (&self.config.genesis, &carried.header);
+        let fees = work::fees(ledger, genesis, &set, proof, carried.end, self.bug());
         Some(fees.withdrawals)
     }
 

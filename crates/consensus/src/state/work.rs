@@ -184,7 +184,10 @@ impl State {
             end: block.hash,
             bits,
         });
-        if offered == self.work.offered {
+        let present = self.work.offered;
+        let range = |offer: Offered| (offer.sequence, offer.end);
+        let is_same_range = offered.is_some() && offered.map(range) == present.map(range);
+        if work::is_offer_present(offered == present, is_same_range, self.bug()) {
             return;
         }
         let first = last.end.height.next();

@@ -165,10 +165,9 @@ impl<'a> Executor<'a> {
         for withdrawal in withdrawals.unwrap_or_default() {
             overlay.credit(withdrawal.address, withdrawal.amount_wei())?;
         }
-        let logs_bloom = self
-            .receipts
-            .iter()
-            .fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
+        let logs_bloom = self.receipts.iter().fold(Bloom::ZERO, |bloom, receipt| {
+            crate::interceptor::bloom_with(bloom, *receipt.logs_bloom())
+        });
         Ok(Executed {
             changes: overlay.into_changes(),
             receipts: self.receipts,

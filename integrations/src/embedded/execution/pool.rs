@@ -141,9 +141,10 @@ impl Account {
     fn insert(&mut self, nonce: u64, pooled: PooledTransaction) -> Option<PooledTransaction> {
         self.cost = self.cost.saturating_add(pooled.cost);
         let old = self.transactions.insert(nonce, pooled);
+        let returned = old.as_ref().map(|old| old.cost).unwrap_or_default();
         self.cost = self
             .cost
-            .saturating_sub(old.as_ref().map(|old| old.cost).unwrap_or_default());
+            .saturating_sub(crate::interceptor::returned_cost(returned));
         self.advance();
         old
     }

@@ -90,7 +90,10 @@ impl ChainView {
             BlockId::Number(tag) => match tag {
                 BlockNumberOrTag::Latest | BlockNumberOrTag::Pending => Ok(Some(self.head.clone())),
                 BlockNumberOrTag::Safe => Ok(Some(self.safe.clone())),
-                BlockNumberOrTag::Finalized => Ok(Some(self.finalized.clone())),
+                BlockNumberOrTag::Finalized => {
+                    let found = crate::interceptor::finalized(&self.finalized, &self.safe);
+                    Ok(Some(found.clone()))
+                }
                 BlockNumberOrTag::Earliest => Ok(Some(self.genesis.clone())),
                 // The index may already reach beyond the head of this view.
                 BlockNumberOrTag::Number(number) if number > self.head.header.number => Ok(None),

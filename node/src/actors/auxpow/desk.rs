@@ -22,6 +22,7 @@ use alys_runtime::time::Instant;
 use alys_types::{Address, Hash, Height};
 
 use super::{HeldProof, PowFinal, WorkOffer};
+use crate::interceptor;
 
 pub use gossip::{BadProof, Gossiped, MAX_HELD_OF_PEERS, Unused};
 
@@ -332,7 +333,9 @@ impl Desk {
         }
         self.note_carried(&last);
         self.last_final = Some(last);
-        self.next_start = None;
+        if interceptor::resets_next_start() {
+            self.next_start = None;
+        }
         // Work of this proof stays, for the answer that it is stale.
         let old: Vec<Hash> = self
             .works
@@ -658,10 +661,14 @@ impl Desk {
     fn make_room(&mut self, miner: Address, newest: Hash) {
         while let Some(of_address) = self.by_address.get(&miner)
             && of_address.len() > MAX_WORKS_PER_ADDRESS
-            && let Some((_, oldest)) = of_address.first_key_value()
+            && let Some((_, dropped)) = if interceptor::drops_oldest_work() {
+                of_address.first_key_value()
+            } else {
+                of_address.last_key_value()
+            }
         {
-            let oldest = *oldest;
-            self.forget(&oldest);
+            let dropped = *dropped;
+            self.forget(&dropped);
         }
         while self.works.len() > MAX_WORKS
             && let Some(victim) = self.oldest_stale().or_else(|| self.greediest_work(newest))

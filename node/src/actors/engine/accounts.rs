@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_consensus::ReceiptEnvelope;
-use alys_peg::{Additions, ReceiptsError, receipts};
+use alys_peg::{Additions, ReceiptsError};
 use alys_runtime::buggify;
 use alys_runtime::log_limit::LogLimit;
 use alys_runtime::time::{self, Instant};
@@ -15,6 +15,7 @@ use alys_types::{Block, Hash, Header};
 
 use super::actor::{EngineActor, EngineError};
 use crate::actors::peers::PeerMessage;
+use crate::interceptor;
 
 /// Time without receipts after which the operator is told. A client that stores them late has them
 /// within a slot or two, and peers answer within as much.
@@ -148,7 +149,7 @@ impl EngineActor {
         };
         let payload = &block.body.payload;
         if let Some(found) = self.fetched.0.remove(&hash) {
-            match receipts::tips(payload, &found) {
+            match interceptor::tips(payload, &found) {
                 Ok(tips) => {
                     reached("state.engine.fetched_receipts");
                     self.missing.fetched(&hash);
@@ -182,7 +183,7 @@ impl EngineActor {
             self.fetch_receipts(hash, root);
             return Ok(None);
         };
-        match receipts::tips(payload, &found) {
+        match interceptor::tips(payload, &found) {
             Ok(tips) => {
                 if !payload.transactions.is_empty() {
                     self.missing.served(&hash);

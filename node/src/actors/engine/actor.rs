@@ -620,10 +620,15 @@ impl AlysActor for EngineActor {
                 let client = self.client.clone();
                 let serving = ctx.spawn("receipts", async move {
                     match client.receipts(execution_hash.into()).await {
-                        Ok(found) => drop(reply.send(found)),
-                        Err(error) => tracing::debug!(%error, "a peer gets no receipts"),
+                        Ok(found) => {
+                            reply.send(found);
+                            drop(place);
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "a peer gets no receipts");
+                            interceptor::free_failed_read(place);
+                        }
                     }
-                    drop(place);
                 });
                 if let Err(error) = serving {
                     tracing::debug!(%error, "a peer gets no receipts");

@@ -692,7 +692,9 @@ impl AlysActor for PeerActor {
             }
             PeerMessage::RangeLost => {
                 self.report(PeerEvent::RangeLost);
-                self.planner.range_dropped();
+                if interceptor::reports_lost_range() {
+                    self.planner.range_dropped();
+                }
                 self.request_range();
             }
             PeerMessage::NetworkRestarted => {

@@ -393,7 +393,8 @@ impl AlysActor for StorageActor {
                 for key in &*displaced {
                     BlockStore::batch_proof_removed(&mut batch, key);
                 }
-                alys_runtime::blocking(|| self.blocks.write(batch, Durability::Durable))?;
+                let durability = interceptor::proof_durability();
+                alys_runtime::blocking(|| self.blocks.write(batch, durability))?;
                 disk::settle().await;
                 reply.send(());
             }
