@@ -593,7 +593,7 @@ fn requests_of_any_size_are_answered_or_refused() {
     });
 }
 
-/// With fewer places, connections of miners gave way to each other and their calls were lost.
+/// With fewer places than miners, the connection that waits longest gives way to a new one.
 #[test]
 fn two_hundred_miners_have_a_connection_each() {
     alys_runtime::block_on_main(async {
