@@ -158,6 +158,15 @@ pub enum Violation {
     VotedByJumpedClock { node: u8, slot: u64, by_ms: i64 },
     /// An authority voted by a clock that was far ahead when it started and was not confirmed.
     VotedByUnconfirmedClock { node: u8, slot: u64, ahead_ms: u64 },
+    /// An authority signed by a clock that had jumped again, and fewer than `needed` other
+    /// authorities voted in the slots that it showed since the last jump, of `by_ms`.
+    VotedByUnconfirmedJump {
+        node: u8,
+        slot: u64,
+        by_ms: i64,
+        peers: u64,
+        needed: u64,
+    },
     /// An authority approved a block that its own execution client has not executed.
     ApprovedUnexecuted { node: u8, height: u64, slot: u64 },
     /// An authority approved or finalized a block that breaks a rule of the protocol; `what` names

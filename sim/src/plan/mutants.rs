@@ -211,6 +211,12 @@ planted! {
     "clock-jump-ignored", "consensus", "skewed_clocks":
         "A jump of the wall clock is ignored."
         => "voted-by-jumped-clock";
+    "own-vote-confirms-clock", "consensus", "own_vote_after_a_jump":
+        "The node's own vote counts as a confirmation of its clock."
+        => "voted-by-jumped-clock";
+    "confirmations-outlive-jump", "consensus", "clock_jumps_twice":
+        "Confirmations of a clock count on after it has jumped again."
+        => "voted-by-unconfirmed-jump";
     "far-clock-trusted", "consensus", "clock_ahead_at_boot":
         "A clock that is far ahead of the chain at the start is trusted without a confirmation."
         => "voted-by-unconfirmed-clock";
