@@ -342,6 +342,9 @@ planted! {
     "timers-outlive-incarnation", "supervision", "every_actor_heals":
         "The pending timers of a failed incarnation go on in the next one."
         => "incarnations-crossed";
+    "breaker-forgets-senders", "supervision", "steady":
+        "Senders that wait for room are not refused when a circuit breaker opens."
+        => "ask-late";
     "vouched-after-network-restart", "network", "told_again":
         "Authorities that proved their key to an earlier network service count as vouched for to \
          the new one."
