@@ -56,7 +56,7 @@ use serde::{Deserialize, Serialize};
 pub use absence::is_absent;
 pub use accusations::Accusations;
 pub use actors::{Actors, unrested};
-pub use arithmetic::{base_fee, next_base_fee};
+pub use arithmetic::{base_fee, logger_call, next_base_fee};
 pub use blocks::{Blocks, Proposed};
 pub use calm::Calm;
 pub use choices::Choices;

@@ -288,6 +288,9 @@ planted! {
     "log-index-per-receipt", "execution", "arithmetic":
         "The indexes of logs in the answers of an execution client start at 0 in each receipt."
         => "wrong-execution";
+    "estimate-too-low", "execution", "estimates":
+        "An estimate of gas is the highest amount found that does not suffice."
+        => "state-differs";
     "token-kept", "execution", "steady":
         "The token for the execution client is reused for two minutes, longer than it is valid."
         => "too-few-blocks", "block-late";
