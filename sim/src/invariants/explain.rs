@@ -451,6 +451,12 @@ const TABLE: &[(&str, &str, &str)] = &[
         "An ask may fail at any time, but not with a timeout before its time limit.",
     ),
     (
+        "dialled-too-often",
+        "A node dialled an address in a loop",
+        "No peer answers there: connections are closed before or after the handshake. The backoff \
+         between dials doubles from 250 ms to 5 s, and only an admitted peer ends it.",
+    ),
+    (
         "request-overdue",
         "A request to a peer did not end in time",
         "The PeerActor must end each request: with the answer, with an error, or by giving it up. \

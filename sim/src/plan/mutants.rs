@@ -247,6 +247,12 @@ planted! {
     "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
         "The PeerActor does not get the connected peers when it restarts."
         => "no-progress", "too-few-blocks", "not-told-again";
+    "backoff-ends-with-connection", "network", "peers_that_hang_up":
+        "An established connection ends the backoff of its address before the peer is admitted."
+        => "dialled-too-often";
+    "old-finality-checked", "network", "old_finality":
+        "The signatures of finality certificates below the last final block are checked."
+        => "too-costly";
     "requests-not-limited", "network", "strangers_ask_too_much":
         "The requests of a peer are not limited."
         => "served-too-much";
@@ -282,15 +288,15 @@ planted! {
     "base-fee-slow", "execution", "arithmetic":
         "All execution clients change the base fee by a sixteenth at most, in place of an eighth."
         => "wrong-execution";
+    "estimate-too-low", "execution", "estimates":
+        "An estimate of gas is the highest amount found that does not suffice."
+        => "state-differs";
     "any-replacement", "execution", "arithmetic":
         "The pool of an execution client takes a replacement that does not raise the fees."
         => "wrongly-taken";
     "log-index-per-receipt", "execution", "arithmetic":
         "The indexes of logs in the answers of an execution client start at 0 in each receipt."
         => "wrong-execution";
-    "estimate-too-low", "execution", "estimates":
-        "An estimate of gas is the highest amount found that does not suffice."
-        => "state-differs";
     "token-kept", "execution", "steady":
         "The token for the execution client is reused for two minutes, longer than it is valid."
         => "too-few-blocks", "block-late";
@@ -336,6 +342,9 @@ planted! {
     "never-gives-up", "supervision", "steady":
         "A supervisor restarts a child without end."
         => "restarts-beyond-policy";
+    "breaker-forgets-senders", "supervision", "steady":
+        "Senders that wait for room are not refused when a circuit breaker opens."
+        => "ask-late";
     "breaker-stays-open", "supervision", "engines_fail":
         "A circuit breaker that has opened never closes."
         => "no-progress", "not-final-after-fault";
@@ -345,9 +354,6 @@ planted! {
     "timers-outlive-incarnation", "supervision", "every_actor_heals":
         "The pending timers of a failed incarnation go on in the next one."
         => "incarnations-crossed";
-    "breaker-forgets-senders", "supervision", "steady":
-        "Senders that wait for room are not refused when a circuit breaker opens."
-        => "ask-late";
     "vouched-after-network-restart", "network", "told_again":
         "Authorities that proved their key to an earlier network service count as vouched for to \
          the new one."
