@@ -43,6 +43,14 @@ pub(crate) fn replacement_is_raised(is_raised: bool) -> bool {
     is_raised || active("any-replacement")
 }
 
+/// `estimate-too-low`: an estimate is the highest gas limit that was found not to suffice.
+pub(crate) fn estimated_gas(insufficient: u64, sufficient: u64) -> u64 {
+    if active("estimate-too-low") {
+        return insufficient;
+    }
+    sufficient
+}
+
 /// `log-index-per-receipt`: the indexes of logs start at 0 in each receipt.
 pub(crate) fn next_log_index(index: u64) -> u64 {
     if active("log-index-per-receipt") {

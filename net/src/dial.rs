@@ -130,6 +130,7 @@ impl Dialler {
         if let Some(known) = self.addresses.get_mut(socket) {
             known.peer = Some(peer);
             known.state = DialState::Waiting { at_ms: now_ms };
+            known.failures = interceptor::failures_after_connection(known.failures);
         }
     }
 

@@ -18,6 +18,16 @@ pub(crate) fn schedule_redial(state: &mut DialState, at_ms: u64) {
     };
 }
 
+/// `backoff-ends-with-connection`: an established connection ends the backoff of its address,
+/// before the peer is admitted.
+pub(crate) fn failures_after_connection(failures: u32) -> u32 {
+    if active("backoff-ends-with-connection") {
+        0
+    } else {
+        failures
+    }
+}
+
 /// `requests-not-limited`: a peer's requests are served beyond their rate.
 pub(crate) fn is_within_request_rate(is_within: bool) -> bool {
     is_within || active("requests-not-limited")

@@ -46,6 +46,12 @@ pub(crate) fn may_check(has_room: bool) -> bool {
     has_room || mutant::active("votes-not-screened")
 }
 
+/// True if a certificate is of a block that is decided, so that it needs no check; with the bug
+/// every certificate that is not known is checked.
+pub(crate) fn is_certificate_stale(is_stale: bool) -> bool {
+    is_stale && !mutant::active("old-finality-checked")
+}
+
 /// The clock offset that a new incarnation of the ChainActor trusts; the bug forgets it.
 pub(crate) fn kept_clock(trusted_ms: Option<i64>) -> Option<i64> {
     trusted_ms.filter(|_| !mutant::active("clock-trusted-after-restart"))

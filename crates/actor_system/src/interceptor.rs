@@ -44,6 +44,11 @@ pub(crate) fn breaker_stays_open() -> bool {
     active("breaker-stays-open")
 }
 
+/// An opening circuit breaker does not wake the senders that wait for room.
+pub(crate) fn breaker_forgets_senders() -> bool {
+    active("breaker-forgets-senders")
+}
+
 /// The tasks of an incarnation outlive it.
 pub(crate) fn tasks_outlive_their_incarnation() -> bool {
     active("dead-incarnation-lives")

@@ -82,21 +82,22 @@ impl ClockWatchdog {
                 return self.doubt.take().map(|_| Change::Trusted);
             }
             // Nothing was signed by this clock, so setting it is not reported as a jump.
-            return self.distrust(offset).then_some(Change::Unconfirmed);
+            return self.distrust(offset, bug).then_some(Change::Unconfirmed);
         };
         let by_ms = offset.saturating_sub(trusted);
         if !rules::has_clock_jumped(by_ms, self.allowance_ms, bug) {
             self.trusted_ms = Some(offset);
             return self.doubt.take().map(|_| Change::Trusted);
         }
-        self.distrust(offset).then_some(Change::Jumped(by_ms))
+        self.distrust(offset, bug).then_some(Change::Jumped(by_ms))
     }
 
     /// Records the offset that confirmations refer to. Returns true if there was no doubt before.
-    fn distrust(&mut self, offset: i64) -> bool {
+    fn distrust(&mut self, offset: i64, bug: &PlantedBug) -> bool {
         let is_new = self.doubt.is_none();
         let has_moved = |doubt: &Doubt| {
-            offset.saturating_sub(doubt.offset_ms).unsigned_abs() > self.allowance_ms
+            let moved_ms = offset.saturating_sub(doubt.offset_ms).unsigned_abs();
+            rules::is_other_time(moved_ms, self.allowance_ms, bug)
         };
         if self.doubt.as_ref().is_none_or(has_moved) {
             // Confirmations of another time do not confirm this one.

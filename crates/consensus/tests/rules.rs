@@ -458,6 +458,35 @@ fn authorities_that_vote_in_the_new_slot_confirm_a_clock() {
 }
 
 #[test]
+fn an_own_vote_does_not_confirm_the_own_clock() {
+    // The signers of the votes in the slot of the new time, and the number of them at which the
+    // clock is trusted; the node itself is authority 3, and q - 1 are two.
+    for (signers, trusted_at) in [
+        (&[3, 0][..], None),
+        (&[0, 3], None),
+        (&[3, 0, 1], Some(3)),
+        (&[0, 3, 1], Some(3)),
+        (&[0, 1], Some(2)),
+    ] {
+        let mut w = World::new();
+        let genesis = w.genesis.header().clone();
+        w.at_slot(1, 10);
+        // As after a write of the own approval that lasted while the clock jumped.
+        w.wall_ms += SLOT_MS - 100;
+        w.input(Input::Tick);
+        let p = w.proposal(1, &genesis, None, 0);
+        let confirms = |signer: &usize| {
+            let vote = w.vote(*signer, VoteKind::Approval, &p.block.header);
+            notices(&w.give_vote(vote)).contains(&Notice::ClockTrusted)
+        };
+        let found = signers.iter().map(confirms).position(|is_last| is_last);
+        assert_eq!(found.map(|index| index + 1), trusted_at, "{signers:?}");
+        let is_trusted = w.state.summary().clock_trusted;
+        assert_eq!(is_trusted, trusted_at.is_some(), "{signers:?}");
+    }
+}
+
+#[test]
 fn a_clock_far_ahead_of_the_chain_at_the_start_signs_nothing_until_peers_agree() {
     let builds = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Build(_)));
     // Slots by which the clock is ahead at the start, with a rejoin margin of 3, and whether the

@@ -43,6 +43,10 @@ pub enum Net {
     OtherChain = 16,
     /// The miners.
     Miners = 17,
+    /// The peers that accept connections and close them.
+    HangUp = 18,
+    /// The peer that gossips old finality certificates.
+    OldFinality = 19,
     /// The strangers that take places.
     Crowd = 24,
 }

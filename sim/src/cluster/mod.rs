@@ -10,6 +10,7 @@ mod governance;
 mod validator;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ pub struct Shared {
     pub planted_bug: PlantedBug,
     /// The nodes whose addresses each node knows.
     pub addresses: KnownAddresses,
+    /// Addresses that every node dials beside those of the nodes.
+    pub other_addresses: Vec<SocketAddr>,
     /// Places for strangers at each node in place of production's.
     pub stranger_places: Option<usize>,
     /// Events that a network service queues in place of production's.

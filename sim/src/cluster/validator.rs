@@ -181,7 +181,9 @@ pub async fn life(shared: &Shared, seat: Seat) -> Result<(), String> {
         identity: seat.identity().into(),
         listen: SocketAddr::new(seat.ip(MachineRole::Node), PEER_PORT),
         bootnodes: others
-            .map(|other| SocketAddr::new(node_ip(other), PEER_PORT).to_string())
+            .map(|other| SocketAddr::new(node_ip(other), PEER_PORT))
+            .chain(shared.other_addresses.iter().copied())
+            .map(|address| address.to_string())
             .collect(),
         datadir,
         storage: Engine::Redb,

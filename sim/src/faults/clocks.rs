@@ -11,7 +11,7 @@ use super::{Faults, Machine};
 use crate::cluster::now_ms;
 use crate::params::{Ms, SignedMs};
 
-subject![Clock, Drift, ClockEdge];
+subject![Clock, Drift, ClockEdge, ClockTwice];
 
 /// The shortest step across the edge of a slot; a quarter of it must be at least the resolution of
 /// a wait.
@@ -156,6 +156,67 @@ impl Kind for ClockEdge {
     }
 }
 
+declare! {
+    "clock-twice":
+        "The wall clock steps by `by`, and by `then` a time of `after` later, while the node waits \
+        for confirmations of the first step. It steps back by both when the fault ends."
+    ClockTwice {
+        pub by: SignedMs,
+        pub then: SignedMs,
+        pub after: Ms,
+    }
+}
+
+impl Kind for ClockTwice {
+    const EFFECTS: &'static [&'static str] = &["clock.step"];
+    const DRAWINGS: &'static [Drawing] = &[drawing(
+        71,
+        "clock-twice",
+        "A clock steps twice, shortly after each other.",
+        |draw| {
+            let (drift_ms, slot_ms) = (draw.world.drift_ms, draw.slot_ms());
+            let by = draw.between(drift_ms, 2 * slot_ms);
+            let by = SignedMs(draw.sign(by));
+            let then = draw.between(drift_ms, 2 * slot_ms);
+            let then = SignedMs(draw.sign(then));
+            let after = draw.ms_between(slot_ms / 8, 3 * slot_ms);
+            let for_ms = after.0 + draw.between(slot_ms, 12 * slot_ms);
+            draw.push_for(for_ms, ClockTwice { by, then, after });
+        },
+    )];
+
+    /// The second step must come before the end of the fault, which takes both back.
+    fn check(&self, place: &Place<'_>) -> Result<(), WrongValue> {
+        match place.for_ms {
+            Some(for_ms) if self.after.0 >= for_ms => {
+                let message = format!(
+                    "after: below the duration of {for_ms}ms, found {}",
+                    self.after
+                );
+                Err(("after", message))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn begin(&self, faults: &Faults, hit: &Hit) {
+        let machines = faults.machines(hit, Machine::All);
+        step_clocks(faults, &machines, self.by.0);
+        let (at, then) = (now_ms(faults.world) + self.after.0, self.then.0);
+        let faults = faults.clone();
+        spawn("second step of a clock", async move {
+            if faults.wait_until(at).await {
+                step_clocks(&faults, &machines, then);
+            }
+        });
+    }
+
+    fn end(&self, faults: &Faults, hit: &Hit) {
+        let machines = faults.machines(hit, Machine::All);
+        step_clocks(faults, &machines, -(self.by.0 + self.then.0));
+    }
+}
+
 /// The table of [`super::testbed`].
 #[cfg(test)]
 pub(super) fn rows() -> Vec<super::testbed::Row> {
@@ -180,6 +241,14 @@ pub(super) fn rows() -> Vec<super::testbed::Row> {
             },
             1_700,
             &["execution2: up, ahead 800", "node2: up, ahead 800"],
+        ),
+        Row::lasting(
+            ClockTwice {
+                by: SignedMs(700),
+                then: SignedMs(-1_900),
+                after: Ms(300),
+            },
+            &["execution2: up, ahead -1200", "node2: up, ahead -1200"],
         ),
     ]
 }

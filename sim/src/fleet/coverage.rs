@@ -54,6 +54,7 @@ pub const STATES: &[&str] = &[
     "state.chain.range_useless",
     "state.chain.refused",
     "state.chain.screened",
+    "state.chain.stale_certificate",
     "state.chain.unfit_proposal",
     "state.chain.votes_lost",
     "state.chain.votes_regained",

@@ -285,12 +285,7 @@ impl GasModel {
                         // Six pushes, MSTORE with a word of memory; nothing stays written.
                         whole(before + 6 * 3 + 3 + WORD + cold + SET)
                     }
-                    Contract::Logger => {
-                        let memory = if argument > 0 { WORD } else { 0 };
-                        // Per turn of the loop a test of 20 and a body of 38 and a log.
-                        let turns = 20 * (argument + 1) + (38 + LOG) * argument;
-                        whole(before + 6 + turns + memory + 1)
-                    }
+                    Contract::Logger => whole(before + logger_code(argument)),
                     Contract::Spinner => whole(sent.gas_limit),
                     Contract::Toggle => {
                         let (write, refund) = match *slot {
@@ -310,6 +305,21 @@ impl GasModel {
             }
         }
     }
+}
+
+/// The gas of the code of [`Contract::Logger`].
+fn logger_code(argument: u64) -> u64 {
+    let memory = if argument > 0 { WORD } else { 0 };
+    // Per turn of the loop a test of 20 and a body of 38 and a log.
+    let turns = 20 * (argument + 1) + (38 + LOG) * argument;
+    6 + turns + memory + 1
+}
+
+/// The gas of a call of [`Contract::Logger`] without an access list, which depends on nothing but
+/// the argument.
+pub fn logger_call(argument: u64) -> u64 {
+    let data = U256::from(argument).to_be_bytes::<32>();
+    TRANSACTION + data_gas(&data) + logger_code(argument)
 }
 
 fn data_gas(data: &[u8]) -> u64 {
@@ -392,6 +402,7 @@ mod tests {
             let found = expected.map(|_| model.spend(&call(argument, form)).gas);
             assert_eq!(found, expected, "{contract:?}");
         }
+        assert_eq!(logger_call(7), 28_618);
         let mut model = deployed(Contract::Toggle);
         let refunds = [0; 4].map(|_| model.spend(&call(0, Form::Legacy)).has_refund);
         assert_eq!(refunds, [false, true, false, true]);

@@ -18,8 +18,23 @@ const SHARED_SLOTS: u64 = 3;
 /// Largest change of the offset between two observations that drift alone explains.
 const SLACK_MS: i64 = 100;
 
-/// Offset of a node's wall clock from the true time, since the node started.
+/// Offsets of a clock that is not trusted that are told apart. A clock that jumps more often is
+/// judged as if it had stayed at the last of them.
+const MOST_STAYS: usize = 16;
+
+/// An offset at which a clock stays between two jumps, while it is not trusted.
 #[derive(Debug, Clone, Copy)]
+struct Stay {
+    /// Offset from the true time, in milliseconds.
+    offset_ms: i64,
+    /// Time of the jump that led to it for the first time.
+    since_ms: u64,
+    /// The last jump that led to it, in milliseconds.
+    by_ms: i64,
+}
+
+/// Offset of a node's wall clock from the true time, since the node started.
+#[derive(Debug, Clone)]
 struct Clock {
     /// Offset when the clock was last trusted, in milliseconds; positive means ahead.
     trusted_ms: i64,
@@ -29,8 +44,53 @@ struct Clock {
     jumped_ms: Option<u64>,
     /// Time of the last change that drift does not explain.
     moved_ms: Option<u64>,
+    /// The offsets since `jumped_ms`, each once, in the order of their first times.
+    stays: Vec<Stay>,
+    /// The index of the present one.
+    stay: usize,
     /// Peers or the operator may have confirmed the clock since the node started.
     is_confirmed: bool,
+}
+
+impl Clock {
+    /// Trusts the present offset.
+    fn trust(&mut self) {
+        self.trusted_ms = self.last_ms;
+        self.jumped_ms = None;
+        self.stays.clear();
+        self.stay = 0;
+    }
+
+    /// Records the present offset of a clock that is not trusted; `moved_ms` is the change since
+    /// the last observation, if drift does not explain it. A return to within `limit_ms` of an
+    /// earlier offset is no new one, because the node may have had that one confirmed.
+    fn stays_at(&mut self, at_ms: u64, moved_ms: Option<i64>, limit_ms: i64) {
+        let offset_ms = self.last_ms;
+        match moved_ms {
+            Some(by_ms) => {
+                let is_near = |stay: &Stay| (offset_ms - stay.offset_ms).abs() <= limit_ms;
+                if let Some(known) = self.stays.iter().position(is_near) {
+                    self.stay = known;
+                } else if self.stays.len() < MOST_STAYS {
+                    self.stay = self.stays.len();
+                    self.stays.push(Stay {
+                        offset_ms,
+                        since_ms: at_ms,
+                        by_ms,
+                    });
+                }
+            }
+            // Drift moves the offset along.
+            None => match self.stays.get_mut(self.stay) {
+                Some(stay) => stay.offset_ms = offset_ms,
+                None => self.stays.push(Stay {
+                    offset_ms,
+                    since_ms: at_ms,
+                    by_ms: 0,
+                }),
+            },
+        }
+    }
 }
 
 /// All clocks of a run.
@@ -65,19 +125,24 @@ impl Clocks {
             last_ms: ahead,
             jumped_ms: None,
             moved_ms: None,
+            stays: Vec::new(),
+            stay: 0,
             is_confirmed: false,
         });
-        if (ahead - clock.last_ms).abs() > SLACK_MS {
+        let by_ms = ahead - clock.last_ms;
+        let has_moved = by_ms.abs() > SLACK_MS;
+        if has_moved {
             clock.moved_ms = Some(at_ms);
         }
         clock.last_ms = ahead;
         // Twice the drift, because near the limit the node may have judged an earlier or later
         // reading.
-        if (ahead - clock.trusted_ms).abs() > 2 * self.drift_ms as i64 + SLACK_MS {
+        let limit_ms = 2 * self.drift_ms as i64 + SLACK_MS;
+        if (ahead - clock.trusted_ms).abs() > limit_ms {
             clock.jumped_ms.get_or_insert(at_ms);
+            clock.stays_at(at_ms, has_moved.then_some(by_ms), limit_ms);
         } else {
-            clock.jumped_ms = None;
-            clock.trusted_ms = ahead;
+            clock.trust();
         }
     }
 
@@ -95,8 +160,7 @@ impl Clocks {
     /// Trusts a node's clock because its operator confirmed it.
     pub fn confirmed(&mut self, node: u8) {
         if let Some(clock) = self.nodes.get_mut(&node) {
-            clock.trusted_ms = clock.last_ms;
-            clock.jumped_ms = None;
+            clock.trust();
             clock.is_confirmed = true;
         }
     }
@@ -117,8 +181,8 @@ impl Clocks {
     /// has shown since its jump, confirm the clock.
     ///
     /// # Errors
-    /// [`Violation::ApprovedOutOfSlot`], [`Violation::VotedByJumpedClock`] or
-    /// [`Violation::VotedByUnconfirmedClock`].
+    /// [`Violation::ApprovedOutOfSlot`], [`Violation::VotedByJumpedClock`],
+    /// [`Violation::VotedByUnconfirmedJump`] or [`Violation::VotedByUnconfirmedClock`].
     pub fn signs(
         &mut self,
         at_ms: u64,
@@ -156,17 +220,30 @@ impl Clocks {
             }
             return Ok(());
         };
-        // Votes of any slot shown since the jump may have confirmed the clock.
-        let first_ms = wall_ms.saturating_sub(at_ms.saturating_sub(jumped_ms) + self.drift_ms);
+        // Votes of any slot shown since the jump to the present offset may have confirmed the
+        // clock, and none that an earlier offset showed.
+        let again = clock.stays.get(clock.stay).copied();
+        let again = again.filter(|_| clock.stay > 0);
+        let since_ms = again.map_or(jumped_ms, |stay| stay.since_ms);
+        let first_ms = wall_ms.saturating_sub(at_ms.saturating_sub(since_ms) + self.drift_ms);
         let shown = first_ms / self.slot_ms..=(wall_ms + self.drift_ms) / self.slot_ms;
-        let is_backed = shown.flat_map(others).collect::<BTreeSet<u8>>().len() >= needed;
+        let peers = shown.flat_map(others).collect::<BTreeSet<u8>>().len();
         let by_ms = clock.last_ms - clock.trusted_ms;
         // A clock that went back shows slots that already have votes, and late messages confirm it.
-        if is_backed || by_ms < 0 {
-            clock.trusted_ms = clock.last_ms;
-            clock.jumped_ms = None;
+        let went_back = by_ms < 0 || again.is_some_and(|stay| stay.by_ms < 0);
+        if peers >= needed || went_back {
+            clock.trust();
             clock.is_confirmed = true;
             return Ok(());
+        }
+        if let Some(stay) = again {
+            return Err(Violation::VotedByUnconfirmedJump {
+                node: node + 1,
+                slot,
+                by_ms: stay.by_ms,
+                peers: peers as u64,
+                needed: needed as u64,
+            });
         }
         Err(Violation::VotedByJumpedClock {
             node: node + 1,
@@ -251,6 +328,42 @@ mod tests {
             Ok(()),
             "a restarted node trusts its clock"
         );
+    }
+
+    #[test]
+    fn a_second_jump_needs_confirmations_of_its_own() {
+        // The offset of the second jump, the others that vote in the slots shown after it, and
+        // the end of the verdict's name.
+        let table = [
+            (20_000, &[2u8][..], Some("unconfirmed-jump")),
+            (20_000, &[2, 3], None),
+            (-20_000, &[2], None),
+            (7_100, &[2], None),
+        ];
+        for (offset, voters, expected) in table {
+            let mut clocks = Clocks::new(&plan());
+            let wall = |at: u64, offset: i64| (100_000 + at as i64 + offset) as u64;
+            clocks.look(0, 0, wall(0, 0), 100_000);
+            clocks.look(1_000, 0, wall(1_000, 7_000), 101_000);
+            clocks.look(20_000, 0, wall(20_000, offset), 120_000);
+            // The authority 1 voted while the first offset was shown, for 19 s.
+            let second = wall(20_000, offset) / 1_000;
+            let others = |slot: u64| match slot {
+                108..=127 if slot < second => BTreeSet::from([1]),
+                _ if slot >= second => voters.iter().copied().collect(),
+                _ => BTreeSet::new(),
+            };
+            let now = wall(30_000, offset);
+            clocks.look(30_000, 0, now, 130_000);
+            let signed = clocks.signs(30_000, (0, now / 1_000), now, 2, others);
+            let found = signed.err().map(|violation| violation.name());
+            let is_expected = match (&found, expected) {
+                (Some(name), Some(end)) => name.ends_with(end),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(is_expected, "{offset} {voters:?}: {found:?}");
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub const FEATURES: &[&str] = &[
     "read.logs",
     "read.receipts",
     "read.estimate",
+    "read.estimate-call",
     "read.again",
     "read.block",
     "read.transaction",

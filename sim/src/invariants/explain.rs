@@ -342,6 +342,12 @@ const TABLE: &[(&str, &str, &str)] = &[
          signed before.",
     ),
     (
+        "voted-by-unconfirmed-jump",
+        "An authority voted by a clock that had jumped a second time",
+        "Confirmations of one time do not confirm another one: after each further jump a node must \
+         wait for q - 1 votes of peers in the slots of the new time. It signed with fewer.",
+    ),
+    (
         "voted-by-unconfirmed-clock",
         "An authority voted by a clock that was far ahead when it started",
         "Until peers or the operator confirm such a clock, a node must not vote: its vote silences \
@@ -443,6 +449,12 @@ const TABLE: &[(&str, &str, &str)] = &[
         "ask-early",
         "An ask timed out too early",
         "An ask may fail at any time, but not with a timeout before its time limit.",
+    ),
+    (
+        "dialled-too-often",
+        "A node dialled an address in a loop",
+        "No peer answers there: connections are closed before or after the handshake. The backoff \
+         between dials doubles from 250 ms to 5 s, and only an admitted peer ends it.",
     ),
     (
         "request-overdue",

@@ -18,6 +18,7 @@ mod calm;
 mod choices;
 mod clocks;
 pub mod coverage;
+mod dials;
 mod emissions;
 mod executions;
 mod explain;
@@ -56,11 +57,12 @@ use serde::{Deserialize, Serialize};
 pub use absence::is_absent;
 pub use accusations::Accusations;
 pub use actors::{Actors, unrested};
-pub use arithmetic::{base_fee, next_base_fee};
+pub use arithmetic::{base_fee, logger_call, next_base_fee};
 pub use blocks::{Blocks, Proposed};
 pub use calm::Calm;
 pub use choices::Choices;
 pub use clocks::Clocks;
+pub use dials::Dials;
 pub use emissions::{COUNTER_TOPIC, Emissions, Emitted};
 pub use executions::ExecutionClients;
 pub use explain::{explain, names};
@@ -156,6 +158,15 @@ pub enum Violation {
     /// An authority signed while its clock had jumped and neither peers nor its operator had
     /// confirmed the new time.
     VotedByJumpedClock { node: u8, slot: u64, by_ms: i64 },
+    /// An authority signed by a clock that had jumped again, and fewer than `needed` other
+    /// authorities voted in the slots that it showed since the last jump, of `by_ms`.
+    VotedByUnconfirmedJump {
+        node: u8,
+        slot: u64,
+        by_ms: i64,
+        peers: u64,
+        needed: u64,
+    },
     /// An authority voted by a clock that was far ahead when it started and was not confirmed.
     VotedByUnconfirmedClock { node: u8, slot: u64, ahead_ms: u64 },
     /// An authority approved a block that its own execution client has not executed.
@@ -457,6 +468,14 @@ pub enum Violation {
         after_ms: u64,
         limit_ms: u64,
     },
+    /// A node dialled an address at which no peer answers more often than its backoff permits: the
+    /// last of `dials` may come `least_ms` after the first.
+    DialledTooOften {
+        node: u8,
+        dials: u64,
+        within_ms: u64,
+        least_ms: u64,
+    },
     /// A request to a peer was neither answered nor given up by its deadline.
     RequestOverdue {
         node: u8,
@@ -601,6 +620,8 @@ pub struct Oracles {
     pub choices: Choices,
     /// Offsets of the nodes' clocks.
     pub clocks: Clocks,
+    /// Dials to addresses at which no peer answers.
+    pub dials: Dials,
     /// Mailboxes and restarts in the nodes' supervision trees.
     pub actors: Actors,
     /// The head that each node last set on its execution client.
@@ -689,6 +710,7 @@ impl Oracles {
             calm: Calm::new(plan),
             choices: Choices::default(),
             clocks: Clocks::new(plan),
+            dials: Dials::new(plan.buggify),
             actors: Actors::default(),
             heads: BTreeMap::new(),
             honest: BTreeMap::new(),
@@ -722,6 +744,11 @@ impl Oracles {
         {
             self.found = Some(Found { at_ms, violation });
         }
+    }
+
+    /// Counts an act of a peer.
+    pub fn count(&mut self, what: &'static str) {
+        *self.heard.entry(what).or_default() += 1;
     }
 
     /// Resets the state of one process because a node restarts.

@@ -248,11 +248,17 @@ pub enum Stranger {
     Forgeries,
     /// Replays the signed messages of another chain with the same authorities.
     OtherChain,
+    /// Accepts connections at two addresses that every node dials, and closes them at once: at the
+    /// first before the handshake, at the second after it.
+    HangUp,
+    /// Gossips finality certificates of blocks far below the last final one, a hundred in a second.
+    OldFinality,
 }
 
 impl Stranger {
-    /// All attacks. The generator draws by index, so the order is part of every seed's plan.
-    pub const ALL: [Self; 7] = [
+    /// All attacks. The generator draws among the first [`Self::DRAWN`] by index, so their order is
+    /// part of every seed's plan.
+    pub const ALL: [Self; 9] = [
         Self::Idle,
         Self::Dust,
         Self::Vanish,
@@ -260,7 +266,12 @@ impl Stranger {
         Self::Certificates,
         Self::Forgeries,
         Self::OtherChain,
+        Self::HangUp,
+        Self::OldFinality,
     ];
+    /// Number of attacks that are drawn. The later ones are for scenarios only: a held link makes
+    /// the times of dials unknown, and a limit of signature checks is an expectation of a file.
+    pub const DRAWN: usize = 7;
 }
 
 /// A Byzantine authority.

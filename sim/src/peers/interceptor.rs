@@ -322,6 +322,7 @@ impl Intercept for MessageInterceptor {
             let Inspector { node, judge, .. } = &inner.inspector;
             judge.look().retold.service_started(*node);
             judge.look().repairs.service_started(*node);
+            judge.look().dials.service_started(*node);
         }
     }
 

@@ -437,14 +437,14 @@ fn draw_strangers(plan: &mut Plan, rng: &mut Rng) {
     if rng.below(STRANGERS_ONE_IN) != 0 {
         return;
     }
-    let stranger = Stranger::ALL[rng.below(Stranger::ALL.len() as u64) as usize];
+    let stranger = Stranger::ALL[rng.below(Stranger::DRAWN as u64) as usize];
     let is_possible = match stranger {
         Stranger::Idle
         | Stranger::Vanish
         | Stranger::Certificates
         | Stranger::Forgeries
         | Stranger::OtherChain => true,
-        Stranger::Dust => false,
+        Stranger::Dust | Stranger::HangUp | Stranger::OldFinality => false,
         Stranger::Votes => plan.world.forger.is_some(),
     };
     if is_possible {

@@ -214,6 +214,12 @@ planted! {
     "clock-jump-ignored", "consensus", "skewed_clocks":
         "A jump of the wall clock is ignored."
         => "voted-by-jumped-clock";
+    "own-vote-confirms-clock", "consensus", "own_vote_after_a_jump":
+        "The node's own vote counts as a confirmation of its clock."
+        => "voted-by-jumped-clock";
+    "confirmations-outlive-jump", "consensus", "clock_jumps_twice":
+        "Confirmations of a clock count on after it has jumped again."
+        => "voted-by-unconfirmed-jump";
     "far-clock-trusted", "consensus", "clock_ahead_at_boot":
         "A clock that is far ahead of the chain at the start is trusted without a confirmation."
         => "voted-by-unconfirmed-clock";
@@ -244,6 +250,12 @@ planted! {
     "peers-not-introduced", "sync", "peers_are_known_after_a_restart":
         "The PeerActor does not get the connected peers when it restarts."
         => "no-progress", "too-few-blocks", "not-told-again";
+    "backoff-ends-with-connection", "network", "peers_that_hang_up":
+        "An established connection ends the backoff of its address before the peer is admitted."
+        => "dialled-too-often";
+    "old-finality-checked", "network", "old_finality":
+        "The signatures of finality certificates below the last final block are checked."
+        => "too-costly";
     "requests-not-limited", "network", "strangers_ask_too_much":
         "The requests of a peer are not limited."
         => "served-too-much";
@@ -279,6 +291,9 @@ planted! {
     "base-fee-slow", "execution", "arithmetic":
         "All execution clients change the base fee by a sixteenth at most, in place of an eighth."
         => "wrong-execution";
+    "estimate-too-low", "execution", "estimates":
+        "An estimate of gas is the highest amount found that does not suffice."
+        => "state-differs";
     "any-replacement", "execution", "arithmetic":
         "The pool of an execution client takes a replacement that does not raise the fees."
         => "wrongly-taken";
@@ -330,6 +345,9 @@ planted! {
     "never-gives-up", "supervision", "steady":
         "A supervisor restarts a child without end."
         => "restarts-beyond-policy";
+    "breaker-forgets-senders", "supervision", "steady":
+        "Senders that wait for room are not refused when a circuit breaker opens."
+        => "ask-late";
     "breaker-stays-open", "supervision", "engines_fail":
         "A circuit breaker that has opened never closes."
         => "no-progress", "not-final-after-fault";

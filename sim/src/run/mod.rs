@@ -44,22 +44,18 @@ use crate::cluster::{self, Authority, Exit, Living, Markers, Net, Observer, Seat
 use crate::events::{Announcement, Filter, Recorder, print_events};
 use crate::faults::{self, Faults, GossipRepeater, Reactions};
 use crate::invariants::{ExecutionClients, Judge, Keys, MOST_COPIES, Oracles, Repairs, Violation};
-use crate::params::{Conduct, LimitsPlan, Ms, Slots, Stack, Stranger, WorldPlan};
+use crate::params::{Conduct, LimitsPlan, Ms, Slots, Stack, WorldPlan};
+use crate::peers::add_stranger;
 use crate::peers::byzantine;
-use crate::peers::certificate_flooder;
 use crate::peers::crowd;
-use crate::peers::duster;
 use crate::peers::flooder;
-use crate::peers::idler;
+use crate::peers::hang_up;
 use crate::peers::interceptor;
 use crate::peers::key_thief;
 use crate::peers::light_client;
 use crate::peers::mutator::{self, SharedMutator};
-use crate::peers::other_chain;
 use crate::peers::puppet;
 use crate::peers::staller;
-use crate::peers::vanisher;
-use crate::peers::vote_flooder;
 use crate::plan::Plan;
 use crate::plan::mutants::{self, Planted};
 use crate::workload::{Desk, User, Watcher, large_callers};
@@ -248,6 +244,7 @@ fn collect_counters(
     all.extend(oracles.model.counts().map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.forgeries.counts());
     all.extend(oracles.calm.counts().map(|(name, n)| (name.to_owned(), n)));
+    all.extend(oracles.dials.counts().map(|(name, n)| (name.to_owned(), n)));
     let stores = oracles.stores.counts();
     all.extend(stores.map(|(name, n)| (name.to_owned(), n)));
     all.extend(oracles.work.counts().map(|(name, n)| (name.to_owned(), n)));
@@ -438,6 +435,7 @@ impl Cluster {
             planted_bug,
             twins: twins(&plan.world).collect(),
             markers: Markers::default(),
+            other_addresses: hang_up::addresses(&plan.world),
         };
         run_canaries(world)?;
         register_sets(&shared, judge);
@@ -657,22 +655,7 @@ fn add_outsiders(
         puppet::add(world, shared, mutator.clone(), Some(*index));
     }
     for stranger in &plan.strangers {
-        match stranger {
-            Stranger::Idle => idler::add(world, shared),
-            Stranger::Dust => duster::add(world, shared),
-            Stranger::Vanish => vanisher::add(world, shared),
-            Stranger::Certificates => certificate_flooder::add(world, shared),
-            Stranger::Forgeries => {
-                let mutator = mutator::shared(world, plan, &shared.chain, &shared.judge, None);
-                puppet::add(world, shared, mutator, None);
-            }
-            Stranger::OtherChain => other_chain::add(world, shared),
-            Stranger::Votes => {
-                if let Some(number) = plan.forger {
-                    vote_flooder::add(world, shared, number.saturating_sub(1));
-                }
-            }
-        }
+        add_stranger(world, plan, shared, *stranger);
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alys_actor_system::{
-    Addr, AlysActor, AskError, Backoff, ChildSpec, Context, Exhausted, Intensity, Message, Reply,
-    RestartDelay, StartError, Strategy, SupervisorSpec, System, TooManyTasks, mailbox,
+    Addr, AlysActor, AskError, Backoff, Breaker, ChildSpec, Context, Exhausted, Intensity, Message,
+    Reply, RestartDelay, StartError, Strategy, SupervisorSpec, System, TooManyTasks, mailbox,
 };
 use alys_runtime::sim::{Rng, World};
 use alys_runtime::time::{self, timeout};
@@ -40,6 +40,13 @@ const LONG_ASK_TIMEOUT: Duration = Duration::from_secs(4);
 const PROMPT_FAILURE_LIMIT: Duration = Duration::from_millis(2_500);
 /// Interval between two checks of an incarnation's task that its actor is still the current one.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(20);
+/// Time for which the circuit breaker of [`Fragile`] is open, longer than the limit of those who
+/// wait for it.
+const BREAKER_OPEN: Duration = Duration::from_secs(6);
+/// Senders and askers that wait for [`Fragile`] while its breaker opens.
+const WAITING: usize = 4;
+/// Time by which an ask may exceed its own timeout.
+const ASK_SLACK: Duration = Duration::from_millis(100);
 /// Restart limit of the supervisor whose child never starts.
 const DOOMED_RESTARTS: usize = 3;
 
@@ -237,6 +244,54 @@ impl AlysActor for Friend {
     }
 }
 
+/// Fails behind a circuit breaker.
+struct Fragile;
+
+enum FragileMessage {
+    /// The handler takes its time, so that the mailbox fills up.
+    Slow,
+    /// The handler fails, and the breaker opens.
+    Fail,
+    Note,
+    Ping {
+        reply: Reply<()>,
+    },
+}
+
+impl Message for FragileMessage {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Fail => "fail",
+            Self::Note => "note",
+            Self::Ping { .. } => "ping",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("an injected failure")]
+struct Failure;
+
+impl AlysActor for Fragile {
+    type Message = FragileMessage;
+    type Error = Failure;
+    type Config = ();
+    const NAME: &'static str = "Fragile";
+
+    async fn handle(&mut self, msg: FragileMessage, _: &Context<Self>) -> Result<(), Failure> {
+        match msg {
+            FragileMessage::Slow => time::sleep(Duration::from_millis(100)).await,
+            FragileMessage::Fail => return Err(Failure),
+            FragileMessage::Note => {}
+            FragileMessage::Ping { reply } => {
+                reply.send(());
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Never starts, because its constructor fails.
 struct Doomed;
 
@@ -310,6 +365,20 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
             async move { Ok::<_, Infallible>(friend) }
         })?;
     }
+    let breaker = Breaker {
+        failures: 1,
+        open_for: Backoff {
+            initial: BREAKER_OPEN,
+            max: BREAKER_OPEN,
+            ..Backoff::default()
+        },
+        proved_after: Duration::from_millis(10),
+        ..Breaker::default()
+    };
+    let spec = ChildSpec::new("fragile").restart_delay(RestartDelay::CircuitBreaker(breaker));
+    let fragile = offices.start(spec, MAILBOX_CAPACITY, || async {
+        Ok::<_, Infallible>(Fragile)
+    })?;
     let doomed = system.supervisor(SupervisorSpec {
         intensity: Intensity {
             restarts: DOOMED_RESTARTS,
@@ -335,6 +404,9 @@ async fn live(desk: &Desk, mut rng: Rng) -> Result<(), StartError> {
         .await;
         self::round(desk, &post, &mut rng, round).await;
         circle(desk, &one).await;
+        if round == 0 {
+            open_breaker(desk, &fragile).await;
+        }
     }
     let made = desk.look().doomed;
     let supervisor = "probe/doomed".to_owned();
@@ -468,6 +540,51 @@ async fn circle(desk: &Desk, one: &Addr<FriendMessage>) {
             limit_ms: 0,
         });
     }
+}
+
+/// Opens a circuit breaker while senders wait for room and questions wait in the mailbox. The
+/// senders are refused at once, and no question takes longer than its timeout.
+async fn open_breaker(desk: &Desk, fragile: &Addr<FragileMessage>) {
+    // While the first one is handled, the others fill the mailbox.
+    for message in [FragileMessage::Slow, FragileMessage::Fail] {
+        let _taken = timeout(ASK_TIMEOUT, fragile.send(message)).await;
+    }
+    let begun = now_ms(desk.world);
+    let askers = (0..WAITING).map(|_| {
+        let (desk, fragile) = (desk.clone(), fragile.clone());
+        alys_runtime::spawn("asker", async move {
+            let ask = fragile.ask(|reply| FragileMessage::Ping { reply }, ASK_TIMEOUT);
+            let _over = timeout(LONG_ASK_TIMEOUT, ask).await;
+            let limit = ASK_TIMEOUT + ASK_SLACK;
+            on_time(&desk, "a question before a breaker opens", begun, limit);
+        })
+    });
+    let askers: Vec<_> = askers.collect();
+    // The askers are first.
+    time::sleep(Duration::from_millis(1)).await;
+    while fragile.tell(FragileMessage::Note).is_ok() && !desk.judge.is_over() {}
+    let senders = (0..WAITING).map(|_| {
+        let (desk, fragile) = (desk.clone(), fragile.clone());
+        alys_runtime::spawn("sender", async move {
+            let _over = timeout(LONG_ASK_TIMEOUT, fragile.send(FragileMessage::Note)).await;
+            let limit = PROMPT_FAILURE_LIMIT;
+            on_time(
+                &desk,
+                "a sender that waits as a breaker opens",
+                begun,
+                limit,
+            );
+        })
+    });
+    let senders: Vec<_> = senders.collect();
+    for task in askers.into_iter().chain(senders) {
+        let _done = timeout(LONG_ASK_TIMEOUT * 2, task).await;
+    }
+    let asked_at = now_ms(desk.world);
+    let ask = fragile.ask(|reply| FragileMessage::Ping { reply }, ASK_TIMEOUT);
+    let _over = timeout(LONG_ASK_TIMEOUT, ask).await;
+    let limit = ASK_TIMEOUT + ASK_SLACK;
+    on_time(desk, "a question at an open breaker", asked_at, limit);
 }
 
 /// Reports an ask that took longer than `limit`.

@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::User;
-use crate::invariants::{Answered, Asked, Violation, base_fee};
+use crate::invariants::{Answered, Asked, Violation, base_fee, logger_call};
 use crate::params::accounts::{sink_address, user_address};
 use crate::params::transactions::Contract;
 
@@ -16,6 +16,10 @@ use crate::params::transactions::Contract;
 const DEPTH: u64 = 4;
 /// Gas of a transfer to an account without code; an estimate must equal it.
 const TRANSFER_GAS: u64 = 21_000;
+/// Part by which the estimate of a call may exceed its need, in thousandths of the estimate.
+const ESTIMATE_TOLERANCE: u64 = 15;
+/// Estimates are of calls that emit up to this many logs.
+const MOST_LOGS: u64 = 24;
 
 impl User {
     /// Sends one execution client one query about a final block, or a gas estimate of a transfer.
@@ -56,7 +60,7 @@ impl User {
             8 => return self.read_fees(teller, client, height).await,
             9 => return self.read_transaction(teller, client).await,
             10 => return self.read_price(teller, client).await,
-            _ => return self.estimate(teller, client).await,
+            _ => return self.estimate(teller, client, (height, block)).await,
         };
         // An execution client may not have the block yet.
         let Ok(answer) = client.call::<Value>(method, &params).await else {
@@ -239,7 +243,19 @@ impl User {
         }
     }
 
-    async fn estimate(&mut self, teller: usize, client: &HttpClient) -> Result<(), Violation> {
+    /// Asks for the gas of a transfer, or of a call whose gas follows from its argument.
+    async fn estimate(
+        &mut self,
+        teller: usize,
+        client: &HttpClient,
+        (height, block): (u64, B256),
+    ) -> Result<(), Violation> {
+        let logger = self.desk.contracts.get(&Contract::Logger).copied();
+        if let Some(logger) = logger.filter(|_| height.is_multiple_of(2)) {
+            return self
+                .estimate_call(teller, client, (height, block), logger)
+                .await;
+        }
         let request = json!({
             "from": user_address(self.index),
             "to": sink_address(self.index),
@@ -258,6 +274,52 @@ impl User {
             what,
         })
     }
+}
+
+impl User {
+    /// Asks for the gas of a call of the contract that emits logs, which exists at the final block.
+    async fn estimate_call(
+        &mut self,
+        teller: usize,
+        client: &HttpClient,
+        (height, block): (u64, B256),
+        logger: Address,
+    ) -> Result<(), Violation> {
+        let argument = 1 + height % MOST_LOGS;
+        let request = json!({
+            "from": user_address(self.index),
+            "to": logger,
+            "input": B256::from(U256::from(argument)),
+        });
+        if !has_code(client, logger, json!({ "blockHash": block })).await {
+            return Ok(());
+        }
+        let answer: Result<U64, CallError> = client.call("eth_estimateGas", json!([request])).await;
+        // The head of a client that lost blocks may be below the final block.
+        let Some(gas) = answer.ok().filter(|gas| gas.to::<u64>() > 0) else {
+            return Ok(());
+        };
+        if !has_code(client, logger, json!("latest")).await {
+            return Ok(());
+        }
+        self.count("read.estimate-call");
+        let gas = gas.to::<u64>();
+        let needed = logger_call(argument);
+        // The search ends when it has come this close, so that the estimate may be higher.
+        let is_close = gas.saturating_sub(needed) * 1_000 <= gas * ESTIMATE_TOLERANCE;
+        if gas >= needed && is_close {
+            return Ok(());
+        }
+        let what = format!("a call that needs {needed} gas is estimated to need {gas}");
+        Err(differs(teller, height, what))
+    }
+}
+
+/// True if the contract that emits logs is at the address in this block.
+async fn has_code(client: &HttpClient, logger: Address, block: Value) -> bool {
+    let params = json!([logger, block]);
+    let code: Result<Bytes, CallError> = client.call("eth_getCode", params).await;
+    code.is_ok_and(|code| code[..] == *Contract::Logger.code())
 }
 
 /// Checks that an answer is about the block that was asked for. Returns the difference.

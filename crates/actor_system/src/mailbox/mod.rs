@@ -454,7 +454,7 @@ impl<M: Message> View for Mailbox<M> {
     }
     fn refuse(&self, is_refusing: bool) {
         Mailbox::refuse(self, is_refusing);
-        if is_refusing {
+        if is_refusing && !interceptor::breaker_forgets_senders() {
             // Waiting senders are woken, and fail when they retry.
             let senders = std::mem::take(&mut lock(&self.state).senders);
             self.waiting.fetch_sub(senders.len(), Relaxed);

@@ -48,8 +48,8 @@ pub use planted::PlantedBug;
 pub(crate) use resending::{begins_with_finality, is_resending_due};
 pub(crate) use room::{first_to_drop, keeps_newest};
 pub(crate) use time::{
-    block_timestamp, has_clock_jumped, is_approval_ahead, is_near_chain, is_same_time,
-    is_too_early, latest_slot, may_sign_in, pause_after_invalid,
+    block_timestamp, confirming_peer, has_clock_jumped, is_approval_ahead, is_near_chain,
+    is_other_time, is_same_time, is_too_early, latest_slot, may_sign_in, pause_after_invalid,
 };
 pub(crate) use votes::{
     Candidate, Proposing, assert_approved, assert_confirmed, is_lost_vote, is_rejoining,

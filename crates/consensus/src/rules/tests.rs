@@ -270,6 +270,27 @@ fn a_node_is_silent_after_a_loss_and_while_its_clock_is_distrusted() {
 }
 
 #[test]
+fn a_clock_is_confirmed_by_peers_and_at_one_time() {
+    let genesis = Genesis::new(spec()).expect("a good spec");
+    let newest = genesis.set();
+    let key = |index: usize| &newest.authorities()[index].public_key;
+    let stranger = SecretKey::derive_stand_in(&[9; 32]).public_key().to_bytes();
+    for (voter, expected) in [(key(2), Some(2)), (key(3), None), (&stranger, None)] {
+        let found = confirming_peer(voter, Some(key(3)), newest, &SOUND);
+        assert_eq!(found, expected);
+    }
+    let own = bug("own-vote-confirms-clock");
+    let found = confirming_peer(key(3), Some(key(3)), newest, &own);
+    assert_eq!(found, Some(3));
+
+    let outlives = bug("confirmations-outlive-jump");
+    for (moved_ms, is_other) in [(500, false), (501, true)] {
+        assert_eq!(is_other_time(moved_ms, 500, &SOUND), is_other);
+        assert!(!is_other_time(moved_ms, 500, &outlives));
+    }
+}
+
+#[test]
 fn certificates_need_a_quorum_of_their_set_and_kind() {
     let genesis = Arc::new(Genesis::new(spec()).expect("a good spec"));
     let chain = genesis.chain_id();

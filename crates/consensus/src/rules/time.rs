@@ -1,6 +1,7 @@
 //! Rules that depend on the wall clock.
 
-use alys_types::{ChainSpec, Slot};
+use alys_types::bls::PublicKeyBytes;
+use alys_types::{AuthoritySet, ChainSpec, Slot};
 
 use super::{PlantedBug, Refusal};
 use crate::input::Now;
@@ -88,6 +89,24 @@ pub(crate) fn is_near_chain(
 /// the own one.
 pub(crate) fn is_same_time(stated: Slot, current: Slot) -> bool {
     stated.0.abs_diff(current.0) <= AGREED_SLOTS
+}
+
+/// Rule 3.9 (docs/protocol.md): the index, in the newest set, of the peer whose vote or statement
+/// confirms the clock of `me`. An own vote confirms nothing, because the node itself made it.
+pub(crate) fn confirming_peer(
+    key: &PublicKeyBytes,
+    me: Option<&PublicKeyBytes>,
+    newest: &AuthoritySet,
+    bug: &PlantedBug,
+) -> Option<u8> {
+    let is_own = me == Some(key) && !bug.active("own-vote-confirms-clock");
+    newest.index_of(key).filter(|_| !is_own)
+}
+
+/// Rule 3.9 (docs/protocol.md): true when confirmations of the wall clock at an offset do not count
+/// at another one, because the clock moved by more than the drift allowance in between.
+pub(crate) fn is_other_time(moved_ms: u64, allowance_ms: u64, bug: &PlantedBug) -> bool {
+    moved_ms > allowance_ms && !bug.active("confirmations-outlive-jump")
 }
 
 /// Rule 3.9 (docs/protocol.md): true when the highest approved slot is ahead of a trusted clock by

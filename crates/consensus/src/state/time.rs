@@ -7,6 +7,7 @@ use super::State;
 use crate::clock::Change;
 use crate::input::{Effect, Notice, Now};
 use crate::rules;
+use crate::verify::VerifiedVote;
 
 impl State {
     pub(crate) fn observe_clock(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -52,6 +53,30 @@ impl State {
         out.push(Effect::Notice(Notice::ClockTrusted));
     }
 
+    /// Counts the vote of a peer in the slot of a clock that is not trusted.
+    pub(super) fn confirm_clock(&mut self, vote: &VerifiedVote, now: Now, out: &mut Vec<Effect>) {
+        if self.clock.is_trusted() || !self.is_in_slot(vote.vote().target.slot, now) {
+            return;
+        }
+        // The index of an authority may differ between its vote's set and the newest one.
+        let set = self.sets.get(&vote.set_hash());
+        let signer = usize::from(vote.vote().signer);
+        let authority = set.and_then(|set| set.authorities().get(signer));
+        let Some(index) = authority.and_then(|one| self.confirming_peer(&one.public_key)) else {
+            return;
+        };
+        let needed = self.clock_confirmations();
+        if self.clock.confirm(now, index, needed).is_some() {
+            out.push(Effect::Notice(Notice::ClockTrusted));
+        }
+    }
+
+    /// The index of an authority that may confirm the clock: a peer of the newest set.
+    fn confirming_peer(&self, authority: &PublicKeyBytes) -> Option<u8> {
+        let me = self.config.me.as_ref();
+        rules::confirming_peer(authority, me, &self.newest_set(), self.bug())
+    }
+
     pub(super) fn on_clock_stated(
         &mut self,
         authority: &PublicKeyBytes,
@@ -59,8 +84,7 @@ impl State {
         now: Now,
         out: &mut Vec<Effect>,
     ) {
-        let is_own = self.config.me.as_ref() == Some(authority);
-        let Some(index) = self.newest_set().index_of(authority).filter(|_| !is_own) else {
+        let Some(index) = self.confirming_peer(authority) else {
             return;
         };
         let needed = self.clock_confirmations();

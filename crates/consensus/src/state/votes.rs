@@ -5,7 +5,7 @@ use alys_types::wire::HeldVotes;
 use alys_types::{Certificate, Hash, VoteKind};
 
 use super::State;
-use crate::input::{Effect, Notice, Now};
+use crate::input::{Effect, Now};
 use crate::rules;
 use crate::verify::VerifiedVote;
 
@@ -16,15 +16,7 @@ impl State {
     pub(super) fn on_vote(&mut self, vote: VerifiedVote, now: Now, out: &mut Vec<Effect>) {
         self.report_equivocation(vote, now, out);
         self.record_latest_vote(&vote);
-        let needed = self.clock_confirmations();
-        if self.is_in_slot(vote.vote().target.slot, now)
-            && self
-                .clock
-                .confirm(now, vote.vote().signer, needed)
-                .is_some()
-        {
-            out.push(Effect::Notice(Notice::ClockTrusted));
-        }
+        self.confirm_clock(&vote, now, out);
         if self.tree.contains(&vote.vote().target.hash) {
             self.count(vote, now, out);
         } else {

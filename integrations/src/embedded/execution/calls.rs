@@ -9,6 +9,7 @@ use super::{
     state::Overlay,
     view::ChainView,
 };
+use crate::interceptor;
 use alloy_consensus::{Header, TrieAccount};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_rpc_types_eth::{
@@ -210,7 +211,7 @@ impl ChainView {
                 low = middle;
             }
         }
-        Ok(high)
+        Ok(interceptor::estimated_gas(low, high))
     }
 
     /// The gas that the sender can afford at the price of the request.

@@ -219,7 +219,8 @@ impl ChainActor {
         if self.state.knows_certificate(&target.hash, target.kind) {
             return Next::Judge(duplicate(self.state.has_certificate(&certified)));
         }
-        if self.is_stale(&certified) {
+        if interceptor::is_certificate_stale(self.is_stale(&certified)) {
+            reached("state.chain.stale_certificate");
             return Next::Judge(GossipVerdict::Ignore);
         }
         let is_set_known = self.state.known_set(&certified.header).is_some();
