@@ -1,6 +1,7 @@
 //! Proofs of work: the work for miners, the proofs to carry, and the gate (rules 4.1, 4.4, 4.6 of
 //! docs/protocol.md).
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use alys_peg::Ledger;
@@ -20,6 +21,16 @@ const MAX_HELD: usize = 64;
 pub(super) struct WorkDesk {
     held: Vec<Arc<HeldProof>>,
     offered: Option<Offered>,
+    bits: Option<NextBits>,
+}
+
+/// The bits of the offer at the last input: they are needed at each input, and change with the
+/// slots and the proofs.
+#[derive(Debug, Clone, Copy)]
+struct NextBits {
+    /// Bits and timestamp of the proof before, and the timestamp of the block.
+    of: (u32, u64, u64),
+    bits: u32,
 }
 
 /// The identity of an offer.
@@ -107,7 +118,7 @@ impl State {
             return None;
         }
         let timestamp = slot.timestamp(genesis.spec().slot_duration_ms);
-        let bits = work::next_bits(&last, timestamp, genesis, self.bug());
+        let bits = LazyCell::new(|| work::next_bits(&last, timestamp, genesis, self.bug()));
         let fits = |proof: &&Arc<HeldProof>| {
             let end = last.end.height.saturating_add(u64::from(proof.count));
             proof.sequence == last.sequence.saturating_add(1)
@@ -161,21 +172,27 @@ impl State {
         let end = last.end.height.saturating_add(count);
         let newest = ledger.uncovered(end).filter(|_| count > 0);
         let timestamp = self.slot_at(now).next().timestamp(spec.slot_duration_ms);
-        let bits = work::next_bits(&last, timestamp, genesis, self.bug()).get();
+        let of = (last.bits, last.timestamp, timestamp);
+        let bits = match self.work.bits {
+            Some(known) if known.of == of => known.bits,
+            Some(_) | None => work::next_bits(&last, timestamp, genesis, self.bug()).get(),
+        };
         let sequence = last.sequence.saturating_add(1);
         let offered = newest.map(|block| Offered {
             sequence,
             end: block.hash,
             bits,
         });
-        if offered == self.work.offered {
-            return;
-        }
+        let is_new = offered != self.work.offered;
         let first = last.end.height.next();
         let range = match usize::try_from(count) {
-            Ok(count) if offered.is_some() => ledger.range(genesis, count),
+            Ok(count) if is_new && offered.is_some() => ledger.range(genesis, count),
             Ok(_) | Err(_) => Vec::new(),
         };
+        self.work.bits = Some(NextBits { of, bits });
+        if !is_new {
+            return;
+        }
         self.work.offered = offered;
         let offer = offered.map(|_| {
             Arc::new(WorkOffer {
