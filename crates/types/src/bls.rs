@@ -4,7 +4,9 @@
 //! A [`PublicKey`] is made only by a check of its subgroup that refuses infinity; signatures are
 //! checked in the same way when they are verified. The feature `stand-in` adds a second kind of
 //! keys, whose signatures are hashes with the same interface and failure modes. They are forgeable,
-//! and serve volume tests only; a mark in their bytes distinguishes them.
+//! and serve volume tests only; a mark in their bytes distinguishes them. With it, a thread also
+//! remembers the results of verifications: all nodes of a simulation run on one thread and verify
+//! the same signatures.
 
 use std::fmt;
 
@@ -256,6 +258,17 @@ fn verify_tagged(
     if stand_in::is_used_by(keys) {
         return stand_in::verify(keys, message, signature, tag);
     }
+    #[cfg(feature = "stand-in")]
+    let verify_pairing = memo::verify;
+    verify_pairing(keys, message, signature, tag)
+}
+
+fn verify_pairing(
+    keys: &[&PublicKey],
+    message: &[u8],
+    signature: &Signature,
+    tag: &[u8],
+) -> Result<(), Error> {
     let point = parse_signature(signature)?;
     let points: Vec<&min_pk::PublicKey> = keys.iter().filter_map(|k| k.point()).collect();
     if points.len() != keys.len() {
@@ -407,6 +420,133 @@ mod stand_in {
             Ok(())
         } else {
             Err(Error::Mismatch)
+        }
+    }
+}
+
+#[cfg(feature = "stand-in")]
+mod memo {
+    //! Results of verifications by the hash of their whole input, at most `2 * MOST` on a thread.
+
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::Hash;
+    use crate::hash::tagged;
+
+    /// Results after which the older half is dropped: 8,192 are the votes and certificates of
+    /// hundreds of blocks, and take less than 1 MiB.
+    const MOST: usize = 8_192;
+
+    thread_local! {
+        static RESULTS: RefCell<Results> = const { RefCell::new(Results::new()) };
+    }
+
+    type Result = std::result::Result<(), Error>;
+
+    struct Results {
+        young: BTreeMap<Hash, Result>,
+        old: BTreeMap<Hash, Result>,
+    }
+
+    impl Results {
+        const fn new() -> Self {
+            Self {
+                young: BTreeMap::new(),
+                old: BTreeMap::new(),
+            }
+        }
+
+        /// The result of this input, computed if it is not known.
+        fn get(&mut self, input: Hash, compute: impl FnOnce() -> Result) -> Result {
+            if let Some(known) = self.young.get(&input) {
+                return *known;
+            }
+            let result = self.old.remove(&input).unwrap_or_else(compute);
+            if self.young.len() >= MOST {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(input, result);
+            result
+        }
+    }
+
+    pub(super) fn verify(
+        keys: &[&PublicKey],
+        message: &[u8],
+        signature: &Signature,
+        tag: &[u8],
+    ) -> Result {
+        let input = input(keys, message, signature, tag);
+        let compute = || verify_pairing(keys, message, signature, tag);
+        RESULTS.with_borrow_mut(|results| results.get(input, compute))
+    }
+
+    /// Both tags and all keys and signatures have fixed lengths; the message is last.
+    fn input(keys: &[&PublicKey], message: &[u8], signature: &Signature, tag: &[u8]) -> Hash {
+        let count = (keys.len() as u64).to_be_bytes();
+        let mut parts: Vec<&[u8]> = vec![tag, &count[..]];
+        parts.extend(keys.iter().map(|key| &key.bytes.0[..]));
+        parts.extend([&signature.0[..], message]);
+        tagged(tags::STAND_IN_MEMO, &parts)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn each_part_of_the_input_counts_and_repeats_give_the_same() {
+            let secret = |index| SecretKey::derive(&[index; 32]);
+            let [own, other] = [secret(1), secret(2)].map(|secret| secret.public_key());
+            let signature = secret(1).sign(b"message");
+            let both = aggregate(&[signature, secret(2).sign(b"message")]).expect("signatures");
+            let mut broken = signature;
+            broken.0[95] ^= 1;
+            let none = Signature([0; 96]);
+            for _ in 0..2 {
+                assert_eq!(
+                    verify(&[&own], b"message", &signature, SIGNATURE_TAG),
+                    Ok(())
+                );
+                assert_eq!(
+                    verify(&[&own, &other], b"message", &both, SIGNATURE_TAG),
+                    Ok(())
+                );
+                let wrong = [
+                    verify(&[&other], b"message", &signature, SIGNATURE_TAG),
+                    verify(&[&own, &other], b"message", &signature, SIGNATURE_TAG),
+                    verify(&[&own, &own], b"message", &both, SIGNATURE_TAG),
+                    verify(&[&own], b"messagf", &signature, SIGNATURE_TAG),
+                    verify(&[&own], b"message", &both, SIGNATURE_TAG),
+                    verify(&[&own], b"message", &signature, POSSESSION_TAG),
+                ];
+                assert_eq!(wrong, [Err(Error::Mismatch); 6]);
+                let malformed = [&broken, &none]
+                    .map(|signature| verify(&[&own], b"message", signature, SIGNATURE_TAG));
+                assert!(
+                    malformed.iter().all(|result| result.is_err()),
+                    "{malformed:?}"
+                );
+                assert_eq!(malformed[1], Err(Error::Signature));
+            }
+        }
+
+        #[test]
+        fn known_results_are_not_computed_again_and_the_oldest_are_dropped() {
+            let mut results = Results::new();
+            let hash = |number: usize| tagged(tags::STAND_IN_MEMO, &[&number.to_be_bytes()]);
+            let mut computed = 0;
+            for number in (0..3 * MOST).chain(2 * MOST..3 * MOST).chain([0]) {
+                let result = results.get(hash(number), || {
+                    computed += 1;
+                    Err(Error::Mismatch)
+                });
+                assert_eq!(result, Err(Error::Mismatch));
+                assert!(results.young.len() + results.old.len() <= 2 * MOST);
+            }
+            assert_eq!(computed, 3 * MOST + 1);
         }
     }
 }

@@ -84,6 +84,8 @@ pub mod tags {
         STAND_IN_KEY = "stand-in-key";
         /// Signatures of the simulation's stand-in for BLS.
         STAND_IN_SIGNATURE = "stand-in-signature";
+        /// Inputs of verifications whose results a simulation remembers.
+        STAND_IN_MEMO = "stand-in-memo";
     }
 }
 

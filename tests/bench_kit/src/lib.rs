@@ -1,5 +1,8 @@
 //! Times for the tables of benches. Works that are measured in turns, in one run, share the load of
 //! the machine, so that their ratios do not depend on it.
+//!
+//! Owns the measurement of works in turns and its medians. Promises that each work runs as often as
+//! the others. Never judges a time, prints a table or runs in a product.
 
 use std::time::{Duration, Instant};
 

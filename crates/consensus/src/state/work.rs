@@ -1,6 +1,7 @@
 //! Proofs of work: the work for miners, the proofs to carry, and the gate (rules 4.1, 4.4, 4.6 of
 //! docs/protocol.md).
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -24,6 +25,16 @@ pub(super) struct WorkDesk {
     /// miners and peers while their number is open; at most [`MAX_HELD`].
     invalid: BTreeSet<(u64, Hash)>,
     offered: Option<Offered>,
+    bits: Option<NextBits>,
+}
+
+/// The bits of the offer at the last input: they are needed at each input, and change with the
+/// slots and the proofs.
+#[derive(Debug, Clone, Copy)]
+struct NextBits {
+    /// Bits and timestamp of the proof before, and the timestamp of the block.
+    of: (u32, u64, u64),
+    bits: u32,
 }
 
 /// The identity of an offer.
@@ -123,7 +134,7 @@ impl State {
             return None;
         }
         let timestamp = slot.timestamp(genesis.spec().slot_duration_ms);
-        let bits = work::next_bits(&last, timestamp, genesis, self.bug());
+        let bits = LazyCell::new(|| work::next_bits(&last, timestamp, genesis, self.bug()));
         let fits = |proof: &&Arc<HeldProof>| {
             let end = last.end.height.saturating_add(u64::from(proof.count));
             proof.sequence == last.sequence.saturating_add(1)
@@ -177,7 +188,11 @@ impl State {
         let end = last.end.height.saturating_add(count);
         let newest = ledger.uncovered(end).filter(|_| count > 0);
         let timestamp = self.slot_at(now).next().timestamp(spec.slot_duration_ms);
-        let bits = work::next_bits(&last, timestamp, genesis, self.bug()).get();
+        let of = (last.bits, last.timestamp, timestamp);
+        let bits = match self.work.bits {
+            Some(known) if known.of == of => known.bits,
+            Some(_) | None => work::next_bits(&last, timestamp, genesis, self.bug()).get(),
+        };
         let sequence = last.sequence.saturating_add(1);
         let offered = newest.map(|block| Offered {
             sequence,
@@ -185,18 +200,20 @@ impl State {
             bits,
         });
         let present = self.work.offered;
-        let range = |offer: Offered| (offer.sequence, offer.end);
-        let is_same_range = offered.is_some() && offered.map(range) == present.map(range);
-        if work::is_offer_present(offered == present, is_same_range, self.bug()) {
-            return;
-        }
+        let of_range = |offer: Offered| (offer.sequence, offer.end);
+        let is_same_range = offered.is_some() && offered.map(of_range) == present.map(of_range);
+        let is_new = !work::is_offer_present(offered == present, is_same_range, self.bug());
         let first = last.end.height.next();
         let range = match usize::try_from(count) {
-            Ok(count) if offered.is_some() => ledger.range(genesis, count),
+            Ok(count) if is_new && offered.is_some() => ledger.range(genesis, count),
             Ok(_) | Err(_) => Vec::new(),
         };
         let last_final = self.settled.ledger.work(genesis);
         let (final_sequence, final_end) = (last_final.sequence, last_final.end.height);
+        self.work.bits = Some(NextBits { of, bits });
+        if !is_new {
+            return;
+        }
         self.work.offered = offered;
         let offer = offered.map(|_| {
             Arc::new(WorkOffer {
