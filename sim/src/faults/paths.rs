@@ -35,17 +35,20 @@ pub enum Class {
     Transactions,
     /// Answers to requests, which fail as if no peer answered in time; gossip has the rest.
     Answers,
+    /// Gossiped proofs of work; the node that accepted one carries it in its own turn.
+    Work,
 }
 
 impl Class {
     /// All classes. The generator draws by index, so the order is part of every seed's plan.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Blocks,
         Self::Approvals,
         Self::Confirmations,
         Self::Finality,
         Self::Transactions,
         Self::Answers,
+        Self::Work,
     ];
 }
 

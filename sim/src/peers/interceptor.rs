@@ -113,7 +113,7 @@ fn class_of(event: &Event) -> Option<(Class, &[u8])> {
                 Topic::Confirmations => Class::Confirmations,
                 Topic::Finality => Class::Finality,
                 Topic::Transactions => Class::Transactions,
-                Topic::Work => return None,
+                Topic::Work => Class::Work,
             };
             Some((class, payload.as_slice()))
         }

@@ -1,7 +1,8 @@
-//! A peer that gossips finality certificates of blocks far below the last final one, a hundred in a
-//! second, and returns with another identity. Headers and signers are those of the chain, so that
-//! only the height tells a node that it has no use for them; each certificate differs from the
-//! others in its signature. A node must not spend a signature check on any.
+//! A peer that gossips finality certificates of blocks below the last final one, a hundred in a
+//! second, and returns with another identity. Headers and signers are those of the chain, but for
+//! the parent, which no node knows: a wrong signature costs no peer anything there, because the set
+//! is a guess, and only the height tells a node that it has no use for the certificate. A node must
+//! not spend a signature check on any.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,7 +10,6 @@ use std::time::Duration;
 use alys_net::{Command, Event, GossipVerdict, Topic};
 use alys_runtime::sim::{World, here};
 use alys_runtime::{select, time};
-use alys_types::bls::Signature;
 use alys_types::wire::{CertifiedHeader, Confirmation, Message};
 use alys_types::{Certificate, VoteKind};
 
@@ -101,17 +101,17 @@ fn pick_old(known: &[CertifiedHeader], number: u64) -> Option<&CertifiedHeader> 
     old.get(turn as usize).copied()
 }
 
-/// A finality certificate of the block, by the signers of its approvals. Different numbers make
-/// different signatures, none of which is valid.
+/// A finality certificate of a block beside an old one, by the signers of its approvals. Different
+/// numbers make different blocks; the signature is that of the approvals of the old one.
 fn finality_of(old: &CertifiedHeader, number: u64) -> CertifiedHeader {
-    let mut signature = [0xd4; 96];
-    signature[..8].copy_from_slice(&number.to_le_bytes());
+    let mut header = old.header.clone();
+    header.parent_hash.0[..8].copy_from_slice(&number.to_le_bytes());
     CertifiedHeader {
-        header: old.header.clone(),
         certificate: Certificate {
-            target: target_of(VoteKind::Confirmation, &old.header),
+            target: target_of(VoteKind::Confirmation, &header),
             signers: old.certificate.signers,
-            signature: Signature(signature),
+            signature: old.certificate.signature,
         },
+        header,
     }
 }
