@@ -109,25 +109,25 @@ pub(crate) fn filter_used(last_used: Instant, now: Instant) -> Instant {
     now
 }
 
-/// `blind3-16`: the bloom of a block is that of the last receipt, in each embedded client alike.
+/// `bloom-of-last-receipt`: the bloom of a block is that of the last receipt, in each embedded client alike.
 pub(crate) fn bloom_with(before: Bloom, receipt: Bloom) -> Bloom {
-    if before != Bloom::ZERO && active("blind3-16") {
+    if before != Bloom::ZERO && active("bloom-of-last-receipt") {
         return receipt;
     }
     before | receipt
 }
 
-/// `blind3-17`: the tag `finalized` names the safe block, which no proof of work may cover.
+/// `safe-as-finalized`: the tag `finalized` names the safe block, which no proof of work may cover.
 pub(crate) fn finalized<'a, T>(finalized: &'a T, safe: &'a T) -> &'a T {
-    if active("blind3-17") {
+    if active("safe-as-finalized") {
         return safe;
     }
     finalized
 }
 
-/// `blind3-18`: the cost of a transaction that was replaced stays in the sum of its sender.
+/// `replaced-cost-kept`: the cost of a transaction that was replaced stays in the sum of its sender.
 pub(crate) fn returned_cost(of_replaced: U256) -> U256 {
-    if of_replaced > U256::ZERO && active("blind3-18") {
+    if of_replaced > U256::ZERO && active("replaced-cost-kept") {
         return U256::ZERO;
     }
     of_replaced

@@ -50,21 +50,21 @@ pub(crate) fn repeats_status(is_refused: bool) -> bool {
     !is_refused || !active("refused-status-forgotten")
 }
 
-/// `blind3-12`: the gate learns of bans only while there are any, so the last one does not end.
+/// `last-ban-kept`: the gate learns of bans only while there are any, so the last one does not end.
 pub(crate) fn updates_gate(has_bans: bool) -> bool {
-    has_bans || !active("blind3-12")
+    has_bans || !active("last-ban-kept")
 }
 
-/// `blind3-13`: a bucket refills by whole seconds, and forgets the milliseconds between two of its
+/// `bucket-forgets-fractions`: a bucket refills by whole seconds, and forgets the milliseconds between two of its
 /// uses.
 pub(crate) fn refilling_ms(elapsed_ms: u64) -> u64 {
-    if !elapsed_ms.is_multiple_of(1000) && active("blind3-13") {
+    if !elapsed_ms.is_multiple_of(1000) && active("bucket-forgets-fractions") {
         return elapsed_ms - elapsed_ms % 1000;
     }
     elapsed_ms
 }
 
-/// `blind3-20`: peers that proved the key of an authority count as one after it left the set.
+/// `former-authority-kept`: peers that proved the key of an authority count as one after it left the set.
 pub(crate) fn forgets_former_authorities() -> bool {
-    !active("blind3-20")
+    !active("former-authority-kept")
 }

@@ -183,12 +183,12 @@ pub(crate) fn range_goes_on(last: usize, blocks: usize) -> bool {
 /// True if the desk forgets the first block of the next range when a proof becomes final; the bug
 /// keeps that of the range before.
 pub(crate) fn resets_next_start() -> bool {
-    !mutant::active("blind3-03")
+    !mutant::active("staleness-outlives-finality")
 }
 
 /// True if an address with too much work loses its oldest one; the bug drops the newest.
 pub(crate) fn drops_oldest_work() -> bool {
-    !mutant::active("blind3-04")
+    !mutant::active("newest-work-displaced")
 }
 
 /// The tips of a payload; the bug leaves out those of transactions that failed.
@@ -198,7 +198,7 @@ pub(crate) fn tips(
 ) -> Result<U256, ReceiptsError> {
     let tips = receipts::tips(payload, found)?;
     let has_failed = found.iter().any(|receipt| !receipt.status());
-    if has_failed && mutant::active("blind3-06") {
+    if has_failed && mutant::active("failed-tips-left-out") {
         return Ok(tips.saturating_sub(tips_of_failed(payload, found)));
     }
     Ok(tips)
@@ -230,19 +230,19 @@ fn tips_of_failed(payload: &ExecutionPayload, found: &[ReceiptEnvelope]) -> U256
 /// Called with the place of a peer's read of receipts that the execution client did not answer,
 /// which is free again; the bug does not free it.
 pub(crate) fn free_failed_read(place: ReceiptsPlace) {
-    if mutant::active("blind3-07") {
+    if mutant::active("receipts-place-kept") {
         std::mem::forget(place);
     }
 }
 
 /// True if the planner learns that a range was lost after it had arrived.
 pub(crate) fn reports_lost_range() -> bool {
-    !mutant::active("blind3-14")
+    !mutant::active("lost-range-not-reported")
 }
 
 /// Durability of the write of a proof of work that is being accepted.
 pub(crate) fn proof_durability() -> Durability {
-    if mutant::active("blind3-19") {
+    if mutant::active("proof-write-deferred") {
         Durability::Deferred
     } else {
         Durability::Durable

@@ -76,5 +76,5 @@ pub(crate) fn keeps_restart_log() -> bool {
 
 /// A message of one priority ends the count of those that overtook the others.
 pub(crate) fn forgets_overtaken() -> bool {
-    active("blind3-15")
+    active("overtaken-forgotten")
 }

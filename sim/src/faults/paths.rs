@@ -35,7 +35,7 @@ pub enum Class {
     Transactions,
     /// Answers to requests, which fail as if no peer answered in time; gossip has the rest.
     Answers,
-    /// Gossiped proofs of work; the node that accepted one carries it in its own turn.
+    /// Gossiped proofs of work; the node that accepted one carries it in its own turns.
     Work,
 }
 

@@ -444,66 +444,66 @@ planted! {
     "filter-ages", "execution", "filters_for_minutes":
         "A poll does not renew a filter: it is lost five minutes after its installation."
         [blind] => "filter-lost";
-    "blind3-01", "work", "mixed":
+    "early-proof-on-time", "work", "steady_mining":
         "A proof that comes early counts as one on time: the bits ease and never harden."
-        [blind] => "no-progress";
-    "blind3-02", "work", "mixed":
+        [blind] => "wrong-work";
+    "last-tips-unpaid", "work", "steady_mining":
         "The tips of the last block of a range are not paid."
-        [blind] => "no-progress";
-    "blind3-03", "work", "mixed":
+        [blind] => "approved-invalid";
+    "staleness-outlives-finality", "work", "accepted_proofs_survive":
         "Work that is found stale by a certified proof stays so when an earlier one becomes final."
-        [blind] => "no-progress";
-    "blind3-04", "work", "mixed":
+        [blind] => "work-not-carried";
+    "newest-work-displaced", "work", "steady_mining":
         "An address with too many works loses the newest one."
-        [blind] => "no-progress";
-    "blind3-05", "work", "mixed":
+        [blind] => "too-few-ranges";
+    "slot-of-chains-unchecked", "work", "altered_work":
         "A branch of chains may have another slot than that of the chain."
-        [blind] => "no-progress";
-    "blind3-06", "work", "mixed":
+        [blind] => "approved-invalid", "forgery-voted-for";
+    "failed-tips-left-out", "work", "steady_mining":
         "Tips of failed transactions are left out."
-        [blind] => "no-progress";
-    "blind3-07", "execution", "mixed":
+        [blind] => "approved-invalid";
+    "receipts-place-kept", "execution", "receipts_of_peers":
         "A peer's read of receipts that fails keeps its place."
-        [blind] => "no-progress";
-    "blind3-08", "work", "mixed":
+        [blind] => "no-progress", "too-few-blocks";
+    "first-change-kept", "work", "carrying_leaders_crash":
         "Of several changes of an entry in one write, the first one is kept."
-        [blind] => "no-progress";
-    "blind3-09", "work", "mixed":
+        [blind] => "wrong-store";
+    "final-question-kept", "work", "execution_clients_lose_blocks_of_ranges":
         "The question about receipts of a final block is not asked again after a restart."
-        [blind] => "no-progress";
-    "blind3-10", "work", "mixed":
+        [blind] => "no-progress", "silent-leader";
+    "bits-of-offer-kept", "work", "gate_closes_and_reopens":
         "An offer counts as the present one though its bits changed."
-        [blind] => "no-progress";
-    "blind3-11", "execution", "mixed":
+        [blind] => "no-work", "wrong-work";
+    "pause-in-milliseconds", "execution", "payload_that_does_not_execute":
         "The pause after an invalid answer is in slots where milliseconds are expected."
-        [blind] => "no-progress";
-    "blind3-12", "network", "mixed":
+        [blind] => "too-costly";
+    "last-ban-kept", "network", "bans_end":
         "The gate learns of bans only while there are any: the last one does not end."
-        [blind] => "no-progress";
-    "blind3-13", "network", "mixed":
+        [blind] => "honest-peer-banned", "no-progress";
+    "bucket-forgets-fractions", "network", "catching_up":
         "A token bucket forgets the milliseconds between two of its uses."
-        [blind] => "no-progress";
-    "blind3-14", "sync", "mixed":
+        [blind] => "honest-peer-blamed", "request-overdue";
+    "lost-range-not-reported", "sync", "several_nodes_heal":
         "A range that is dropped after its arrival is not reported to the planner."
-        [blind] => "no-progress";
-    "blind3-15", "actors", "mixed":
+        [blind] => "request-overdue", "peers-differ";
+    "overtaken-forgotten", "actors", "small_mailboxes":
         "A message of one priority ends the counts of those that overtook the others."
-        [blind] => "no-progress";
-    "blind3-16", "execution", "mixed":
+        [blind] => "order-broken", "request-overdue";
+    "bloom-of-last-receipt", "execution", "arithmetic":
         "The bloom of a block is that of its last receipt."
-        [blind] => "no-progress";
-    "blind3-17", "execution", "mixed":
+        [blind] => "wrong-execution";
+    "safe-as-finalized", "execution", "arithmetic":
         "The tag `finalized` names the safe block."
-        [blind] => "no-progress";
-    "blind3-18", "execution", "mixed":
+        [blind] => "heads-differ", "state-differs";
+    "replaced-cost-kept", "execution", "bids":
         "The cost of a replaced transaction stays in the sum of its sender."
-        [blind] => "no-progress";
-    "blind3-19", "storage", "mixed":
+        [blind] => "wrong-pool", "state-differs";
+    "proof-write-deferred", "storage", "accepted_proofs_survive":
         "An accepted proof of work is written without durability."
-        [blind] => "no-progress";
-    "blind3-20", "network", "mixed":
+        [blind] => "work-not-carried";
+    "former-authority-kept", "network", "authorities_come_and_go":
         "A peer whose key left the set counts as an authority still."
-        [blind] => "no-progress";
+        [blind] => "authorities-apart";
 }
 
 /// Returns the bug of this name.

@@ -21,7 +21,7 @@ const MAX_PAUSE_SLOTS: u64 = 8;
 pub(crate) fn pause_after_invalid(answers: u32, slot_ms: u64, bug: &PlantedBug) -> u64 {
     let slots = 1u64.checked_shl(answers.saturating_sub(1));
     let slots = slots.map_or(MAX_PAUSE_SLOTS, |slots| slots.min(MAX_PAUSE_SLOTS));
-    if bug.active("blind3-11") {
+    if bug.active("pause-in-milliseconds") {
         return slots;
     }
     slots.saturating_mul(slot_ms)

@@ -194,7 +194,8 @@ fn check_work(
     match VerifiedAuxPow::new(decoded, demand) {
         Ok(_) => Ok(()),
         Err(ProofRefusal::Slot { .. })
-            if bug.active("blind3-05") && holds_beside_slot(&proof.auxpow, demand) =>
+            if bug.active("slot-of-chains-unchecked")
+                && holds_beside_slot(&proof.auxpow, demand) =>
         {
             Ok(())
         }
@@ -236,7 +237,7 @@ pub(crate) fn next_bits(
     let before = Bits::new(before).unwrap_or(limit);
     let due = last.timestamp.saturating_add(spec.spacing);
     // With the planted bug a proof before its time does not count as early.
-    let timestamp = if timestamp < due && bug.active("blind3-01") {
+    let timestamp = if timestamp < due && bug.active("early-proof-on-time") {
         due
     } else {
         timestamp
@@ -280,7 +281,7 @@ pub(crate) fn fees(
     end: Height,
     bug: &PlantedBug,
 ) -> Fees {
-    let end = if bug.active("blind3-02") {
+    let end = if bug.active("last-tips-unpaid") {
         Height(end.0.saturating_sub(1))
     } else {
         end
@@ -341,7 +342,7 @@ pub(crate) fn check_gate(
 pub(crate) fn merge_changes(changes: Changes, bug: &PlantedBug) -> Changes {
     let mut merged = BTreeMap::new();
     for (key, value) in changes {
-        if !(merged.contains_key(&key) && bug.active("blind3-08")) {
+        if !(merged.contains_key(&key) && bug.active("first-change-kept")) {
             merged.insert(key, value);
         }
     }
@@ -351,11 +352,11 @@ pub(crate) fn merge_changes(changes: Changes, bug: &PlantedBug) -> Changes {
 /// True if a question about the receipts of a final block is open again after a restart of the
 /// execution layer's connection.
 pub(crate) fn reopens_final_question(bug: &PlantedBug) -> bool {
-    !bug.active("blind3-09")
+    !bug.active("final-question-kept")
 }
 
 /// True if miners have the present work: nothing of the offer changed. With the planted bug the
 /// bits may have changed.
 pub(crate) fn is_offer_present(is_same: bool, is_same_range: bool, bug: &PlantedBug) -> bool {
-    is_same || (is_same_range && bug.active("blind3-10"))
+    is_same || (is_same_range && bug.active("bits-of-offer-kept"))
 }
