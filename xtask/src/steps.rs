@@ -35,6 +35,9 @@ const SIMULATOR: &str =
 
 const CLIPPY: &str = "clippy --locked --workspace --all-targets -- -D warnings";
 
+/// The step whose processes keep slots of real time: it has the machine for itself.
+const ALONE: &str = "e2e";
+
 /// The checks of cargo-deny that need no network. Its database of advisories does.
 const DENY: &str = "deny --locked check bans licenses sources";
 
@@ -138,7 +141,7 @@ pub fn ci() -> Vec<Step> {
             &format!("test --locked --config .cargo/sim.toml {SIMULATORS} --lib --bins --tests"),
         ),
         step(
-            "e2e",
+            ALONE,
             "processes and independent clients",
             "test --locked -p alys-tests",
         ),
@@ -238,17 +241,19 @@ pub fn help() -> String {
 type Row = (&'static str, bool, Duration);
 
 /// Runs all steps, also after a failure, and prints a table. True when all passed. Steps of CI of
-/// both worlds run side by side, see [`beside`].
+/// both worlds run side by side, see [`beside`], and [`ALONE`] when these have ended.
 ///
 /// # Errors
 /// When a program does not start.
 pub fn run(steps: Vec<Step>) -> Result<bool> {
     let started = Instant::now();
     let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (alone, steps): (Vec<Step>, Vec<Step>) =
+        steps.into_iter().partition(|step| step.name == ALONE);
     let (simulated, real): (Vec<Step>, Vec<Step>) = steps
         .into_iter()
         .partition(|step| step.action.is_simulated());
-    let table = if cores > 1 && !simulated.is_empty() && !real.is_empty() {
+    let mut table = if cores > 1 && !simulated.is_empty() && !real.is_empty() {
         thread::scope(|scope| -> Result<Vec<Row>> {
             let others = scope.spawn(|| rows(&simulated, beside));
             let mut table = rows(&real, in_front)?;
@@ -261,6 +266,7 @@ pub fn run(steps: Vec<Step>) -> Result<bool> {
         table.extend(rows(&simulated, in_front)?);
         table
     };
+    table.extend(rows(&alone, in_front)?);
     println!("\n{}", report(&table, started.elapsed()));
     Ok(table.iter().all(|(_, passed, _)| *passed))
 }
